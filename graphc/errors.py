@@ -1,0 +1,65 @@
+"""Every error graphc raises on purpose. Each also derives from the builtin PyTorch raises in the same place."""
+
+from __future__ import annotations
+
+
+class GraphcError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class ShapeError(GraphcError, RuntimeError):
+    """Shapes do not fit the operation (PyTorch: RuntimeError)."""
+
+
+class DTypeError(GraphcError, RuntimeError, TypeError):
+    """A dtype is not accepted by the operation (PyTorch: RuntimeError, sometimes TypeError)."""
+
+
+class DimError(GraphcError, IndexError):
+    """An axis is out of range or given twice (PyTorch: IndexError)."""
+
+
+class IndexingError(GraphcError, IndexError):
+    """An index is out of range or of an unsupported kind (PyTorch: IndexError)."""
+
+
+class ArgumentError(GraphcError, ValueError, TypeError):
+    """An argument has a value or a kind that is not accepted (PyTorch: ValueError or TypeError)."""
+
+
+class AutogradError(GraphcError, RuntimeError):
+    """A gradient cannot be computed as asked (PyTorch: RuntimeError)."""
+
+
+class StateError(GraphcError, RuntimeError, KeyError):
+    """A state dict does not fit the module or optimiser (PyTorch: RuntimeError, sometimes KeyError)."""
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)
+
+
+class RecordingError(GraphcError, RuntimeError):
+    """The recorder refuses a form it does not support; the message names the user's line and what to do."""
+
+
+class GuardError(GraphcError, RuntimeError):
+    """A guard does not hold where recording again is not allowed."""
+
+
+class ArtifactError(GraphcError, ValueError):
+    """A file is not a valid model: truncated, altered, too new, or beyond the limits."""
+
+
+class GraphError(GraphcError, ValueError):
+    """A graph or its text is not valid; the message starts with the number of the broken invariant."""
+
+
+class UnsupportedError(GraphcError, NotImplementedError, RuntimeError):
+    """A valid request that this version does not support."""
+
+
+class InternalError(GraphcError, AssertionError):
+    """A bug in graphc, never the user's fault. Please report it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"{message} (this is a bug in graphc, please report it)")

@@ -1,0 +1,322 @@
+"""Types: dtypes, named dimensions, tensor types and memory layouts. All are immutable and interned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Union
+from weakref import WeakValueDictionary
+
+import numpy as np
+
+from graphc.errors import ArgumentError, ShapeError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DType:
+    """An element type. Compared by identity: there is one instance a type."""
+
+    name: str
+    short: str
+    kind: str  # "b" bool, "i" signed integer, "f" floating point
+    itemsize: int
+    np: np.dtype[Any]
+
+    def __repr__(self) -> str:
+        return f"graphc.{self.name}"
+
+    @property
+    def is_floating_point(self) -> bool:
+        """True for floating-point types."""
+        return self.kind == "f"
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return dtype_named, (self.name,)
+
+
+bool_ = DType("bool", "b1", "b", 1, np.dtype(np.bool_))
+int64 = DType("int64", "i64", "i", 8, np.dtype(np.int64))
+float32 = DType("float32", "f32", "f", 4, np.dtype(np.float32))
+float64 = DType("float64", "f64", "f", 8, np.dtype(np.float64))
+
+DTYPES: tuple[DType, ...] = (bool_, int64, float32, float64)
+_BY_NAME = {t.name: t for t in DTYPES} | {t.short: t for t in DTYPES}
+_BY_NP = {t.np: t for t in DTYPES}
+
+
+def dtype_named(name: str) -> DType:
+    """The dtype called `name` (long or short form). Raises ArgumentError."""
+    found = _BY_NAME.get(name)
+    if found is None:
+        raise ArgumentError(f"unknown dtype {name!r}; known: {', '.join(t.name for t in DTYPES)}")
+    return found
+
+
+def dtype_of(array_dtype: Any) -> DType:
+    """The dtype of a NumPy dtype. Raises ArgumentError for one that is not supported."""
+    found = _BY_NP.get(np.dtype(array_dtype))
+    if found is None:
+        raise ArgumentError(f"dtype {array_dtype} is not supported; use one of {', '.join(t.name for t in DTYPES)}")
+    return found
+
+
+def finite_product(sizes: Iterable[int]) -> int:
+    """The product of `sizes` as a Python int."""
+    return math.prod(sizes)
+
+
+class Dim:
+    """A size known by name: an integer polynomial over named symbols (`N`, `2*N + 1`, `N*M`).
+
+    Terms map a monomial (sorted tuple of symbol names) to its coefficient. Equal polynomials are the same object,
+    so `==` and hashing are by identity, and a Dim is never equal to an int.
+    """
+
+    __slots__ = ("__weakref__", "terms")
+    terms: tuple[tuple[tuple[str, ...], int], ...]
+    _interned: WeakValueDictionary[tuple[tuple[tuple[str, ...], int], ...], Dim] = WeakValueDictionary()
+
+    def __new__(cls, name: str) -> Dim:
+        if not name.isidentifier():
+            raise ArgumentError(f"a dimension name must be an identifier, got {name!r}")
+        return _dim_of({(name,): 1})  # type: ignore[return-value]
+
+    def __add__(self, other: Size) -> Size:
+        return _dim_of(_merge(_terms(self), _terms(other), 1))
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Size) -> Size:
+        return _dim_of(_merge(_terms(self), _terms(other), -1))
+
+    def __rsub__(self, other: Size) -> Size:
+        return _dim_of(_merge(_terms(other), _terms(self), -1))
+
+    def __neg__(self) -> Size:
+        return self * -1
+
+    def __mul__(self, other: Size) -> Size:
+        product: dict[tuple[str, ...], int] = {}
+        for m, a in _terms(self).items():
+            for n, b in _terms(other).items():
+                key = tuple(sorted(m + n))
+                product[key] = product.get(key, 0) + a * b
+        return _dim_of(product)
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: Size) -> Size:
+        return exact_div(self, other)
+
+    def __rfloordiv__(self, other: int) -> Size:
+        return exact_div(other, self)
+
+    def __mod__(self, other: Size) -> Size:
+        exact_div(self, other)
+        return 0
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        parts = []
+        for monomial, coefficient in self.terms:
+            factors = ([] if coefficient == 1 and monomial else [str(coefficient)]) + list(monomial)
+            parts.append("*".join(factors))
+        return "+".join(parts).replace("+-", "-")
+
+    def __reduce__(self) -> tuple[Any, tuple[Any]]:
+        return _dim_from_terms, (self.terms,)
+
+
+Size = Union[int, Dim]  # noqa: UP007  (used in annotations evaluated at run time)
+
+
+def _terms(size: Size) -> dict[tuple[str, ...], int]:
+    if isinstance(size, Dim):
+        return dict(size.terms)
+    return {(): int(size)} if size else {}
+
+
+def _merge(a: dict[tuple[str, ...], int], b: dict[tuple[str, ...], int], sign: int) -> dict[tuple[str, ...], int]:
+    merged = dict(a)
+    for monomial, coefficient in b.items():
+        merged[monomial] = merged.get(monomial, 0) + sign * coefficient
+    return merged
+
+
+def _dim_of(terms: dict[tuple[str, ...], int]) -> Size:
+    kept = tuple(sorted((m, c) for m, c in terms.items() if c))
+    if not kept:
+        return 0
+    if len(kept) == 1 and kept[0][0] == ():
+        return kept[0][1]
+    return _dim_from_terms(kept)
+
+
+def _dim_from_terms(terms: tuple[tuple[tuple[str, ...], int], ...]) -> Dim:
+    found = Dim._interned.get(terms)
+    if found is None:
+        found = object.__new__(Dim)
+        found.terms = terms
+        Dim._interned[terms] = found
+    return found
+
+
+def exact_div(a: Size, b: Size) -> Size:
+    """a / b where it divides exactly as polynomials (ints: floor division). Raises ShapeError otherwise."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a // b
+    if a is b:
+        return 1
+    divisor = list(_terms(b).items())
+    if len(divisor) == 1:
+        (monomial, coefficient) = divisor[0]
+        quotient: dict[tuple[str, ...], int] = {}
+        for m, c in _terms(a).items():
+            rest = list(m)
+            if c % coefficient or any(rest.count(s) < monomial.count(s) for s in monomial):
+                break
+            for s in monomial:
+                rest.remove(s)
+            quotient[tuple(rest)] = c // coefficient
+        else:
+            return _dim_of(quotient)
+    raise ShapeError(f"cannot divide the named size {a} by {b} exactly")
+
+
+def symbols_of(size: Size) -> tuple[str, ...]:
+    """The names a size depends on, sorted."""
+    return tuple(sorted({s for m in _terms(size) for s in m}))
+
+
+def evaluate(size: Size, values: Mapping[str, int]) -> int:
+    """The number a size stands for under `values`. Raises ArgumentError if a name is missing."""
+    if isinstance(size, int):
+        return size
+    missing = [s for s in symbols_of(size) if s not in values]
+    if missing:
+        raise ArgumentError(f"no value for the named dimension {missing[0]!r}")
+    return sum(c * math.prod(values[s] for s in m) for m, c in size.terms)
+
+
+Shape = tuple[Size, ...]
+
+
+class TensorType:
+    """dtype and shape, interned: `TensorType(float32, (32, 64)) is TensorType(float32, (32, 64))`."""
+
+    __slots__ = ("__weakref__", "dtype", "shape")
+    dtype: DType
+    shape: Shape
+    _interned: WeakValueDictionary[tuple[DType, Shape], TensorType] = WeakValueDictionary()
+
+    def __new__(cls, dtype: DType, shape: Iterable[Size] = ()) -> TensorType:
+        shape = tuple(shape)
+        found = cls._interned.get((dtype, shape))
+        if found is None:
+            if any(isinstance(s, int) and s < 0 for s in shape):
+                raise ShapeError(f"a size cannot be negative: {list(shape)}")
+            found = object.__new__(cls)
+            found.dtype = dtype
+            found.shape = shape
+            found = cls._interned.setdefault((dtype, shape), found)
+        return found
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def numel(self) -> Size:
+        """Number of elements (a Dim when a size is named)."""
+        total: Size = 1
+        for s in self.shape:
+            total = total * s
+        return total
+
+    @property
+    def static(self) -> bool:
+        """True when every size is a number."""
+        return all(isinstance(s, int) for s in self.shape)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The shape as ints. Raises ShapeError when a size is named."""
+        if not self.static:
+            raise ShapeError(f"{self} has named sizes where numbers are needed")
+        return self.shape  # type: ignore[return-value]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a contiguous array of this type."""
+        return math.prod(self.sizes) * self.dtype.itemsize
+
+    def with_shape(self, shape: Iterable[Size]) -> TensorType:
+        """The same dtype with another shape."""
+        return TensorType(self.dtype, shape)
+
+    def with_dtype(self, dtype: DType) -> TensorType:
+        """The same shape with another dtype."""
+        return TensorType(dtype, self.shape)
+
+    def bind(self, values: Mapping[str, int]) -> TensorType:
+        """The type with named sizes replaced by numbers."""
+        return self if self.static else TensorType(self.dtype, (evaluate(s, values) for s in self.shape))
+
+    def __repr__(self) -> str:
+        return f"{self.dtype.short}[{', '.join(map(str, self.shape))}]"
+
+    def __reduce__(self) -> tuple[Any, tuple[DType, Shape]]:
+        return TensorType, (self.dtype, self.shape)
+
+
+def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Row-major strides in elements."""
+    strides = []
+    step = 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= max(size, 1)
+    return tuple(reversed(strides))
+
+
+class Layout:
+    """A tensor type with strides (in elements), interned: what a kernel needs to know of an operand but its address."""
+
+    __slots__ = ("__weakref__", "contiguous", "strides", "type")
+    type: TensorType
+    strides: tuple[int, ...]
+    contiguous: bool
+    _interned: WeakValueDictionary[tuple[TensorType, tuple[int, ...]], Layout] = WeakValueDictionary()
+
+    def __new__(cls, type: TensorType, strides: tuple[int, ...] | None = None) -> Layout:
+        row_major = contiguous_strides(type.sizes)
+        strides = row_major if strides is None else strides
+        # a stride of a size-1 axis, or any stride of an empty array, is never used: one form for all
+        if 0 in type.shape:
+            strides = row_major
+        else:
+            strides = tuple(r if n == 1 else s for s, r, n in zip(strides, row_major, type.sizes, strict=True))
+        found = cls._interned.get((type, strides))
+        if found is None:
+            found = object.__new__(cls)
+            found.type = type
+            found.strides = strides
+            found.contiguous = strides == row_major
+            found = cls._interned.setdefault((type, strides), found)
+        return found
+
+    @classmethod
+    def of(cls, array: np.ndarray[Any, Any]) -> Layout:
+        """The layout of a NumPy array. Raises ArgumentError for a dtype or strides we do not support."""
+        dtype = dtype_of(array.dtype)
+        item = dtype.itemsize
+        if any(s % item for s in array.strides):
+            raise ArgumentError("strides must be whole multiples of the element size")
+        return cls(TensorType(dtype, array.shape), tuple(s // item for s in array.strides))
+
+    def __repr__(self) -> str:
+        return f"{self.type}" if self.contiguous else f"{self.type} strides {list(self.strides)}"
