@@ -1,0 +1,1 @@
+"""Compositions used by neural networks: normalisation, pooling, losses."""
