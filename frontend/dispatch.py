@@ -1,0 +1,183 @@
+"""The one sink of every operation call: run it, tell the recorder, put it on the tape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from graphc import compiler
+from graphc.errors import ArgumentError, AutogradError, InternalError, ShapeError
+from graphc.frontend import autograd
+from graphc.frontend.mode import mode
+from graphc.frontend.tensor import Tensor, fresh, view_of
+from graphc.ir.op import Array, Attrs, Op, default_apply
+from graphc.ir.types import Dim, DType, TensorType, bool_, float64, int64
+
+_SCALARS: dict[tuple[type, str, DType], Tensor] = {}
+_MAX_SCALARS = 4096
+
+
+def scalar_tensor(number: bool | int | float, dtype: DType) -> Tensor:
+    """The 0-d constant for a Python number, one object a (bits, dtype)."""
+    key = (type(number), number.hex() if isinstance(number, float) else str(number), dtype)
+    found = _SCALARS.get(key)
+    if found is None:
+        if len(_SCALARS) >= _MAX_SCALARS:
+            _SCALARS.clear()
+        found = fresh(_number_array(number, dtype))
+        found._s.constant = True
+        _SCALARS[key] = found
+    return found
+
+
+def _number_array(number: bool | int | float, dtype: DType) -> Array:
+    if dtype is int64 and not -(2**63) <= number < 2**63:
+        raise ArgumentError(f"the number {number} does not fit in int64")
+    with np.errstate(all="ignore"):
+        array = np.asarray(number).astype(dtype.np)
+    array.flags.writeable = False
+    return array
+
+
+def weak_dtype(number: bool | int | float) -> DType:
+    """The dtype a bare Python number stands for when no tensor says otherwise."""
+    if isinstance(number, bool):
+        return bool_
+    return int64 if isinstance(number, int) else float64
+
+
+def apply_op(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
+    """Run `op`; one output comes bare, several as a tuple. Python numbers take the dtype of the first tensor operand."""
+    tensors = _lift(op, operands)
+    here = mode.get()
+    edges = _edges(op, tensors) if here.grad else None
+    if op.decompose is not None and (op.vjp is None and edges is not None):
+        expanded = op.decompose(*tensors, **attrs)  # differentiate through the composition
+        if expanded is not None:
+            return expanded
+    outputs = _run(op, tensors, attrs)
+    if here.recorder is not None:
+        here.recorder.on_op(op, tensors, attrs, outputs)
+    if edges is not None:
+        autograd.record(op, tensors, edges, dict(attrs), outputs)
+    return outputs[0] if op.outputs == 1 else outputs
+
+
+Tensor.apply_op = staticmethod(apply_op)  # type: ignore[method-assign]
+
+
+def eager_default(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
+    """Runs ops that have no tensor operand."""
+    return apply_op(op, operands, attrs)
+
+
+def nullary(op: Op, **attrs: Any) -> Tensor:
+    """Call an op without operands (full, iota) eagerly, whatever graph is being built around."""
+    token = default_apply().set(eager_default)
+    try:
+        made: Tensor = op(**attrs)
+    finally:
+        default_apply().reset(token)
+    return made
+
+
+def _lift(op: Op, operands: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    if all(type(x) is Tensor or isinstance(x, Tensor) for x in operands):
+        return operands
+    like = next((x.dtype for x in operands if isinstance(x, Tensor)), None)
+    lifted = []
+    for k, x in enumerate(operands):
+        if isinstance(x, Tensor):
+            lifted.append(x)
+        elif isinstance(x, (bool, int, float)) and like is not None:
+            lifted.append(scalar_tensor(x, like))
+        else:
+            raise ArgumentError(f"{op.name}: operand {k} is a {type(x).__name__}, expected a Tensor or a number")
+    return tuple(lifted)
+
+
+def _edges(op: Op, tensors: tuple[Tensor, ...]) -> tuple[autograd.Edge | None, ...] | None:
+    if not op.differentiable:
+        return None
+    edges = tuple(autograd.edge_of(t) for t in tensors)
+    return edges if any(e is not None for e in edges) else None
+
+
+def _run(op: Op, tensors: tuple[Tensor, ...], attrs: Attrs) -> tuple[Tensor, ...]:
+    numbers = concrete(attrs)
+    if op.scatter is not None:
+        op.infer(*(t._l.type for t in tensors), **numbers)  # typed errors before NumPy's
+        array = op.reference(tensors[0]._a, **numbers)
+        if array.size == 0 or np.may_share_memory(array, tensors[0]._a):
+            return (view_of(tensors[0], array, op, dict(attrs)),)
+        return (fresh(array),)
+    return tuple(fresh(a) for a in compiler.eager_run(op, [t._a for t in tensors], numbers))
+
+
+def concrete(attrs: Attrs) -> Attrs:
+    """`attrs` with named sizes replaced by the numbers of the running recording."""
+    if not any(_has_dim(v) for v in attrs.values()):
+        return attrs
+    recorder = mode.get().recorder
+    bind = getattr(recorder, "bind_size", None)
+    if bind is None:
+        raise InternalError("a named size outside a recording")
+    return {k: _bind(v, bind) for k, v in attrs.items()}
+
+
+def _has_dim(value: Any) -> bool:
+    return isinstance(value, Dim) or (isinstance(value, tuple) and any(_has_dim(v) for v in value))
+
+
+def _bind(value: Any, bind: Any) -> Any:
+    if isinstance(value, Dim):
+        return bind(value)
+    return tuple(_bind(v, bind) for v in value) if isinstance(value, tuple) else value
+
+
+def write(target: Tensor, value: Tensor, name: str) -> Tensor:
+    """Replace the elements `target` looks at by those of `value` (same type): the one sink of every in-place operation.
+
+    Raises AutogradError for a leaf that requires gradients, ShapeError for views whose elements overlap.
+    """
+    here = mode.get()
+    if value._l.type is not target._l.type:
+        raise ShapeError(f"{name}: result is {value._l.type}, but the tensor written in place is {target._l.type}")
+    if here.grad:
+        autograd.check_inplace(target, name)
+    _check_overlap(target, name)
+    if not target._a.flags.writeable:
+        raise ArgumentError(f"{name}: the memory of this tensor is read-only; clone() it first")
+    np.copyto(target._a, value._a)
+    target._s.version += 1
+    target._v.value += 1
+    if here.recorder is not None:
+        here.recorder.on_write(target, value)
+    if here.grad:
+        autograd.rebase(target, value)
+    return target
+
+
+def _check_overlap(target: Tensor, name: str) -> None:
+    if target._l.contiguous or target._a.size <= 1:
+        return
+    span = 1
+    for stride, size in sorted((abs(s), n) for s, n in zip(target._l.strides, target._a.shape, strict=True)):
+        if size == 1:
+            continue
+        if stride < span:
+            raise ShapeError(
+                f"{name}: more than one element of the written-to tensor refers to a single memory location; clone() it before writing"
+            )
+        span = stride * (size - 1) + span
+
+
+def out_type(op: Op, *tensors: Tensor, **attrs: Any) -> TensorType:
+    """The inferred type of a one-output op."""
+    return op.infer_types([t._l.type for t in tensors], attrs)[0]
+
+
+def detached_error(what: str) -> AutogradError:
+    """The error for looking at memory of a tensor that requires gradients."""
+    return AutogradError(f"can't call {what} on a Tensor that requires grad; use tensor.detach().{what} instead")

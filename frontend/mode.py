@@ -1,0 +1,102 @@
+"""What holds for the code running in this context: gradient mode and the recorder. One ContextVar holds it all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from graphc.frontend.tensor import Tensor
+    from graphc.ir.op import Attrs, Op
+    from graphc.ir.types import TensorType
+
+
+class RecorderHooks(Protocol):
+    """What eager execution tells a recorder. Every method may raise RecordingError to refuse."""
+
+    def on_op(self, op: Op, operands: tuple[Tensor, ...], attrs: Attrs, outputs: tuple[Tensor, ...]) -> None:
+        """`outputs = op(*operands, **attrs)` was run. Attributes may hold named sizes."""
+
+    def on_write(self, target: Tensor, value: Tensor) -> None:
+        """The elements `target` looks at were replaced by those of `value` (same shape and dtype)."""
+
+    def on_host_data(self, tensor: Tensor, source: Any) -> None:
+        """`tensor` was made from host data (a list, a number, an ndarray `source`)."""
+
+    def on_random(self) -> tuple[Tensor, int]:
+        """The random state tensor to use and how many random calls were made before this one."""
+
+    def on_seed(self, seed: int) -> None:
+        """`manual_seed` was called."""
+
+    def on_item(self, tensor: Tensor, number: bool | int | float) -> Any:
+        """`tensor.item()` was asked for; gives what the caller gets."""
+
+    def on_bool(self, tensor: Tensor, value: bool) -> None:
+        """Python branches on a value."""
+
+    def on_escape(self, tensor: Tensor, what: str) -> None:
+        """The elements become visible to Python (`numpy()`, `tolist()`, a buffer)."""
+
+    def on_show(self, tensor: Tensor) -> None:
+        """The tensor is printed."""
+
+    def on_grad_read(self, leaf: Tensor) -> None:
+        """`.grad` of `leaf` is looked at."""
+
+    def on_grad_write(self, leaf: Tensor, grad: Tensor | None) -> None:
+        """`.grad` of `leaf` is replaced."""
+
+    def on_metadata(self, tensor: Tensor, what: str) -> None:
+        """Metadata of an existing tensor is changed in place (`requires_grad_`, `data =`, `resize_`)."""
+
+    def on_attribute(self, owner: Any, name: str, old: Any, new: Any) -> None:
+        """An attribute of a Module or Optimizer that existed before is about to change."""
+
+    def on_read(self, owner: Any, name: str, value: Any) -> None:
+        """A Module or Optimizer hands out one of its tensors or settings."""
+
+    def symbolic_type(self, tensor: Tensor) -> TensorType:
+        """The type of `tensor` with named sizes, where this recording has any."""
+
+    def module_enter(self, module: Any) -> None:
+        """`module.forward` is about to run."""
+
+    def module_exit(self, module: Any) -> None:
+        """`module.forward` has ended (also by an exception)."""
+
+    def phase(self, name: str) -> Any:
+        """A context manager: operations inside belong to `name` ("backward" or "update")."""
+
+    def paused(self) -> Any:
+        """A context manager: operations inside are not recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """Immutable; replaced as a whole."""
+
+    grad: bool = True
+    recorder: RecorderHooks | None = None
+
+
+DEFAULT = Mode()
+mode: ContextVar[Mode] = ContextVar("graphc_mode", default=DEFAULT)
+
+
+def current() -> Mode:
+    """The mode of this context."""
+    return mode.get()
+
+
+@contextmanager
+def using(**changes: Any) -> Iterator[None]:
+    """Run the body with some fields of the mode replaced."""
+    token = mode.set(replace(mode.get(), **changes))
+    try:
+        yield
+    finally:
+        mode.reset(token)

@@ -1,0 +1,190 @@
+"""Tensor: a typed, strided view of memory with a place on the gradient tape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import AutogradError, InternalError
+from graphc.frontend.mode import mode
+from graphc.ir.op import Array, Attrs, Op
+from graphc.ir.types import DType, Layout, TensorType
+
+Chain = tuple[tuple[Op, dict[str, Any]], ...]
+_new = object.__new__
+
+
+class Storage:
+    """Memory shared by a tensor and its views."""
+
+    __slots__ = ("__weakref__", "constant", "exposed", "history", "owner", "root", "slot", "version")
+
+    def __init__(self, root: TensorType, owner: Array) -> None:
+        self.root = root  # type of the tensor every chain of views starts from
+        self.owner = owner  # that tensor's array
+        self.version = 0  # content version: every write
+        self.history = 0  # writes that changed the gradient history of the root
+        self.exposed = False  # memory was handed out (numpy(), from_numpy, DLPack)
+        self.constant = False  # a Python number lifted to a tensor: a constant for the recorder
+        self.slot: Any = None  # what a recorder knows of it
+
+
+class VersionCounter:
+    """The autograd version: shared by a tensor, its views and detach(), not by `.data`."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
+
+
+class Tensor:
+    """A multi-dimensional array of one dtype, as in PyTorch.
+
+    Internals: `_a` the NumPy array over the memory, `_l` its interned Layout, `_s` its Storage, `_chain` the view operations that lead from
+    the storage's root to it, `_edge` the tape node and output number that made it, `_gbase`/`_gskip` the tensor whose gradient history it is
+    a view of and how many links of the chain that tensor has itself.
+    """
+
+    __slots__ = (
+        "__weakref__", "_a", "_chain", "_edge", "_gbase", "_grad", "_gskip", "_history", "_hooks", "_l", "_leaf_node", "_memo",
+        "_requires_grad", "_retain", "_s", "_v",
+    )  # fmt: skip
+    _a: Array
+    _l: Layout
+    _s: Storage
+    _v: VersionCounter
+    _chain: Chain
+    _edge: Any  # autograd.Edge | None
+    _gbase: Tensor | None
+    _gskip: int
+    _history: int
+    _requires_grad: bool
+    _grad: Tensor | None
+    _hooks: dict[int, Callable[[Tensor], Tensor | None]] | None
+    _leaf_node: Any
+    _retain: bool
+    _memo: Any  # a recorder's note: (recording, base value, value)
+
+    apply_op: Callable[[Op, tuple[Any, ...], Attrs], Any]  # set by frontend.dispatch
+
+    @property
+    def type(self) -> TensorType:
+        """dtype and shape; sizes are named inside a recording with named dimensions."""
+        recorder = mode.get().recorder
+        return self._l.type if recorder is None else recorder.symbolic_type(self)
+
+    @property
+    def dtype(self) -> DType:
+        """Element type."""
+        return self._l.type.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return self._a.ndim
+
+    @property
+    def is_leaf(self) -> bool:
+        """True for tensors that no recorded operation made."""
+        from graphc.frontend.autograd import edge_of
+
+        return self._requires_grad or edge_of(self) is None
+
+    @property
+    def requires_grad(self) -> bool:
+        """True when gradients flow to this tensor."""
+        from graphc.frontend.autograd import edge_of
+
+        return self._requires_grad or edge_of(self) is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Start (or stop) collecting gradients for this leaf; returns itself. Raises AutogradError for non-leaves and integers."""
+        from graphc.frontend.autograd import edge_of
+
+        if not self.is_leaf and not requires_grad:
+            raise AutogradError("you can only change requires_grad flags of leaf variables; use detach() for a tensor without history")
+        if requires_grad and not self.dtype.is_floating_point:
+            raise AutogradError(f"only floating-point tensors can require gradients, this one is {self.dtype}")
+        recorder = mode.get().recorder
+        if recorder is not None and requires_grad != self._requires_grad:
+            recorder.on_metadata(self, "requires_grad_")
+        if edge_of(self) is None:
+            self._requires_grad = bool(requires_grad)
+        return self
+
+
+def fresh(array: Array, layout: Layout | None = None) -> Tensor:
+    """A tensor that is the root of new storage over `array`."""
+    t: Tensor = _new(Tensor)
+    t._a = array
+    t._l = layout = Layout.of(array) if layout is None else layout
+    t._s = Storage(layout.type, array)
+    t._v = VersionCounter()
+    _clear(t)
+    t._chain = ()
+    t._history = 0
+    return t
+
+
+def _clear(t: Tensor) -> None:
+    t._edge = t._gbase = t._grad = t._hooks = t._leaf_node = t._memo = None
+    t._gskip = 0
+    t._requires_grad = t._retain = False
+
+
+def view_of(base: Tensor, array: Array, op: Op, attrs: dict[str, Any]) -> Tensor:
+    """A tensor over `array`, which `op(base, **attrs)` made a view of `base`'s memory."""
+    t: Tensor = _new(Tensor)
+    t._a = array
+    t._l = Layout.of(array)
+    t._s = base._s
+    t._v = base._v
+    _clear(t)
+    t._chain = (*base._chain, (op, attrs))
+    t._gbase = base._gbase or base
+    t._gskip = t._gbase._gskip if t._gbase._gbase is not None else len(t._gbase._chain)
+    t._history = base._s.history
+    return t
+
+
+def alias_of(base: Tensor, *, share_version: bool = True) -> Tensor:
+    """The same memory without gradient history: detach() (shares the version counter) and `.data` (does not)."""
+    t: Tensor = _new(Tensor)
+    t._a, t._l, t._s, t._chain = base._a, base._l, base._s, base._chain
+    t._v = base._v if share_version else VersionCounter()
+    _clear(t)
+    t._history = -1
+    return t
+
+
+def as_array(x: Tensor) -> Array:
+    """The NumPy array over a tensor's memory (not a copy, nothing is recorded)."""
+    return x._a
+
+
+def same_memory(a: Tensor, b: Tensor) -> bool:
+    """True when both look at the same elements in the same order."""
+    return a._s is b._s and a._l is b._l and a._a.__array_interface__["data"] == b._a.__array_interface__["data"]
+
+
+def check_no_bug(condition: bool, message: str) -> None:
+    """Raise InternalError unless `condition` holds."""
+    if not condition:
+        raise InternalError(message)
+
+
+def tensors_in(items: Iterable[Any]) -> list[Tensor]:
+    """The tensors among `items`."""
+    return [x for x in items if isinstance(x, Tensor)]
+
+
+def numpy_copy(x: Tensor) -> Array:
+    """A private copy of the elements."""
+    return np.array(x._a, copy=True, order="C")
