@@ -1,0 +1,134 @@
+"""Program: a flat list of kernel calls over the caller's arrays, one arena and a pool of constants.
+
+A program is data: which kernel runs on which memory, in which order. `runtime/executable.py` runs it with native code,
+`runtime/interpret.py` with NumPy; both read nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphc.ir.graph import Location
+from graphc.ir.kernel import Contract, Kernel, Map, MapStage, Rows, Scatter
+from graphc.ir.types import Layout
+
+ALIGNMENT = 64  # bytes: every arena offset is a multiple, and the arena itself must be aligned to it
+
+
+@dataclass(frozen=True, slots=True)
+class BufferRef:
+    """A place in memory. A kernel's flat element indices count from its address.
+
+    kind "input", "output" or "const": array number `index` of that list (output: the memory of the donated input, where
+    one is); kind "arena": byte `offset` of the arena (index 0). `offset` is 0 for all others.
+    """
+
+    kind: str
+    index: int
+    offset: int = 0
+
+    def __repr__(self) -> str:
+        return f"arena+{self.offset}" if self.kind == "arena" else f"{self.kind}{self.index}"
+
+
+@dataclass(frozen=True, slots=True)
+class KernelCall:
+    """One kernel on its operands. Calls run in the order of the list, each seeing all writes of the earlier ones.
+
+    Two operands may be the same memory when one is written where the other is read at the same element ("in place").
+    """
+
+    kernel: Kernel
+    operands: tuple[BufferRef, ...]
+    label: str
+    locs: tuple[Location, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSpec:
+    """One output. `donated`: its memory is that of input `donated`, written in place (layout: that input's); None: a
+    fresh contiguous array, never sharing memory with an input or another output.
+
+    A donated output may have no call that writes it (the state did not change). Donated inputs must be writable and must
+    not overlap any other input. kind and name are those of the graph's output.
+    """
+
+    layout: Layout
+    donated: int | None
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Program:
+    """A compiled graph for concrete sizes and layouts.
+
+    inputs: the layout each array must have. constants: read-only contiguous arrays. arena_bytes: size of the scratch memory
+    all intermediate values share (64-byte aligned; contents undefined at the start).
+    """
+
+    name: str
+    inputs: tuple[Layout, ...]
+    outputs: tuple[OutputSpec, ...]
+    calls: tuple[KernelCall, ...]
+    constants: tuple[np.ndarray[Any, Any], ...]
+    arena_bytes: int
+
+    def __str__(self) -> str:
+        return print_program(self)
+
+
+def print_program(program: Program) -> str:
+    """The program as readable text, one call a paragraph."""
+    lines = [f"program {program.name}: {len(program.calls)} calls, arena {program.arena_bytes} bytes"]
+    lines += [f"  input{k}: {layout}" for k, layout in enumerate(program.inputs)]
+    lines += [f"  const{k}: {_constant(c)}" for k, c in enumerate(program.constants)]
+    for k, o in enumerate(program.outputs):
+        where = "" if o.donated is None else f" in place of input{o.donated}"
+        lines.append(f"  output{k}: {o.layout} {o.kind} {o.name}{where}")
+    for k, call in enumerate(program.calls):
+        lines += [f"  call {k}: {call.label}" + _places(call), *("    " + line for line in kernel_lines(call))]
+    return "\n".join(lines)
+
+
+def kernel_lines(call: KernelCall) -> list[str]:
+    """The kernel of a call in words: its domain, then one line a stage or store."""
+    kernel = call.kernel
+    names = ", ".join(f"b{k}={ref}:{t.short}" for k, (ref, t) in enumerate(zip(call.operands, kernel.operands, strict=True)))
+    if isinstance(kernel, Map):
+        return [f"map {list(kernel.space)} {names}", *_stores(kernel.stores)]
+    if isinstance(kernel, Rows):
+        lines = [f"rows {list(kernel.space)} run {kernel.run} {names}"]
+        for stage in kernel.stages:
+            lines += _stores(stage.stores) if isinstance(stage, MapStage) else [f"  {stage.kind}: {stage.value}"]
+        return lines + _stores(kernel.stores)
+    if isinstance(kernel, Contract):
+        sides = f"a={_side(kernel.a)} b={_side(kernel.b)}"
+        domain = f"batch {list(kernel.batch)} m {list(kernel.m)} n {list(kernel.n)} k {list(kernel.k)}"
+        return [f"contract {domain} {names}", f"  {sides}", *_stores(kernel.stores)]
+    return [f"scatter {list(kernel.space)} run {kernel.run} {names}", f"  {_scatter(kernel)}"]
+
+
+def _side(side: Any) -> str:
+    return f"b{side.operand}+{side.offset} strides {list(side.batch)} {list(side.outer)} {list(side.k)}"
+
+
+def _stores(stores: Any) -> list[str]:
+    return [f"  b{s.operand}[{s.flat}] = {s.value}" + ("" if s.where is None else f" where {s.where}") for s in stores]
+
+
+def _scatter(kernel: Scatter) -> str:
+    sign = "+=" if kernel.add else "="
+    return f"b{kernel.target}[{kernel.flat}] {sign} {kernel.value}" + ("" if kernel.where is None else f" where {kernel.where}")
+
+
+def _places(call: KernelCall) -> str:
+    found = dict.fromkeys(str(loc) for loc in call.locs)
+    return f"  ({', '.join(list(found)[:4])})" if found else ""
+
+
+def _constant(array: np.ndarray[Any, Any]) -> str:
+    return f"{array.dtype} {list(array.shape)}" + (f" = {array[()]}" if array.ndim == 0 else "")
