@@ -1,0 +1,138 @@
+"""The order rules of docs/numerics.md stated in NumPy: the oracle of every reduction and contraction. Slow and exact."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+PARTIALS = 32
+BLOCK = 1024
+SEGMENT = 512
+MOST_SEGMENTS = 64  # K is cut into at most this many
+
+
+def segment_length(k: int) -> int:
+    """Length of the segments a contraction over `k` elements is cut into."""
+    return SEGMENT * max(1, -(-k // (SEGMENT * MOST_SEGMENTS)))
+
+
+def reduction(x: Array, combine: np.ufunc = np.add) -> Array:
+    """Reduce axis 0 by rule R. `combine` is np.add or np.multiply; empty gives +0 or 1.
+
+    Up to 1024 elements: 32 partials, each a chain over every 32nd element, then a tree; a missing element is -0.0 (or 1).
+    More: the rule applied to the results of consecutive blocks of 1024.
+    """
+    identity, missing = (0, -0.0) if combine is np.add else (1, 1)
+    if len(x) == 0:
+        return np.full(x.shape[1:], identity, x.dtype)
+    with np.errstate(all="ignore"):
+        while True:
+            x = _reduce_blocks(x, combine, missing)
+            if len(x) == 1:
+                return x[0]
+
+
+def _reduce_blocks(x: Array, combine: np.ufunc, missing: float) -> Array:
+    blocks = -(-len(x) // BLOCK)
+    padded = np.full((blocks * BLOCK, *x.shape[1:]), missing, x.dtype)
+    padded[: len(x)] = x
+    parts = padded.reshape(blocks, BLOCK // PARTIALS, PARTIALS, *x.shape[1:])
+    s = parts[:, 0]
+    for step in range(1, BLOCK // PARTIALS):
+        s = combine(s, parts[:, step])
+    for width in (16, 8, 4, 2, 1):
+        s = combine(s[:, :width], s[:, width : 2 * width])
+    return s[:, 0]
+
+
+def contraction(a: Array, b: Array) -> Array:
+    """a @ b over (…, M, K) and (…, K, N): fma chains of one segment each, segment results added in ascending order."""
+    if a.dtype.kind != "f":
+        return np.matmul(a, b)
+    k = a.shape[-1]
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    total = np.zeros((*batch, a.shape[-2], b.shape[-1]), a.dtype)
+    length = segment_length(k)
+    with np.errstate(all="ignore"):
+        for start in range(0, k, length):
+            acc = np.zeros_like(total)
+            for i in range(start, min(start + length, k)):
+                acc = fma(a[..., :, i, None], b[..., None, i, :], acc)
+            total = acc if start == 0 else total + acc
+    return total
+
+
+def fma(a: Array, b: Array, c: Array) -> Array:
+    """a * b + c rounded once, elementwise and broadcast, in float32 or float64."""
+    with np.errstate(all="ignore"):
+        if np.asarray(a).dtype == np.float32:
+            return _fma32(a, b, c)
+        return _fma64(*np.broadcast_arrays(a, b, c))
+
+
+def _fma32(a: Array, b: Array, c: Array) -> Array:
+    """The float64 product is exact; rounding its sum to odd makes the second rounding harmless (Boldo and Melquiond, 2008)."""
+    product = np.asarray(a, np.float64) * b
+    return np.asarray(_add_odd(product, np.asarray(c, np.float64))).astype(np.float32)
+
+
+def _add_odd(x: Array, y: Array) -> Array:
+    """x + y in float64 rounded to odd: an inexact sum becomes the neighbour whose last bit is 1."""
+    s, error = two_sum(x, y)
+    even = (np.asarray(s).view(np.int64) & 1) == 0
+    adjust = np.isfinite(s) & (error != 0) & even
+    return np.where(adjust, np.nextafter(s, np.where(error > 0, np.inf, -np.inf)), s)
+
+
+def two_sum(x: Array, y: Array) -> tuple[Array, Array]:
+    """Rounded sum and its exact error (Knuth)."""
+    s = np.asarray(x + y)
+    part = s - x
+    return s, np.asarray((x - (s - part)) + (y - part))
+
+
+def two_product(x: Array, y: Array) -> tuple[Array, Array]:
+    """Rounded float64 product and its exact error (Dekker), barring overflow and underflow."""
+    p = np.asarray(x * y)
+    (xh, xl), (yh, yl) = _split(x), _split(y)
+    return p, np.asarray(((xh * yh - p) + xh * yl + xl * yh) + xl * yl)
+
+
+def _split(x: Array) -> tuple[Array, Array]:
+    scaled = x * 134217729.0  # 2**27 + 1
+    high = scaled - (scaled - x)
+    return high, x - high
+
+
+def _fma64(a: Array, b: Array, c: Array) -> Array:
+    """Error-free transformations and one rounding to odd (Boldo and Melquiond, 2008); exact fractions near the range limits."""
+    product, low = two_product(a, b)
+    t, t_low = two_sum(c, low)
+    v, v_low = two_sum(product, t)
+    out = np.asarray(v + _add_odd(t_low, v_low))
+    size, addend = np.abs(product), np.abs(c)
+    plain = (a == 0) | (b == 0)
+    inputs = np.maximum(np.abs(a), np.abs(b)) < 1e150
+    safe = inputs & (size > 1e-150) & (size < 1e150) & ((addend < 1e150) & (addend > 1e-150) | (addend == 0))
+    out = np.asarray(np.where(plain, product + c, out))
+    for place in zip(*np.nonzero(~(safe | plain)), strict=True):
+        out[place] = _fma_exact(float(a[place]), float(b[place]), float(c[place]))
+    return out if out.ndim else np.asarray(out)
+
+
+def _fma_exact(a: float, b: float, c: float) -> float:
+    if not np.isfinite([a, b]).all():
+        return a * b + c
+    if not np.isfinite(c):
+        return c
+    exact = Fraction(a) * Fraction(b) + Fraction(c)
+    if exact == 0:
+        return 0.0 if a and b else a * b + c
+    try:
+        return exact.numerator / exact.denominator
+    except OverflowError:
+        return float("inf") if exact > 0 else float("-inf")
