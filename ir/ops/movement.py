@@ -1,1 +1,610 @@
-"""Ops that move values: reshape, permute, expand, slice, pad, cat and their kin."""
+"""Ops that move values and change none: reshape, permute, slice, pad, cat, sliding windows and their inverses.
+
+Dims in attributes are normalised: non-negative, in range. A view op has a `scatter` rule, which writes a value back through the view.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import ArgumentError, DimError, DTypeError, ShapeError
+from graphc.ir.expr import Expr, apply, const, iadd, iconst, idiv, imod, imul, isub
+from graphc.ir.op import Array, Elementwise, Op, Operand, Sample, define
+from graphc.ir.ops import create
+from graphc.ir.ops import reduce as reductions
+from graphc.ir.types import Shape, Size, TensorType, bool_, contiguous_strides, finite_product, int64
+
+At = Callable[..., Expr]
+Index = Sequence[Expr]
+Types = Sequence[TensorType]
+Needs = Sequence[bool]
+
+
+# ---------------------------------------------------------------- shared helpers
+
+
+def all_of(conditions: Sequence[Expr]) -> Expr:
+    """The conjunction of bool expressions (true when there are none)."""
+    out: Expr | None = None
+    for c in conditions:
+        out = c if out is None else apply("and", out, c)
+    return const(True, bool_) if out is None else out
+
+
+def between(i: Expr, low: int, high: int) -> list[Expr]:
+    """The conditions low <= i < high."""
+    return [apply("ge", i, iconst(low)), apply("lt", i, iconst(high))]
+
+
+def check_dim(name: str, dim: Any, ndim: int) -> None:
+    """Raises DimError unless 0 <= dim < ndim."""
+    if not isinstance(dim, int) or not 0 <= dim < ndim:
+        raise DimError(f"{name}: dim {dim!r} is out of range for a tensor of {ndim} dimensions")
+
+
+def check_dims(name: str, dims: Sequence[int], ndim: int) -> None:
+    """Raises DimError unless `dims` are distinct and in range."""
+    for d in dims:
+        check_dim(name, d, ndim)
+    if len(set(dims)) != len(dims):
+        raise DimError(f"{name}: a dim is given twice in {list(dims)}")
+
+
+def replaced(shape: Shape, dim: int, *sizes: Size) -> Shape:
+    """`shape` with axis `dim` replaced by `sizes`."""
+    return (*shape[:dim], *sizes, *shape[dim + 1 :])
+
+
+def slice_of(x: Operand, dim: int, start: Size, stop: Size) -> Any:
+    """x[start:stop] along `dim`."""
+    return slice_(x, dim=dim, start=start, stop=stop, step=1)
+
+
+# ---------------------------------------------------------------- reshape
+
+
+def _reshape_infer(x: TensorType, *, shape: Shape) -> TensorType:
+    out = x.with_shape(shape)
+    if out.numel != x.numel:
+        raise ShapeError(f"reshape: {x} has {x.numel} elements, shape {list(shape)} has {out.numel}; the counts must be equal")
+    return out
+
+
+def split_index(terms: Sequence[tuple[Expr, int, int]], stride: int, size: int) -> Expr:
+    """(Σ index * coefficient) // stride % size, for terms (index, coefficient, extent) with 0 <= index < extent.
+
+    Terms that provably add nothing are dropped, so the result stays affine where the mapping is.
+    """
+    kept = [(i, c, n) for i, c, n in terms if c % (stride * size)]
+    low = [t for t in kept if t[1] % stride]
+    if sum(c * (n - 1) for _, c, n in low) < stride:
+        kept, divided = [(i, c // stride, n) for i, c, n in kept if c % stride == 0], True
+    else:
+        divided = False
+    bound = sum(c * (n - 1) for _, c, n in kept)
+    out = iadd(*(imul(i, c) for i, c, _ in kept))
+    if not divided:
+        out, bound = idiv(out, stride), bound // stride
+    return out if bound < size else imod(out, size)
+
+
+def _axis_groups(source: Sequence[int], target: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
+    """Cut both shapes (sizes >= 1) into the shortest matching pieces of equal size; yields the axes of each piece."""
+    i = j = 0
+    while i < len(source) or j < len(target):
+        a, b, left, right = 1, 1, [], []  # type: int, int, list[int], list[int]
+        while not left or not right or a != b:
+            if (a <= b and i < len(source)) or j == len(target):
+                if i == len(source):
+                    break
+                left.append(i)
+                a *= source[i]
+                i += 1
+            else:
+                right.append(j)
+                b *= target[j]
+                j += 1
+        yield left, right
+
+
+def reshape_index(index: Index, source: Sequence[int], target: Sequence[int]) -> tuple[Expr, ...]:
+    """Where element `index` of the shape `target` lies in the shape `source` (equal row-major positions)."""
+    if 0 in source:
+        return (iconst(0),) * len(source)
+    found = [iconst(0)] * len(source)
+    for left, right in _axis_groups(source, target):
+        strides = contiguous_strides(tuple(target[j] for j in right))
+        terms = [(index[j], s, target[j]) for j, s in zip(right, strides, strict=True) if target[j] > 1]
+        for i, stride in zip(left, contiguous_strides(tuple(source[i] for i in left)), strict=True):
+            found[i] = split_index(terms, stride, source[i])
+    return tuple(found)
+
+
+def _reshape_lower(at: At, index: Index, types: Types, *, shape: Shape) -> Expr:
+    return at(0, reshape_index(index, types[0].sizes, shape))  # type: ignore[arg-type]
+
+
+def _reshape_vjp(g: Any, out: Operand, x: Operand, *, needs: Needs, shape: Shape) -> tuple[Any]:
+    return (reshape(g, shape=x.type.shape),)
+
+
+def _reshape_scatter(base: Operand, value: Any, *, shape: Shape) -> Any:
+    return reshape(value, shape=base.type.shape)
+
+
+def _reshape_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    for source, target in (
+        ((2, 3), (6,)), ((6,), (2, 3)), ((4, 6), (6, 4)), ((), (1, 1)), ((1,), ()), ((0, 3), (3, 0, 2)),
+        ((2, 1, 3), (1, 2, 3, 1)), ((2, 12), (2, 3, 4)), ((2, 6, 2), (4, 3, 2)), ((3, 4, 5), (3, 20)),
+    ):  # fmt: skip
+        yield Sample((rng.standard_normal(source),), {"shape": target}, f"{source}->{target}")
+
+
+reshape = define(
+    Op(
+        "reshape",
+        _reshape_infer,
+        lambda x, *, shape: x.reshape(shape),
+        _reshape_samples,
+        lower=Elementwise(_reshape_lower, movement=True),
+        vjp=_reshape_vjp,
+        scatter=_reshape_scatter,
+        doc="The same elements in row-major order under another shape.",
+    )
+)
+
+
+# ---------------------------------------------------------------- permute
+
+
+def _permute_infer(x: TensorType, *, dims: tuple[int, ...]) -> TensorType:
+    if sorted(dims) != list(range(x.ndim)):
+        raise DimError(f"permute: dims {list(dims)} must name each of the {x.ndim} dimensions of {x} once")
+    return x.with_shape(x.shape[d] for d in dims)
+
+
+def inverse_permutation(dims: Sequence[int]) -> tuple[int, ...]:
+    """The permutation that undoes `dims`."""
+    return tuple(sorted(range(len(dims)), key=lambda k: dims[k]))
+
+
+def _permute_lower(at: At, index: Index, types: Types, *, dims: tuple[int, ...]) -> Expr:
+    return at(0, tuple(index[k] for k in inverse_permutation(dims)))
+
+
+def _permute_vjp(g: Any, out: Operand, x: Operand, *, needs: Needs, dims: tuple[int, ...]) -> tuple[Any]:
+    return (permute(g, dims=inverse_permutation(dims)),)
+
+
+def _permute_scatter(base: Operand, value: Any, *, dims: tuple[int, ...]) -> Any:
+    return permute(value, dims=inverse_permutation(dims))
+
+
+def _permute_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    for shape, dims in (((), ()), ((3,), (0,)), ((2, 3), (1, 0)), ((2, 3, 4), (2, 0, 1)), ((2, 0, 4), (1, 2, 0))):
+        yield Sample((rng.standard_normal(shape),), {"dims": dims}, f"{shape} by {dims}")
+
+
+permute = define(
+    Op(
+        "permute",
+        _permute_infer,
+        lambda x, *, dims: x.transpose(dims),
+        _permute_samples,
+        lower=Elementwise(_permute_lower, movement=True),
+        vjp=_permute_vjp,
+        scatter=_permute_scatter,
+        doc="Axes in another order: axis k of the result is axis dims[k] of the input.",
+    )
+)
+
+
+# ---------------------------------------------------------------- expand
+
+
+def _expand_infer(x: TensorType, *, shape: Shape) -> TensorType:
+    lead = len(shape) - x.ndim
+    if lead < 0 or any(a != b and a != 1 for a, b in zip(x.shape, shape[lead:], strict=True)):
+        raise ShapeError(f"expand: {x} cannot be expanded to {list(shape)}; only sizes of 1 can grow")
+    return x.with_shape(shape)
+
+
+def _expand_lower(at: At, index: Index, types: Types, *, shape: Shape) -> Expr:
+    inner = index[len(shape) - types[0].ndim : len(shape)]
+    return at(0, tuple(iconst(0) if n == 1 else i for i, n in zip(inner, types[0].sizes, strict=True)))
+
+
+def sum_to(g: Any, shape: Shape) -> Any:
+    """`g` summed over the axes that broadcasting `shape` to the shape of `g` added or grew."""
+    have: Shape = g.type.shape
+    lead = len(have) - len(shape)
+    dims = (*range(lead), *(lead + k for k, n in enumerate(shape) if n == 1 and have[lead + k] != 1))
+    summed = reductions.sum_(g, dim=dims, keepdim=True) if dims else g
+    return reshape(summed, shape=shape) if lead else summed
+
+
+def _expand_vjp(g: Any, out: Operand, x: Operand, *, needs: Needs, shape: Shape) -> tuple[Any]:
+    return (sum_to(g, x.type.shape),)
+
+
+def _expand_scatter(base: Operand, value: Any, *, shape: Shape) -> Any:
+    if base.type.numel != value.type.numel:
+        raise ShapeError(f"expand: cannot write into {base.type} expanded to {list(shape)}: several elements share a place; clone() it first")
+    return reshape(value, shape=base.type.shape)
+
+
+def _expand_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    for source, target in (
+        ((), ()), ((), (2, 3)), ((3,), (3,)), ((1,), (4,)), ((3, 1), (2, 3, 4)), ((1, 3, 1), (2, 3, 1)), ((1, 2), (0, 2)),
+    ):  # fmt: skip
+        yield Sample((rng.standard_normal(source),), {"shape": target}, f"{source}->{target}")
+
+
+expand = define(
+    Op(
+        "expand",
+        _expand_infer,
+        lambda x, *, shape: np.broadcast_to(x, shape),
+        _expand_samples,
+        lower=Elementwise(_expand_lower, movement=True),
+        vjp=_expand_vjp,
+        scatter=_expand_scatter,
+        doc="Sizes of 1 (and new leading axes) repeated to `shape`.",
+    )
+)
+
+
+# ---------------------------------------------------------------- slice, slice_scatter, select
+
+
+def slice_size(name: str, x: TensorType, dim: int, start: Size, stop: Size, step: int) -> Size:
+    """How many elements start:stop:step selects. Raises DimError, ArgumentError or ShapeError."""
+    check_dim(name, dim, x.ndim)
+    size = x.shape[dim]
+    if not isinstance(step, int) or step < 1:
+        raise ArgumentError(f"{name}: the step must be a positive integer, got {step!r}")
+    negative = isinstance(start, int) and start < 0
+    crossed = isinstance(start, int) and isinstance(stop, int) and start > stop
+    outside = isinstance(stop, int) and isinstance(size, int) and stop > size
+    if negative or crossed or outside:
+        raise ShapeError(f"{name}: the range {start}:{stop} does not lie within dim {dim} of {x}")
+    return stop - start if step == 1 else (stop - start + (step - 1)) // step
+
+
+def _slice_infer(x: TensorType, *, dim: int, start: Size, stop: Size, step: int) -> TensorType:
+    return x.with_shape(replaced(x.shape, dim, slice_size("slice", x, dim, start, stop, step)))
+
+
+def _slice_lower(at: At, index: Index, types: Types, *, dim: int, start: int, stop: int, step: int) -> Expr:
+    inner = list(index[: types[0].ndim])
+    inner[dim] = iadd(imul(inner[dim], step), start)
+    return at(0, tuple(inner))
+
+
+def _slice_view(x: Array, *, dim: int, start: int, stop: int, step: int) -> Array:
+    return x[(slice(None),) * dim + (slice(start, stop, step),)]
+
+
+def _slice_vjp(
+    g: Any, out: Operand, x: Operand, *, needs: Needs, dim: int, start: Size, stop: Size, step: int
+) -> tuple[Any]:
+    if step == 1:
+        pads = [(0, 0)] * x.type.ndim  # type: list[tuple[Size, Size]]
+        pads[dim] = (start, x.type.shape[dim] - stop)
+        return (pad(g, pads=tuple(pads), value=0),)
+    return (slice_scatter(create.zeros_like(x), g, dim=dim, start=start, stop=stop, step=step),)
+
+
+def _slice_scatter_rule(base: Operand, value: Any, *, dim: int, start: Size, stop: Size, step: int) -> Any:
+    return slice_scatter(base, value, dim=dim, start=start, stop=stop, step=step)
+
+
+_SLICES: tuple[tuple[tuple[int, ...], int, int, int, int], ...] = (
+    ((5,), 0, 1, 4, 1), ((5,), 0, 0, 5, 2), ((5,), 0, 1, 5, 3), ((3, 4), 1, 2, 4, 1), ((3, 4), 0, 1, 1, 1), ((2, 7, 3), 1, 1, 6, 2), ((0, 3), 0, 0, 0, 1),
+)  # fmt: skip
+
+
+def _slice_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    for shape, dim, start, stop, step in _SLICES:
+        attrs = {"dim": dim, "start": start, "stop": stop, "step": step}
+        yield Sample((rng.standard_normal(shape),), attrs, f"{shape} dim {dim} {start}:{stop}:{step}")
+
+
+slice_ = define(
+    Op(
+        "slice",
+        _slice_infer,
+        _slice_view,
+        _slice_samples,
+        lower=Elementwise(_slice_lower, movement=True),
+        vjp=_slice_vjp,
+        scatter=_slice_scatter_rule,
+        doc="x[start:stop:step] along one axis; 0 <= start <= stop <= size, step > 0.",
+    )
+)
+
+
+def _slice_scatter_infer(base: TensorType, src: TensorType, *, dim: int, start: Size, stop: Size, step: int) -> TensorType:
+    want = base.with_shape(replaced(base.shape, dim, slice_size("slice_scatter", base, dim, start, stop, step)))
+    if src.shape != want.shape:
+        raise ShapeError(f"slice_scatter: src is {src}, the range {start}:{stop}:{step} of {base} needs {want}")
+    if src.dtype is not base.dtype:
+        raise DTypeError(f"slice_scatter: base is {base}, src is {src}; the dtypes must be equal")
+    return base
+
+
+def _slice_scatter_lower(at: At, index: Index, types: Types, *, dim: int, start: int, stop: int, step: int) -> Expr:
+    i = index[dim]
+    where = between(i, start, stop)
+    if step > 1:
+        where.append(apply("eq", imod(isub(i, start), step), iconst(0)))
+    inside = all_of(where)
+    moved = list(index[: types[0].ndim])
+    moved[dim] = idiv(isub(i, start), step)
+    return apply("select", inside, at(1, tuple(moved), inside), at(0, tuple(index[: types[0].ndim])))
+
+
+def _slice_scatter_reference(base: Array, src: Array, **attrs: Any) -> Array:
+    out = base.copy()
+    _slice_view(out, **attrs)[...] = src
+    return out
+
+
+def _slice_scatter_vjp(g: Any, out: Operand, base: Operand, src: Operand, *, needs: Needs, **attrs: Any) -> tuple[Any, Any]:
+    kept = slice_scatter(g, create.zeros_like(src), **attrs) if needs[0] else None
+    return kept, slice_(g, **attrs) if needs[1] else None
+
+
+def _slice_scatter_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    for shape, dim, start, stop, step in _SLICES:
+        attrs = {"dim": dim, "start": start, "stop": stop, "step": step}
+        base = rng.standard_normal(shape)
+        yield Sample((base, rng.standard_normal(_slice_view(base, **attrs).shape)), attrs, f"{shape} dim {dim} {start}:{stop}:{step}")
+
+
+slice_scatter = define(
+    Op(
+        "slice_scatter",
+        _slice_scatter_infer,
+        _slice_scatter_reference,
+        _slice_scatter_samples,
+        lower=Elementwise(_slice_scatter_lower, movement=True),
+        vjp=_slice_scatter_vjp,
+        arity=2,
+        doc="`base` with base[start:stop:step] along one axis replaced by `src`.",
+    )
+)
+
+
+def _select_infer(x: TensorType, *, dim: int, index: Size) -> TensorType:
+    check_dim("select", dim, x.ndim)
+    size = x.shape[dim]
+    if isinstance(index, int) and (index < 0 or (isinstance(size, int) and index >= size)):
+        raise DimError(f"select: index {index} is out of range for dim {dim} of {x}")
+    return x.with_shape(replaced(x.shape, dim))
+
+
+def _select_decompose(x: Operand, *, dim: int, index: Size) -> Any:
+    return reshape(slice_of(x, dim, index, index + 1), shape=replaced(x.type.shape, dim))
+
+
+def _select_vjp(g: Any, out: Operand, x: Operand, *, needs: Needs, dim: int, index: Size) -> tuple[Any]:
+    pads = [(0, 0)] * x.type.ndim  # type: list[tuple[Size, Size]]
+    pads[dim] = (index, x.type.shape[dim] - index - 1)
+    return (pad(reshape(g, shape=replaced(x.type.shape, dim, 1)), pads=tuple(pads), value=0),)
+
+
+def _select_scatter(base: Operand, value: Any, *, dim: int, index: Size) -> Any:
+    row = reshape(value, shape=replaced(base.type.shape, dim, 1))
+    return slice_scatter(base, row, dim=dim, start=index, stop=index + 1, step=1)
+
+
+def _select_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    for shape, dim, index in (((4,), 0, 2), ((3, 4), 0, 0), ((3, 4), 1, 3), ((2, 3, 4), 1, 1), ((0, 3), 1, 2)):
+        yield Sample((rng.standard_normal(shape),), {"dim": dim, "index": index}, f"{shape} dim {dim} at {index}")
+
+
+select = define(
+    Op(
+        "select",
+        _select_infer,
+        lambda x, *, dim, index: x[(slice(None),) * dim + (slice(index, index + 1),)].squeeze(dim),
+        _select_samples,
+        decompose=_select_decompose,
+        vjp=_select_vjp,
+        scatter=_select_scatter,
+        doc="The slice of size 1 at `index` along one axis, without the axis.",
+    )
+)
+
+
+# ---------------------------------------------------------------- flip
+
+
+def _flip_infer(x: TensorType, *, dims: tuple[int, ...]) -> TensorType:
+    check_dims("flip", dims, x.ndim)
+    return x
+
+
+def _flip_lower(at: At, index: Index, types: Types, *, dims: tuple[int, ...]) -> Expr:
+    sizes = types[0].sizes
+    return at(0, tuple(isub(sizes[d] - 1, index[d]) if d in dims else index[d] for d in range(types[0].ndim)))
+
+
+def _flip_vjp(g: Any, out: Operand, x: Operand, *, needs: Needs, dims: tuple[int, ...]) -> tuple[Any]:
+    return (flip(g, dims=dims),)
+
+
+def _flip_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    for shape, dims in (((), ()), ((5,), (0,)), ((2, 3, 4), (0, 2)), ((2, 0), (1,)), ((3, 2), ())):
+        yield Sample((rng.standard_normal(shape),), {"dims": dims}, f"{shape} dims {dims}")
+
+
+flip = define(
+    Op(
+        "flip",
+        _flip_infer,
+        lambda x, *, dims: np.array(np.flip(x, dims)),
+        _flip_samples,
+        lower=Elementwise(_flip_lower, movement=True),
+        vjp=_flip_vjp,
+        doc="The order of elements reversed along `dims` (a copy, as in PyTorch).",
+    )
+)
+
+
+# ---------------------------------------------------------------- pad
+
+Pads = tuple[tuple[Size, Size], ...]
+
+
+def _pad_infer(x: TensorType, *, pads: Pads, value: bool | int | float) -> TensorType:
+    if len(pads) != x.ndim:
+        raise ShapeError(f"pad: {len(pads)} pairs of pads for {x}; one pair a dimension is needed")
+    if any(isinstance(p, int) and p < 0 for pair in pads for p in pair):
+        raise ArgumentError(f"pad: pads must not be negative, got {pads}; slice the tensor instead")
+    return x.with_shape(n + low + high for n, (low, high) in zip(x.shape, pads, strict=True))
+
+
+def _pad_lower(at: At, index: Index, types: Types, *, pads: Pads, value: bool | int | float) -> Expr:
+    x = types[0]
+    where, inner = [], []
+    for i, n, (low, high) in zip(index, x.sizes, pads, strict=False):
+        moved = isub(i, low)  # type: ignore[arg-type]
+        inner.append(moved)
+        where += [apply("ge", moved, iconst(0))] if low else []
+        where += [apply("lt", moved, iconst(n))] if high else []
+    if not where:
+        return at(0, tuple(inner))
+    inside = all_of(where)
+    return apply("select", inside, at(0, tuple(inner), inside), const(value, x.dtype))
+
+
+def _pad_vjp(g: Any, out: Operand, x: Operand, *, needs: Needs, pads: Pads, value: bool | int | float) -> tuple[Any]:
+    for dim, (low, high) in enumerate(pads):
+        if low != 0 or high != 0:
+            g = slice_of(g, dim, low, x.type.shape[dim] + low)
+    return (g,)
+
+
+def _pad_reference(x: Array, *, pads: Any, value: bool | int | float) -> Array:
+    out = np.full([n + low + high for n, (low, high) in zip(x.shape, pads, strict=True)], value, x.dtype)
+    out[tuple(slice(low, low + n) for n, (low, _) in zip(x.shape, pads, strict=True))] = x
+    return out
+
+
+def _pad_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    for shape, pads, value in (
+        ((), (), 0), ((3,), ((1, 2),), 0), ((2, 3), ((0, 0), (2, 0)), 1), ((2, 3), ((0, 1), (1, 1)), 0), ((0, 2), ((1, 1), (0, 0)), 3), ((2,), ((0, 0),), 0),
+    ):  # fmt: skip
+        yield Sample((rng.standard_normal(shape),), {"pads": pads, "value": value}, f"{shape} by {pads}")
+
+
+pad = define(
+    Op(
+        "pad",
+        _pad_infer,
+        _pad_reference,
+        _pad_samples,
+        lower=Elementwise(_pad_lower, movement=True),
+        vjp=_pad_vjp,
+        doc="The input surrounded by `value`: pads[k] = (before, after) along axis k.",
+    )
+)
+
+
+# ---------------------------------------------------------------- cat
+
+
+def _cat_infer(*xs: TensorType, dim: int) -> TensorType:
+    if not xs:
+        raise ArgumentError("cat: at least one tensor is needed")
+    first = xs[0]
+    check_dim("cat", dim, first.ndim)
+    total: Size = 0
+    for k, x in enumerate(xs):
+        if x.dtype is not first.dtype:
+            raise DTypeError(f"cat: tensor 0 is {first}, tensor {k} is {x}; the dtypes must be equal")
+        if x.ndim != first.ndim or replaced(x.shape, dim) != replaced(first.shape, dim):
+            raise ShapeError(f"cat: tensor 0 is {first}, tensor {k} is {x}; the sizes must be equal except along dim {dim}")
+        total = total + x.shape[dim]
+    return first.with_shape(replaced(first.shape, dim, total))
+
+
+def _cat_lower(at: At, index: Index, types: Types, *, dim: int) -> Expr:
+    starts = list(itertools.accumulate((t.sizes[dim] for t in types), initial=0))
+    filled = [k for k, t in enumerate(types) if t.sizes[dim]] or [0]
+    out: Expr | None = None
+    for k in reversed(filled):
+        inner = list(index[: types[0].ndim])
+        inner[dim] = isub(index[dim], starts[k])
+        where = [apply("ge", index[dim], iconst(starts[k]))] if k != filled[0] else []
+        where += [apply("lt", index[dim], iconst(starts[k + 1]))] if k != filled[-1] else []
+        value = at(k, tuple(inner), all_of(where)) if where else at(k, tuple(inner))
+        out = value if out is None else apply("select", where[-1], value, out)
+    assert out is not None
+    return out
+
+
+def _cat_vjp(g: Any, out: Operand, *xs: Operand, needs: Needs, dim: int) -> tuple[Any, ...]:
+    grads = []
+    start: Size = 0
+    for x, need in zip(xs, needs, strict=True):
+        stop = start + x.type.shape[dim]
+        grads.append(slice_of(g, dim, start, stop) if need else None)
+        start = stop
+    return tuple(grads)
+
+
+def _cat_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    for dim, shapes in (
+        (0, ((2,),)), (0, ((2,), (3,))), (1, ((2, 1), (2, 0), (2, 3))), (0, ((0, 2), (0, 2))), (1, ((2, 3, 2), (2, 1, 2), (2, 2, 2), (2, 1, 2))),
+    ):  # fmt: skip
+        yield Sample(tuple(rng.standard_normal(s) for s in shapes), {"dim": dim}, f"{shapes} along {dim}")
+
+
+cat = define(
+    Op(
+        "cat",
+        _cat_infer,
+        lambda *xs, dim: np.concatenate(xs, axis=dim),
+        _cat_samples,
+        lower=Elementwise(_cat_lower, movement=True),
+        vjp=_cat_vjp,
+        arity=None,
+        doc="Tensors one after another along an existing axis.",
+    )
+)
+
+
+# ---------------------------------------------------------------- clone
+
+
+def _clone_lower(at: At, index: Index, types: Types) -> Expr:
+    return at(0, tuple(index[: types[0].ndim]))
+
+
+def _clone_vjp(g: Any, out: Operand, x: Operand, *, needs: Needs) -> tuple[Any]:
+    return (g,)
+
+
+def _clone_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    for shape in ((), (3,), (2, 3), (0, 2)):
+        yield Sample((rng.standard_normal(shape),), {}, f"{shape}")
+
+
+clone = define(
+    Op(
+        "clone",
+        lambda x: x,
+        lambda x: x.copy(),
+        _clone_samples,
+        lower=Elementwise(_clone_lower, movement=True),
+        vjp=_clone_vjp,
+        doc="A copy.",
+    )
+)
