@@ -1,4 +1,4 @@
-"""The order rules of docs/numerics.md stated in NumPy: the oracle of every reduction and contraction. Slow and exact."""
+"""The order rules of docs/numerics.md in NumPy: the oracle of every reduction and contraction. Slow and exact."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def segment_length(k: int) -> int:
 def reduction(x: Array, combine: np.ufunc = np.add) -> Array:
     """Reduce axis 0 by rule R. `combine` is np.add or np.multiply; empty gives +0 or 1.
 
-    Up to 1024 elements: 32 partials, each a chain over every 32nd element, then a tree; a missing element is -0.0 (or 1).
-    More: the rule applied to the results of consecutive blocks of 1024.
+    Up to 1024 elements: 32 partials, each a chain over every 32nd element, then a tree; a missing element is -0.0
+    (or 1). More: the rule applied to the results of consecutive blocks of 1024.
     """
     identity, missing = (0, -0.0) if combine is np.add else (1, 1)
     if len(x) == 0:
@@ -33,7 +33,7 @@ def reduction(x: Array, combine: np.ufunc = np.add) -> Array:
         while True:
             x = _reduce_blocks(x, combine, missing)
             if len(x) == 1:
-                return x[0]
+                return np.asarray(x[0])
 
 
 def _reduce_blocks(x: Array, combine: np.ufunc, missing: float) -> Array:
@@ -46,7 +46,7 @@ def _reduce_blocks(x: Array, combine: np.ufunc, missing: float) -> Array:
         s = combine(s, parts[:, step])
     for width in (16, 8, 4, 2, 1):
         s = combine(s[:, :width], s[:, width : 2 * width])
-    return s[:, 0]
+    return np.asarray(s[:, 0])
 
 
 def contraction(a: Array, b: Array) -> Array:
@@ -75,7 +75,7 @@ def fma(a: Array, b: Array, c: Array) -> Array:
 
 
 def _fma32(a: Array, b: Array, c: Array) -> Array:
-    """The float64 product is exact; rounding its sum to odd makes the second rounding harmless (Boldo and Melquiond, 2008)."""
+    """The float64 product is exact; a sum rounded to odd makes the second rounding harmless (Boldo, Melquiond 2008)."""
     product = np.asarray(a, np.float64) * b
     return np.asarray(_add_odd(product, np.asarray(c, np.float64))).astype(np.float32)
 
@@ -109,7 +109,7 @@ def _split(x: Array) -> tuple[Array, Array]:
 
 
 def _fma64(a: Array, b: Array, c: Array) -> Array:
-    """Error-free transformations and one rounding to odd (Boldo and Melquiond, 2008); exact fractions near the range limits."""
+    """Error-free transformations and one rounding to odd (Boldo, Melquiond 2008); fractions near the range limits."""
     product, low = two_product(a, b)
     t, t_low = two_sum(c, low)
     v, v_low = two_sum(product, t)
@@ -119,9 +119,9 @@ def _fma64(a: Array, b: Array, c: Array) -> Array:
     inputs = np.maximum(np.abs(a), np.abs(b)) < 1e150
     safe = inputs & (size > 1e-150) & (size < 1e150) & ((addend < 1e150) & (addend > 1e-150) | (addend == 0))
     out = np.asarray(np.where(plain, product + c, out))
-    for place in zip(*np.nonzero(~(safe | plain)), strict=True):
-        out[place] = _fma_exact(float(a[place]), float(b[place]), float(c[place]))
-    return out if out.ndim else np.asarray(out)
+    for i in np.flatnonzero(~(safe | plain)):
+        out.flat[i] = _fma_exact(float(a.flat[i]), float(b.flat[i]), float(c.flat[i]))
+    return out
 
 
 def _fma_exact(a: float, b: float, c: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ def _constant_samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield Sample((), {"value": value})
 
 
-constant = define(
+constant: Op = define(
     Op(
         "constant",
         infer=_constant_type,
@@ -62,7 +62,7 @@ def _full_reference(*, shape: tuple[int, ...], value: bool | int | float, dtype:
     return np.full(shape, value, dtype.np)
 
 
-def _full_expr(at: Any, index: tuple[Expr, ...], types: tuple[TensorType, ...], *, value: Any, dtype: DType, shape: Shape) -> Expr:
+def _full_expr(at: Any, index: Any, types: Any, *, value: bool | int | float, dtype: DType, shape: Shape) -> Expr:
     return expr.const(value, dtype)
 
 
@@ -79,7 +79,7 @@ def _full_samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield Sample((), {"shape": shape, "value": value, "dtype": dtype})
 
 
-full = define(
+full: Op = define(
     Op(
         "full",
         infer=_full_type,
@@ -108,7 +108,7 @@ def _iota_reference(*, shape: tuple[int, ...], dim: int, dtype: DType) -> Array:
     return np.broadcast_to(np.arange(shape[dim]).reshape(along), shape).astype(dtype.np)
 
 
-def _iota_expr(at: Callable[..., Expr], index: tuple[Expr, ...], types: Any, *, shape: Shape, dim: int, dtype: DType) -> Expr:
+def _iota_expr(at: Any, index: tuple[Expr, ...], types: Any, *, shape: Shape, dim: int, dtype: DType) -> Expr:
     return expr.apply("cast", index[dim] if shape else expr.iconst(0), dtype=dtype)
 
 
@@ -124,7 +124,7 @@ def _iota_samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield Sample((), {"shape": shape, "dim": dim, "dtype": dtype})
 
 
-iota = define(
+iota: Op = define(
     Op(
         "iota",
         infer=_iota_type,

@@ -76,7 +76,9 @@ def unbroadcast(g: Any, type: TensorType) -> Any:
     return reshape(total, shape=type.shape) if total.type.shape != type.shape else total
 
 
-def samples_of(*cases: tuple[Any, ...], grad: bool = True, dtypes: tuple[DType, ...] | None = None, **attrs: Any) -> Samples:
+def samples_of(
+    *cases: tuple[Any, ...], grad: bool = True, dtypes: tuple[DType, ...] | None = None, **attrs: Any
+) -> Samples:
     """Samples from tuples of operands, each an array-like of float64, bool or int64."""
 
     def samples(rng: np.random.Generator) -> Iterator[Sample]:

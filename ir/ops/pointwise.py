@@ -1,7 +1,7 @@
 """Pointwise primitives: arithmetic, comparison, bit operations, where and cast.
 
-Operands of one op have the same dtype and broadcast. Integers wrap, `x // 0 = x % 0 = 0`; maximum and minimum propagate NaN
-and take -0 < +0. Names of ops that would hide a builtin carry an underscore: abs_, pow_, round_.
+Operands of one op have the same dtype and broadcast. Integers wrap, `x // 0 = x % 0 = 0`; maximum and minimum
+propagate NaN and take -0 < +0. Names of ops that would hide a builtin carry an underscore: abs_, pow_, round_.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ def _zero_gradient(g: Any, out: Any, x: Any, *, needs: Any) -> tuple[Any, ...]:
 
 # ---- one operand
 
-neg = unary(
+neg: Op = unary(
     "neg", function("neg"), quiet(np.negative), unary_samples(_span(-9, 9)), NUMBERS,
     vjp=lambda g, out, x, *, needs: (neg(g),), doc="-x.",
 )  # fmt: skip
 
-abs_ = unary(
+abs_: Op = unary(
     "abs", function("abs"), quiet(np.absolute), unary_samples(_grid(2.0)), NUMBERS, saves=("0",),
     vjp=lambda g, out, x, *, needs: (mul(g, sign(x)),), doc="|x|; the gradient at 0 is 0.",
 )  # fmt: skip
@@ -82,27 +82,27 @@ def _sign_expr(x: Expr) -> Expr:
     return expr.apply("select", expr.apply("gt", x, zero), one, negative)
 
 
-sign = unary(
+sign: Op = unary(
     "sign", _sign_expr, quiet(lambda x: (x > 0).astype(x.dtype) - (x < 0).astype(x.dtype)), unary_samples(_grid(2.0)),
     NUMBERS, vjp=_zero_gradient, doc="-1, 0 or 1; 0 for NaN and both zeros.",
 )  # fmt: skip
 
-exp = unary(
+exp: Op = unary(
     "exp", function("exp"), wide(np.exp), unary_samples(_span(-5, 5)), saves=("out",),
     vjp=lambda g, out, x, *, needs: (mul(g, out),), doc="e to the power x.",
 )  # fmt: skip
 
-log = unary(
+log: Op = unary(
     "log", function("log"), wide(np.log), unary_samples(_span(0.1, 9)), saves=("0",),
     vjp=lambda g, out, x, *, needs: (div(g, x),), doc="Natural logarithm.",
 )  # fmt: skip
 
-sqrt = unary(
+sqrt: Op = unary(
     "sqrt", function("sqrt"), quiet(np.sqrt), unary_samples(_span(0.1, 9)), saves=("out",),
     vjp=lambda g, out, x, *, needs: (div(g, mul(out, 2.0)),), doc="Square root, correctly rounded.",
 )  # fmt: skip
 
-tanh = unary(
+tanh: Op = unary(
     "tanh", function("tanh"), wide(np.tanh), unary_samples(_span(-3, 3)), saves=("out",),
     vjp=lambda g, out, x, *, needs: (mul(g, sub(1.0, mul(out, out))),), doc="Hyperbolic tangent.",
 )  # fmt: skip
@@ -114,7 +114,7 @@ def sigmoid_float64(x: Array) -> Array:
     return np.where(x < 0, small, 1.0) / (1.0 + small)
 
 
-sigmoid = unary(
+sigmoid: Op = unary(
     "sigmoid", function("sigmoid"), wide(sigmoid_float64), unary_samples(_span(-5, 5)), saves=("out",),
     vjp=lambda g, out, x, *, needs: (mul(g, mul(out, sub(1.0, out))),), doc="1 / (1 + exp(-x)).",
 )  # fmt: skip
@@ -130,31 +130,31 @@ def _erf_vjp(g: Any, out: Any, x: Any, *, needs: Any) -> tuple[Any, ...]:
     return (mul(g, mul(exp(neg(mul(x, x))), 2.0 / math.sqrt(math.pi))),)
 
 
-erf = unary(
+erf: Op = unary(
     "erf", function("erf"), wide(erf_float64), unary_samples(_span(-3, 3)), saves=("0",), vjp=_erf_vjp,
     doc="Error function.",
 )  # fmt: skip
 
-sin = unary(
+sin: Op = unary(
     "sin", function("sin"), wide(np.sin), unary_samples(_span(-9, 9)), saves=("0",),
     vjp=lambda g, out, x, *, needs: (mul(g, cos(x)),), doc="Sine of x in radians.",
 )  # fmt: skip
 
-cos = unary(
+cos: Op = unary(
     "cos", function("cos"), wide(np.cos), unary_samples(_span(-9, 9)), saves=("0",),
     vjp=lambda g, out, x, *, needs: (neg(mul(g, sin(x))),), doc="Cosine of x in radians.",
 )  # fmt: skip
 
-floor = unary(
+floor: Op = unary(
     "floor", function("floor"), quiet(np.floor), unary_samples(_grid(1.0)), vjp=_zero_gradient, doc="Round down.",
 )  # fmt: skip
-ceil = unary(
+ceil: Op = unary(
     "ceil", function("ceil"), quiet(np.ceil), unary_samples(_grid(1.0)), vjp=_zero_gradient, doc="Round up.",
 )  # fmt: skip
-trunc = unary(
+trunc: Op = unary(
     "trunc", function("trunc"), quiet(np.trunc), unary_samples(_grid(1.0)), vjp=_zero_gradient, doc="Round to 0.",
 )  # fmt: skip
-round_ = unary(
+round_: Op = unary(
     "round", function("round"), quiet(np.rint),
     chain(unary_samples(lambda *s: lambda rng: np.asarray(rng.integers(-4, 4, s) + rng.uniform(-0.25, 0.25, s))),
           samples_of(([0.5, 1.5, 2.5, -0.5, -1.5, 4503599627370497.5],), grad=False)),
@@ -171,7 +171,7 @@ def _relu_vjp(g: Any, out: Any, x: Any, *, needs: Any) -> tuple[Any, ...]:
     return (where(gt(out, 0), g, zeros_like(g)),)
 
 
-relu = unary(
+relu: Op = unary(
     "relu", _relu_expr, quiet(lambda x: np.where(x < 0, np.zeros((), x.dtype), x)), unary_samples(_grid(2.0)), NUMBERS,
     vjp=_relu_vjp, saves=("out",), doc="x < 0 ? 0 : x (NaN stays, -0 stays); the gradient at 0 is 0.",
 )  # fmt: skip
@@ -205,16 +205,16 @@ _ANY = _span(-9, 9)
 _SOME = _grid(3.0, 3)
 _RING = (bool_, *NUMBERS)
 
-add = binary(
+add: Op = binary(
     "add", _by_kind("or", "add", "add"), quiet(np.add), binary_samples(_ANY, _ANY), _RING, vjp=_add_vjp,
     doc="x + y; on bool: or.",
 )  # fmt: skip
-sub = binary("sub", function("sub"), quiet(np.subtract), binary_samples(_ANY, _ANY), vjp=_sub_vjp, doc="x - y.")
-mul = binary(
+sub: Op = binary("sub", function("sub"), quiet(np.subtract), binary_samples(_ANY, _ANY), vjp=_sub_vjp, doc="x - y.")
+mul: Op = binary(
     "mul", _by_kind("and", "mul", "mul"), quiet(np.multiply), binary_samples(_ANY, _ANY), _RING, vjp=_mul_vjp,
     saves=("0", "1"), doc="x * y; on bool: and.",
 )  # fmt: skip
-div = binary(
+div: Op = binary(
     "div", function("div"), quiet(np.divide), binary_samples(_ANY, _span(0.5, 4)), FLOATS, vjp=_div_vjp,
     saves=("1", "out"), doc="x / y, correctly rounded. For integers use floor_divide, or cast first.",
 )  # fmt: skip
@@ -257,7 +257,7 @@ def _pow_vjp(g: Any, out: Any, x: Any, y: Any, *, needs: Any) -> tuple[Any, ...]
     return _sum_to(((needs[0], of_base, x), (needs[1], of_exponent, y)))
 
 
-pow_ = binary(
+pow_: Op = binary(
     "pow", lambda x, y: (expr.apply("pow", x, y) if x.dtype.kind == "f" else _pow_int(x, y)), quiet(_pow_reference),
     chain(binary_samples(_span(0.5, 3), _span(-2, 4)),
           samples_of(([2.0, -3.0, 0.0, 1.0, -1.0, 7.0], [63.0, 41.0, 0.0, -3.0, -5.0, -2.0]), grad=False)),
@@ -293,11 +293,11 @@ def _extreme_vjp(beats: Callable[[], Op]) -> Callable[..., tuple[Any, ...]]:
     return vjp
 
 
-maximum = binary(
+maximum: Op = binary(
     "maximum", _by_kind("or", "max", "max"), quiet(maximum_array), binary_samples(_SOME, _ANY), _RING,
     vjp=_extreme_vjp(lambda: gt), saves=("0", "1"), doc="The larger; NaN propagates, -0 < +0.",
 )  # fmt: skip
-minimum = binary(
+minimum: Op = binary(
     "minimum", _by_kind("and", "min", "min"), quiet(minimum_array), binary_samples(_SOME, _ANY), _RING,
     vjp=_extreme_vjp(lambda: lt), saves=("0", "1"), doc="The smaller; NaN propagates, -0 < +0.",
 )  # fmt: skip
@@ -319,7 +319,7 @@ def _floor_divide_expr(x: Expr, y: Expr) -> Expr:
     return f("select", f("eq", y, zero), quotient, whole)
 
 
-floor_divide = binary(
+floor_divide: Op = binary(
     "floor_divide", _floor_divide_expr, quiet(np.floor_divide),
     chain(binary_samples(_ANY, _grid(2.0)), samples_of(([-(2.0**63), 5.0, -5.0], [-1.0, 0.0, 3.0]), dtypes=(int64,))),
     differentiable=False, doc="x / y rounded down, as Python's //; x // 0 is 0 for integers.",
@@ -347,12 +347,12 @@ _DIVIDEND = lambda *s: lambda rng: np.asarray(7.0 * (rng.integers(-4, 4, s) + rn
 _DIVISOR = lambda *s: lambda rng: np.asarray(7.0 * rng.choice([-1.0, 1.0], s))  # noqa: E731
 _EDGES = samples_of(([-7.0, 7.0, -7.0, 7.0, 5.0], [3.0, -3.0, -3.0, 3.0, 0.0]), grad=False)
 
-remainder = binary(
+remainder: Op = binary(
     "remainder", _by_kind(None, "irem", "frem"), quiet(np.remainder),
     chain(binary_samples(_DIVIDEND, _DIVISOR), _EDGES), vjp=_remainder_vjp(lambda: floor), saves=("0", "1"),
     doc="Exact remainder with the sign of y, as Python's %; x % 0 is 0 for integers, NaN for floats.",
 )  # fmt: skip
-fmod = binary(
+fmod: Op = binary(
     "fmod", _fmod_expr, quiet(np.fmod), chain(binary_samples(_DIVIDEND, _DIVISOR), _EDGES),
     vjp=_remainder_vjp(lambda: trunc), saves=("0", "1"), doc="Exact remainder with the sign of x, as C's fmod.",
 )  # fmt: skip
@@ -393,12 +393,12 @@ def _comparison(name: str, reference: Callable[..., Any], doc: str) -> Op:
     )
 
 
-eq = _comparison("eq", np.equal, "x == y, as bool.")
-ne = _comparison("ne", np.not_equal, "x != y, as bool; true where one is NaN.")
-lt = _comparison("lt", np.less, "x < y, as bool.")
-le = _comparison("le", np.less_equal, "x <= y, as bool.")
-gt = _comparison("gt", np.greater, "x > y, as bool.")
-ge = _comparison("ge", np.greater_equal, "x >= y, as bool.")
+eq: Op = _comparison("eq", np.equal, "x == y, as bool.")
+ne: Op = _comparison("ne", np.not_equal, "x != y, as bool; true where one is NaN.")
+lt: Op = _comparison("lt", np.less, "x < y, as bool.")
+le: Op = _comparison("le", np.less_equal, "x <= y, as bool.")
+gt: Op = _comparison("gt", np.greater, "x > y, as bool.")
+ge: Op = _comparison("ge", np.greater_equal, "x >= y, as bool.")
 
 
 def _bitwise(name: str, fn: str, reference: Callable[..., Any], doc: str, dtypes: tuple[DType, ...] = INTEGERS) -> Op:
@@ -406,10 +406,10 @@ def _bitwise(name: str, fn: str, reference: Callable[..., Any], doc: str, dtypes
     return binary(name, function(fn), quiet(reference), samples, dtypes, differentiable=False, doc=doc)
 
 
-bitwise_and = _bitwise("bitwise_and", "and", np.bitwise_and, "x & y, on bool and int64.")
-bitwise_or = _bitwise("bitwise_or", "or", np.bitwise_or, "x | y, on bool and int64.")
-bitwise_xor = _bitwise("bitwise_xor", "xor", np.bitwise_xor, "x ^ y, on bool and int64.")
-bitwise_not = unary(
+bitwise_and: Op = _bitwise("bitwise_and", "and", np.bitwise_and, "x & y, on bool and int64.")
+bitwise_or: Op = _bitwise("bitwise_or", "or", np.bitwise_or, "x | y, on bool and int64.")
+bitwise_xor: Op = _bitwise("bitwise_xor", "xor", np.bitwise_xor, "x ^ y, on bool and int64.")
+bitwise_not: Op = unary(
     "bitwise_not", function("not"), quiet(np.invert), samples_of((uniform(-9, 9, 5),), (uniform(-9, 9),)), INTEGERS,
     differentiable=False, doc="~x, on bool and int64.",
 )  # fmt: skip
@@ -428,11 +428,11 @@ def _where_type(*types: TensorType) -> TensorType:
 
 def _where_vjp(g: Any, out: Any, condition: Any, x: Any, y: Any, *, needs: Any) -> tuple[Any, ...]:
     none = zeros_like(g)
-    of_x, of_y = lambda: where(condition, g, none), lambda: where(condition, none, g)  # noqa: E731
+    of_x, of_y = lambda: where(condition, g, none), lambda: where(condition, none, g)
     return (None, *_sum_to(((needs[1], of_x, x), (needs[2], of_y, y))))
 
 
-where = define(
+where: Op = define(
     Op(
         "where",
         _where_type,
@@ -471,11 +471,12 @@ def _cast_samples(rng: np.random.Generator) -> Any:
     edges = np.array([2.0**63, -(2.0**63), 2.0**63 - 1024, 1e300, -1e300, np.inf, -np.inf, np.nan, -0.0, 0.7, -1.7])
     for dtype in DTYPES:
         smooth = dtype.kind == "f"
-        yield from samples_of((uniform(-9, 9, 3, 4),), (uniform(-9, 9),), (uniform(-9, 9, 0, 2),), grad=smooth, dtype=dtype)(rng)
+        some = ((uniform(-9, 9, 3, 4),), (uniform(-9, 9),), (uniform(-9, 9, 0, 2),))
+        yield from samples_of(*some, grad=smooth, dtype=dtype)(rng)
         yield from samples_of((edges,), grad=False, dtypes=(float64,), dtype=dtype)(rng)
 
 
-cast = define(
+cast: Op = define(
     Op(
         "cast",
         lambda x, *, dtype: x.with_dtype(dtype),
