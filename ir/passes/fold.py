@@ -1,0 +1,55 @@
+"""Constant folding: nodes whose operands are all constants become constants.
+
+Arithmetic is folded only with an `evaluator`, which runs the kernels that compiled code runs (the numerics contract
+asks for the same
+bits). Without one, only ops that move values are folded, by their reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from graphc.ir.graph import Graph, Node, Value
+from graphc.ir.op import Array, Elementwise, Op
+from graphc.ir.rewrite import Replacement, rebuild
+
+Evaluator = Callable[[Op, Sequence[Array], Mapping[str, Any]], Sequence[Array]]
+
+MAX_BYTES = 1 << 16  # of a result that is larger than its operands: more would only bloat the program
+
+
+def run(graph: Graph, evaluator: Evaluator | None = None, max_bytes: int = MAX_BYTES) -> Graph:
+    """Fold nodes whose operands are constants, unless the results are larger than both `max_bytes` and the operands."""
+
+    def visit(out: Graph, node: Node, inputs: tuple[Value, ...]) -> Replacement:
+        arrays = [_constant(v) for v in inputs]
+        known = [a for a in arrays if a is not None]
+        if not inputs or len(known) < len(arrays) or not _small(node, known, max_bytes):
+            return None
+        if evaluator is not None:
+            results = evaluator(node.op, known, node.attrs)
+        elif isinstance(node.op.lower, Elementwise) and node.op.lower.movement:
+            results = [node.op.reference(*known, **node.attrs)]
+        else:
+            return None
+        return tuple(out.constant(np.asarray(r)) for r in results)
+
+    return rebuild(graph, visit)
+
+
+def _constant(value: Value) -> Array | None:
+    node = value.node
+    if node is None or node.op.name != "constant":
+        return None
+    array: Array = node.attrs["value"]
+    return array
+
+
+def _small(node: Node, arrays: Sequence[Array], max_bytes: int) -> bool:
+    if not all(v.type.static for v in node.outputs):
+        return False
+    results = sum(v.type.nbytes for v in node.outputs)
+    return results <= max(max_bytes, sum(a.nbytes for a in arrays))
