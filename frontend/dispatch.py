@@ -149,11 +149,11 @@ def write(target: Tensor, value: Tensor, name: str) -> Tensor:
     _check_overlap(target, name)
     if not target._a.flags.writeable:
         raise ArgumentError(f"{name}: the memory of this tensor is read-only; clone() it first")
+    if here.recorder is not None:
+        here.recorder.on_write(target, value)  # before the write: it may still need the old elements
     np.copyto(target._a, value._a)
     target._s.version += 1
     target._v.value += 1
-    if here.recorder is not None:
-        here.recorder.on_write(target, value)
     if here.grad:
         autograd.rebase(target, value)
     return target

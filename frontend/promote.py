@@ -1,0 +1,189 @@
+"""Which dtype an operation computes in: PyTorch's rule with weak Python numbers.
+
+Operands fall in three groups: tensors with dimensions, 0-d tensors, Python numbers. A lower group changes the result only when its
+kind (bool < integer < floating point) is higher than that of the groups above it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from graphc.errors import ArgumentError, DTypeError
+from graphc.frontend.dispatch import scalar_tensor
+from graphc.frontend.ops import ops
+from graphc.frontend.tensor import Tensor
+from graphc.ir.types import DType, bool_, dtype_of, float32, float64, int64
+
+__all__ = ["can_cast", "get_default_dtype", "promote_types", "result_type", "set_default_dtype"]
+
+_RANK = {bool_: 0, int64: 1, float32: 2, float64: 3}
+_KIND = {"b": 0, "i": 1, "f": 2}
+
+
+class WeakScalar:
+    """A number that is known as a 0-d tensor (what `item()` gives inside a recording): promotes like a Python number."""
+
+    __slots__ = ()
+
+    @property
+    def tensor(self) -> Tensor:
+        """The number as a 0-d tensor of bool, int64 or float64."""
+        raise NotImplementedError
+
+
+Number: TypeAlias = bool | int | float
+Operand: TypeAlias = Tensor | Number
+
+_NUMBERS = (bool, int, float)
+
+
+class _Default:
+    dtype = float32
+
+
+def get_default_dtype() -> DType:
+    """The dtype of floating-point tensors made without one (float32 at the start)."""
+    return _Default.dtype
+
+
+def set_default_dtype(d: DType) -> None:
+    """Change the default floating-point dtype. Raises DTypeError unless `d` is floating point."""
+    if not isinstance(d, DType) or not d.is_floating_point:
+        raise DTypeError(f"set_default_dtype: only floating-point types are supported as the default type, got {d!r}")
+    _Default.dtype = d
+
+
+def as_dtype(name: str, dtype: Any) -> DType:
+    """A dtype from a DType, the Python types bool, int and float, or a NumPy dtype. Raises DTypeError."""
+    if isinstance(dtype, DType):
+        return dtype
+    if dtype is bool:
+        return bool_
+    if dtype is int:
+        return int64
+    if dtype is float:
+        return float64
+    if isinstance(dtype, np.dtype) or (isinstance(dtype, type) and issubclass(dtype, np.generic)):
+        return dtype_of(dtype)
+    raise DTypeError(f"{name}: dtype must be a graphc dtype such as graphc.float32, got {dtype!r}")
+
+
+def promote_types(type1: DType, type2: DType) -> DType:
+    """The smallest dtype both convert to without changing kind downwards."""
+    return type1 if _RANK[type1] >= _RANK[type2] else type2
+
+
+def can_cast(from_: DType, to: DType) -> bool:
+    """True when a result of dtype `from_` may be stored in place in a tensor of dtype `to`."""
+    return _KIND[from_.kind] <= _KIND[to.kind]
+
+
+def result_type(*operands: Any) -> DType:
+    """The dtype of an operation on these tensors and Python numbers. Raises ArgumentError for anything else."""
+    groups: list[DType | None] = [None, None, None]
+    for x in operands:
+        group, dtype = _classify("result_type", x)
+        known = groups[group]
+        groups[group] = dtype if known is None else promote_types(known, dtype)
+    found = _combine(groups[0], _combine(groups[1], groups[2]))
+    if found is None:
+        raise ArgumentError("result_type: needs at least one operand")
+    return found
+
+
+def _classify(name: str, x: Any) -> tuple[int, DType]:
+    if isinstance(x, Tensor):
+        return (0 if x._a.ndim else 1), x.dtype
+    if isinstance(x, WeakScalar):
+        x = {"b": False, "i": 0, "f": 0.0}[x.tensor.dtype.kind]
+    if isinstance(x, bool):
+        return 2, bool_
+    if isinstance(x, int):
+        return 2, int64
+    if isinstance(x, float):
+        return 2, _Default.dtype
+    raise bad_operand(name, x)
+
+
+def _combine(higher: DType | None, lower: DType | None) -> DType | None:
+    if higher is None or lower is None:
+        return lower if higher is None else higher
+    return lower if _KIND[lower.kind] > _KIND[higher.kind] else higher
+
+
+def bad_operand(name: str, x: Any) -> ArgumentError:
+    """The error for an operand that is neither a tensor nor a number."""
+    hint = "; use graphc.from_numpy or graphc.tensor" if isinstance(x, (np.ndarray, list, tuple)) else ""
+    return ArgumentError(f"{name}: expected a Tensor or a number, got {type(x).__name__}{hint}")
+
+
+def plain(name: str, x: Any) -> Any:
+    """`x` if it is a tensor or a Python number; NumPy numbers become Python ones. Raises ArgumentError."""
+    if isinstance(x, (Tensor, bool, int, float, WeakScalar)):
+        return x
+    if isinstance(x, np.generic):
+        return plain(name, x.item())
+    raise bad_operand(name, x)
+
+
+def convert(x: Tensor, dtype: DType) -> Tensor:
+    """`x` in `dtype`; itself when it has it already."""
+    if x.dtype is dtype:
+        return x
+    made: Tensor = ops.cast(x, dtype=dtype)
+    return made
+
+
+def lift(x: Operand | WeakScalar, dtype: DType) -> Tensor:
+    """A tensor or number as a tensor of `dtype`."""
+    if isinstance(x, WeakScalar):
+        return convert(x.tensor, dtype)
+    return convert(x, dtype) if isinstance(x, Tensor) else scalar_tensor(x, dtype)
+
+
+def common(name: str, *operands: Any) -> tuple[Any, ...]:
+    """The operands converted to the dtype of the result. At least one must be a tensor.
+
+    Raises ArgumentError for an operand that is neither a tensor nor a number.
+    """
+    first = operands[0]
+    if isinstance(first, Tensor):
+        dtype = first._l.type.dtype
+        for x in operands:
+            if isinstance(x, Tensor):
+                if x._l.type.dtype is not dtype:
+                    break
+            elif not (type(x) is float and dtype.kind == "f") and not (type(x) is int and dtype.kind != "b"):
+                break
+        else:
+            return operands
+    return _common(name, [plain(name, x) for x in operands])
+
+
+def _common(name: str, operands: Sequence[Any]) -> tuple[Tensor, ...]:
+    if not any(isinstance(x, (Tensor, WeakScalar)) for x in operands):
+        raise ArgumentError(f"{name}: expected a Tensor, got {' and '.join(type(x).__name__ for x in operands)}")
+    dtype = result_type(*operands)
+    return tuple(lift(x, dtype) for x in operands)
+
+
+def tensor_operand(name: str, x: Any) -> Tensor:
+    """`x` as a Tensor. Raises ArgumentError for anything else."""
+    if isinstance(x, Tensor):
+        return x
+    if isinstance(x, WeakScalar):
+        return x.tensor
+    raise ArgumentError(f"{name}: expected a Tensor, got {type(x).__name__}")
+
+
+def floating(name: str, *operands: Any) -> tuple[Any, ...]:
+    """As `common`, and integers become the default floating-point dtype."""
+    found = common(name, *operands)
+    if all(isinstance(x, Tensor) and x.dtype.is_floating_point or isinstance(x, _NUMBERS) for x in found):
+        like = next(x for x in found if isinstance(x, Tensor))
+        if like.dtype.is_floating_point:
+            return found
+    return tuple(lift(x, _Default.dtype) for x in found)

@@ -1,0 +1,114 @@
+"""Nested Python containers as a shape and a flat list of leaves.
+
+Containers are tuple (and named tuple), list, dict and dataclass instances; everything else is a leaf. A TreeSpec is plain data: it
+compares by value and turns into JSON for files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from graphc.errors import ArtifactError, RecordingError
+
+_MAX_DEPTH = 32
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TreeSpec:
+    """kind: "leaf", "tuple", "list", "dict", "named" (named tuple) or "data" (dataclass); keys are dict keys or field names."""
+
+    kind: str
+    keys: tuple[Any, ...] = ()
+    children: tuple[TreeSpec, ...] = ()
+    make: Callable[..., Any] | None = None  # class of a named tuple or dataclass
+
+    @property
+    def leaves(self) -> int:
+        """How many leaves there are."""
+        return 1 if self.kind == "leaf" else sum(c.leaves for c in self.children)
+
+
+LEAF = TreeSpec("leaf")
+
+
+def flatten(tree: Any, depth: int = 0) -> tuple[list[Any], TreeSpec]:
+    """Leaves in order, and the shape. Raises RecordingError beyond 32 levels (a container holding itself)."""
+    if depth > _MAX_DEPTH:
+        raise RecordingError("containers are nested more than 32 levels deep (or hold themselves)")
+    found = _children(tree)
+    if found is None:
+        return [tree], LEAF
+    kind, keys, items, make = found
+    leaves: list[Any] = []
+    specs = []
+    for item in items:
+        more, spec = flatten(item, depth + 1)
+        leaves += more
+        specs.append(spec)
+    return leaves, TreeSpec(kind, keys, tuple(specs), make)
+
+
+def _children(x: Any) -> tuple[str, tuple[Any, ...], Sequence[Any], Any] | None:
+    t = type(x)
+    if t is tuple or t is list:
+        return t.__name__, (), x, None
+    if t is dict:
+        return "dict", tuple(x), list(x.values()), None
+    if isinstance(x, tuple) and hasattr(x, "_fields"):
+        return "named", tuple(x._fields), x, t
+    if dataclasses.is_dataclass(x) and not isinstance(x, type):
+        names = tuple(f.name for f in dataclasses.fields(x))
+        return "data", names, [getattr(x, n) for n in names], t
+    return None
+
+
+def unflatten(spec: TreeSpec, leaves: Sequence[Any]) -> Any:
+    """The inverse of flatten."""
+    tree, used = _build(spec, leaves, 0)
+    if used != len(leaves):
+        raise RecordingError(f"{len(leaves)} leaves given, {used} needed")
+    return tree
+
+
+def _build(spec: TreeSpec, leaves: Sequence[Any], at: int) -> tuple[Any, int]:
+    if spec.kind == "leaf":
+        return leaves[at], at + 1
+    items = []
+    for child in spec.children:
+        item, at = _build(child, leaves, at)
+        items.append(item)
+    if spec.kind == "tuple":
+        return tuple(items), at
+    if spec.kind == "list":
+        return items, at
+    if spec.kind == "dict":
+        return dict(zip(spec.keys, items, strict=True)), at
+    assert spec.make is not None
+    if spec.kind == "named":
+        return spec.make(*items), at
+    return spec.make(**dict(zip(spec.keys, items, strict=True))), at
+
+
+def to_json(spec: TreeSpec) -> Any:
+    """Plain JSON for a file; named tuples and dataclasses become dicts there (a file names no classes)."""
+    if spec.kind == "leaf":
+        return "*"
+    kind = "dict" if spec.kind in ("named", "data") else spec.kind
+    keys = [str(k) for k in spec.keys]
+    return {"kind": kind, "keys": keys, "children": [to_json(c) for c in spec.children]}
+
+
+def from_json(data: Any, depth: int = 0) -> TreeSpec:
+    """The inverse of to_json. Raises ArtifactError for anything else."""
+    if data == "*":
+        return LEAF
+    if depth > _MAX_DEPTH or not isinstance(data, dict) or set(data) != {"kind", "keys", "children"}:
+        raise ArtifactError("signature: not a tree of inputs or outputs")
+    kind, keys, children = data["kind"], data["keys"], data["children"]
+    if kind not in ("tuple", "list", "dict") or not isinstance(keys, list) or not isinstance(children, list):
+        raise ArtifactError("signature: not a tree of inputs or outputs")
+    if any(not isinstance(k, str) for k in keys) or (kind == "dict" and len(keys) != len(children)):
+        raise ArtifactError("signature: the keys of a dict do not fit")
+    return TreeSpec(kind, tuple(keys), tuple(from_json(c, depth + 1) for c in children))

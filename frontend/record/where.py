@@ -1,0 +1,52 @@
+"""Where in the user's program something happens."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from types import CodeType, FrameType
+
+from graphc.ir.graph import Location
+
+_HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+_OURS = tuple(
+    os.path.join(root, part) + os.sep
+    for root in {_HERE, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))}
+    for part in ("graphc", "frontend", "ir", "codegen", "runtime")
+)
+_STDLIB = tuple({sysconfig.get_paths()["stdlib"] + os.sep, sysconfig.get_paths()["platstdlib"] + os.sep})
+_LIBRARIES = tuple(os.sep + part for part in ("site-packages", "dist-packages"))
+_KIND: dict[CodeType, str] = {}
+
+
+def kind_of(code: CodeType) -> str:
+    """ "ours" (graphc itself), "library" (standard library, NumPy, frozen modules) or "user"."""
+    found = _KIND.get(code)
+    if found is None:
+        found = _KIND[code] = _classify(code.co_filename)
+    return found
+
+
+def _classify(filename: str) -> str:
+    if filename.startswith(_OURS):
+        return "ours"
+    if filename.startswith("<frozen"):
+        return "library"
+    if any(part in filename for part in _LIBRARIES):
+        return "library" if f"{os.sep}numpy{os.sep}" in filename else "user"
+    return "library" if filename.startswith(_STDLIB) else "user"
+
+
+def user_frame(start: int = 1) -> FrameType | None:
+    """The innermost frame that runs user code."""
+    frame: FrameType | None = sys._getframe(start + 1)
+    while frame is not None and kind_of(frame.f_code) != "user":
+        frame = frame.f_back
+    return frame
+
+
+def here() -> Location:
+    """The user's line that is running."""
+    frame = user_frame(2)
+    return Location() if frame is None else Location(frame.f_code, frame.f_lasti)
