@@ -57,7 +57,9 @@ def _map_results(node: Node, found: Value | tuple[Value, ...], mapping: dict[Val
 
 
 def clone_node(out: Graph, node: Node, inputs: Sequence[Value]) -> tuple[Value, ...]:
-    """Append a copy of `node` reading `inputs`, which have the types of its own operands, so that nothing is inferred again."""
+    """Append a copy of `node` reading `inputs`, which have the types of its own operands, so that nothing is
+    inferred again.
+    """
     copy = Node(node.op, tuple(inputs), dict(node.attrs), (), node.loc, node.module, node.phase)
     copy.outputs = tuple(Value(out, v.type, copy, v.index, v.name) for v in node.outputs)
     out.nodes.append(copy)
@@ -65,7 +67,10 @@ def clone_node(out: Graph, node: Node, inputs: Sequence[Value]) -> tuple[Value, 
 
 
 def uniform(value: Value) -> bool | int | float | None:
-    """The number every element of `value` is known to be, or None. Looks through movement ops that only repeat or reorder."""
+    """The number every element of `value` is known to be, or None.
+
+    Looks through movement ops that only repeat or reorder.
+    """
     node = value.node
     while node is not None and node.op.name in _REORDERING:
         node = node.inputs[0].node

@@ -1,4 +1,7 @@
-"""The reference interpreter: runs a graph with NumPy, op by op, by the references of the op table. The oracle of the tests."""
+"""The reference interpreter: runs a graph with NumPy, op by op, by the references of the op table.
+
+The oracle of the tests.
+"""
 
 from __future__ import annotations
 

@@ -30,6 +30,8 @@ def run(graph: Graph) -> Graph:
 
 
 def _repeats(graph: Graph) -> bool:
-    """True if some node repeats another. A first repetition reads the same operands, so one look over the graph finds it."""
+    """True if some node repeats another. A first repetition reads the same operands, so one look over the graph
+    finds it.
+    """
     keys = [(node.op, node.inputs, attrs_key(node.attrs)) for node in graph.nodes]
     return len(dict.fromkeys(keys)) < len(keys)
