@@ -52,7 +52,7 @@ def _reduce_blocks(x: Array, combine: np.ufunc, missing: float) -> Array:
 def contraction(a: Array, b: Array) -> Array:
     """a @ b over (…, M, K) and (…, K, N): fma chains of one segment each, segment results added in ascending order."""
     if a.dtype.kind != "f":
-        return np.matmul(a, b)
+        return np.asarray(np.matmul(a, b))
     k = a.shape[-1]
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     total = np.zeros((*batch, a.shape[-2], b.shape[-1]), a.dtype)
