@@ -51,7 +51,7 @@ def members(bits: int) -> list[int]:
 
 
 def topological(count: int, arcs: Iterable[tuple[int, int]], priority: Sequence[Any] | None = None) -> list[int]:
-    """An order of 0..count-1 in which every arc (a, b) has a before b: the smallest by `priority`, then by number, first.
+    """An order of 0..count-1 in which every arc (a, b) has a before b; of those free, least `priority`, then number.
 
     Raises GraphError when the arcs form a cycle.
     """

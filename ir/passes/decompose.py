@@ -10,7 +10,7 @@ _MAX_DEPTH = 64  # compositions of compositions; more means that a rule expands 
 
 
 def run(graph: Graph) -> Graph:
-    """Replace every node whose op has `decompose` by what the rule builds, again and again. The new nodes keep its line.
+    """Replace every node whose op has `decompose` by what the rule builds, until none is left. New nodes keep its line.
 
     A rule that returns None says that the node is primitive already. Raises InternalError for a rule that never ends.
     """
