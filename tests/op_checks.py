@@ -1,7 +1,8 @@
 """Checks of op records without front end, compiler or runtime: rules run on NumPy arrays through the ops' references.
 
-`ArrayOperand` is the smallest thing an Op can be called on. `evaluate` runs an op's reference; `expand_composition` runs its
-decomposition; `check_reference`, `check_gradient`, `check_scatter` compare, and raise AssertionError naming op and sample.
+`ArrayOperand` is the smallest thing an Op can be called on. `evaluate` runs an op's reference; `expand_composition`
+runs its decomposition; `check_reference`, `check_gradient`, `check_scatter` compare, and raise AssertionError naming op
+and sample.
 """
 
 from __future__ import annotations
@@ -67,17 +68,24 @@ def evaluate(op: Op, arrays: Sequence[Array], attrs: Mapping[str, Any]) -> tuple
     """The reference's results; checks that they have exactly the inferred types."""
     types = op.infer_types([TensorType(dtype_of(a.dtype), a.shape) for a in arrays], attrs)
     found = as_tuple(op.reference(*arrays, **attrs))
-    assert len(found) == len(types) == op.outputs, f"{op.name}: {len(found)} results, {len(types)} types, {op.outputs} outputs"
+    assert len(found) == len(types) == op.outputs, (
+        f"{op.name}: {len(found)} results, {len(types)} types, {op.outputs} outputs"
+    )
     for a, t in zip(found, types, strict=True):
         assert isinstance(a, np.ndarray), f"{op.name}: reference gave {type(a).__name__}"
-        assert TensorType(dtype_of(a.dtype), a.shape) is t, f"{op.name}: reference gave {a.dtype}{a.shape}, inferred {t}"
+        assert TensorType(dtype_of(a.dtype), a.shape) is t, (
+            f"{op.name}: reference gave {a.dtype}{a.shape}, inferred {t}"
+        )
     return found
 
 
 def sample_arrays(sample: Sample, dtype: DType) -> tuple[Array, ...]:
     """The sample's operands, float ones cast to `dtype`; every operand when `dtype` is not floating."""
     floating = dtype.is_floating_point
-    return tuple(a if floating and a.dtype.kind != "f" else a.astype(dtype.np) if a.dtype.kind == "f" else a for a in map(np.asarray, sample.inputs))
+    return tuple(
+        a if floating and a.dtype.kind != "f" else a.astype(dtype.np) if a.dtype.kind == "f" else a
+        for a in map(np.asarray, sample.inputs)
+    )
 
 
 def all_samples(op: Op, seed: int = 0) -> list[Sample]:
@@ -95,7 +103,7 @@ def expand_composition(op: Op, arrays: Sequence[Array], attrs: Mapping[str, Any]
 
 
 def check_reference(op: Op, sample: Sample, rtol: float = 1e-12, atol: float = 1e-13) -> None:
-    """Reference against inferred type for every dtype, and against the decomposition (`rtol` for float64, wider for float32)."""
+    """Reference against inferred type for every dtype, and against the decomposition (wider tolerance for float32)."""
     for dtype in sample.dtypes or op.dtypes:
         arrays = sample_arrays(sample, dtype)
         want = evaluate(op, arrays, sample.attrs)
@@ -105,11 +113,15 @@ def check_reference(op: Op, sample: Sample, rtol: float = 1e-12, atol: float = 1
         wider = 2e6 if dtype is float32 else 1.0
         assert len(found) == len(want)
         for a, b in zip(found, want, strict=True):
-            assert a.dtype == b.dtype and a.shape == b.shape, f"{op.name} {sample.name}: decomposition gave {a.dtype}{a.shape}, want {b.dtype}{b.shape}"
+            assert a.dtype == b.dtype and a.shape == b.shape, (
+                f"{op.name} {sample.name}: decomposition gave {a.dtype}{a.shape}, want {b.dtype}{b.shape}"
+            )
             np.testing.assert_allclose(a, b, rtol * wider, atol * wider, err_msg=f"{op.name} {sample.name} {dtype}")
 
 
-def gradients(op: Op, arrays: Sequence[Array], attrs: Mapping[str, Any], upstream: Sequence[Array | None]) -> tuple[Array | None, ...]:
+def gradients(
+    op: Op, arrays: Sequence[Array], attrs: Mapping[str, Any], upstream: Sequence[Array | None]
+) -> tuple[Array | None, ...]:
     """The op's own vjp, or that of its decomposition's nodes; operands not saved are stand-ins."""
     inputs = [ArrayOperand(a) for a in arrays]
     needs = tuple(a.dtype.kind == "f" for a in arrays)
@@ -119,7 +131,9 @@ def gradients(op: Op, arrays: Sequence[Array], attrs: Mapping[str, Any], upstrea
         return _through_decomposition(op, inputs, attrs, upstream)
 
 
-def _apply_vjp(op: Op, inputs: Sequence[ArrayOperand], attrs: Mapping[str, Any], g: tuple[Any, ...], needs: Sequence[bool]) -> tuple[Array | None, ...]:
+def _apply_vjp(
+    op: Op, inputs: Sequence[ArrayOperand], attrs: Mapping[str, Any], g: tuple[Any, ...], needs: Sequence[bool]
+) -> tuple[Array | None, ...]:
     assert op.vjp is not None
     outs = tuple(ArrayOperand(a) for a in evaluate(op, [x.array for x in inputs], attrs))
     seen = outs if "out" in op.saves else tuple(TypeOnly(o.type) for o in outs)
@@ -151,7 +165,9 @@ class _Taped(ArrayOperand):
         return outs[0] if op.outputs == 1 else outs
 
 
-def _through_decomposition(op: Op, inputs: Sequence[ArrayOperand], attrs: Mapping[str, Any], upstream: Sequence[Array | None]) -> tuple[Array | None, ...]:
+def _through_decomposition(
+    op: Op, inputs: Sequence[ArrayOperand], attrs: Mapping[str, Any], upstream: Sequence[Array | None]
+) -> tuple[Array | None, ...]:
     assert op.decompose is not None, f"{op.name} has neither vjp nor decomposition"
     leaves = [_Taped(x.array) for x in inputs]
     tape: list[Any] = []
@@ -173,7 +189,7 @@ def _through_decomposition(op: Op, inputs: Sequence[ArrayOperand], attrs: Mappin
 
 
 def check_gradient(op: Op, sample: Sample, step: float = 1e-6, tol: float = 2e-7) -> None:
-    """vjp in float64 against central finite differences of the reference along one random direction an operand, and a coordinate each."""
+    """vjp in float64 against central differences of the reference, along a random direction and a few axes."""
     if not (op.differentiable and sample.grad) or (sample.dtypes and float64 not in sample.dtypes):
         return
     rng = np.random.default_rng(1)
@@ -185,11 +201,15 @@ def check_gradient(op: Op, sample: Sample, step: float = 1e-6, tol: float = 2e-7
         if array.dtype.kind != "f":
             continue
         have = np.zeros(array.shape) if grad is None else grad
-        assert have.shape == array.shape and have.dtype == array.dtype, f"{op.name} {sample.name}: gradient {k} is {have.dtype}{have.shape}"
+        assert have.shape == array.shape and have.dtype == array.dtype, (
+            f"{op.name} {sample.name}: gradient {k} is {have.dtype}{have.shape}"
+        )
         for direction in _directions(rng, array.shape):
             want = _difference(op, arrays, k, direction, sample.attrs, upstream, step)
             scale = max(1.0, float(np.sum(np.abs(have))))
-            assert abs(want - float(np.sum(have * direction))) <= tol * scale, f"{op.name} {sample.name}: gradient of operand {k} is wrong"
+            assert abs(want - float(np.sum(have * direction))) <= tol * scale, (
+                f"{op.name} {sample.name}: gradient of operand {k} is wrong"
+            )
 
 
 def _directions(rng: np.random.Generator, shape: tuple[int, ...]) -> Iterator[Array]:
@@ -202,7 +222,13 @@ def _directions(rng: np.random.Generator, shape: tuple[int, ...]) -> Iterator[Ar
 
 
 def _difference(
-    op: Op, arrays: Sequence[Array], k: int, direction: Array, attrs: Mapping[str, Any], upstream: Sequence[Array | None], step: float
+    op: Op,
+    arrays: Sequence[Array],
+    k: int,
+    direction: Array,
+    attrs: Mapping[str, Any],
+    upstream: Sequence[Array | None],
+    step: float,
 ) -> float:
     sides = []
     for sign in (1.0, -1.0):
@@ -221,7 +247,9 @@ def check_scatter(op: Op, sample: Sample) -> None:
     with array_building():
         written = op.scatter(ArrayOperand(base), ArrayOperand(value), **sample.attrs)
     assert written.type is ArrayOperand(base).type
-    np.testing.assert_array_equal(op.reference(written.array, **sample.attrs), value, err_msg=f"{op.name} {sample.name}")
+    np.testing.assert_array_equal(
+        op.reference(written.array, **sample.attrs), value, err_msg=f"{op.name} {sample.name}"
+    )
     want = base.copy()
     op.reference(want, **sample.attrs)[...] = value
     np.testing.assert_array_equal(written.array, want, err_msg=f"{op.name} {sample.name}")

@@ -1,6 +1,7 @@
-"""Ops that move values and change none: reshape, permute, slice, pad, cat, sliding windows and their inverses.
+"""Ops that move values and change none: reshape, permute, expand, slice, select, flip, pad, cat, clone.
 
-Dims in attributes are normalised: non-negative, in range. A view op has a `scatter` rule, which writes a value back through the view.
+Dims in attributes are normalised: non-negative, in range. A view op has a `scatter` rule, which writes a value back
+through the view.
 """
 
 from __future__ import annotations
@@ -15,8 +16,18 @@ from graphc.errors import ArgumentError, DimError, DTypeError, ShapeError
 from graphc.ir.expr import Expr, apply, const, iadd, iconst, idiv, imod, imul, isub
 from graphc.ir.op import Array, Elementwise, Op, Operand, Sample, define
 from graphc.ir.ops import create
-from graphc.ir.ops import reduce as reductions
-from graphc.ir.types import Shape, Size, TensorType, bool_, contiguous_strides, finite_product, int64
+from graphc.ir.ops.elementwise import unbroadcast
+from graphc.ir.ops.reindex import (
+    all_of,
+    between,
+    check_dim,
+    check_dims,
+    inverse_permutation,
+    replaced,
+    reshape_index,
+    slice_size,
+)
+from graphc.ir.types import Shape, Size, TensorType
 
 At = Callable[..., Expr]
 Index = Sequence[Expr]
@@ -24,104 +35,18 @@ Types = Sequence[TensorType]
 Needs = Sequence[bool]
 
 
-# ---------------------------------------------------------------- shared helpers
-
-
-def all_of(conditions: Sequence[Expr]) -> Expr:
-    """The conjunction of bool expressions (true when there are none)."""
-    out: Expr | None = None
-    for c in conditions:
-        out = c if out is None else apply("and", out, c)
-    return const(True, bool_) if out is None else out
-
-
-def between(i: Expr, low: int, high: int) -> list[Expr]:
-    """The conditions low <= i < high."""
-    return [apply("ge", i, iconst(low)), apply("lt", i, iconst(high))]
-
-
-def check_dim(name: str, dim: Any, ndim: int) -> None:
-    """Raises DimError unless 0 <= dim < ndim."""
-    if not isinstance(dim, int) or not 0 <= dim < ndim:
-        raise DimError(f"{name}: dim {dim!r} is out of range for a tensor of {ndim} dimensions")
-
-
-def check_dims(name: str, dims: Sequence[int], ndim: int) -> None:
-    """Raises DimError unless `dims` are distinct and in range."""
-    for d in dims:
-        check_dim(name, d, ndim)
-    if len(set(dims)) != len(dims):
-        raise DimError(f"{name}: a dim is given twice in {list(dims)}")
-
-
-def replaced(shape: Shape, dim: int, *sizes: Size) -> Shape:
-    """`shape` with axis `dim` replaced by `sizes`."""
-    return (*shape[:dim], *sizes, *shape[dim + 1 :])
-
-
 def slice_of(x: Operand, dim: int, start: Size, stop: Size) -> Any:
     """x[start:stop] along `dim`."""
     return slice_(x, dim=dim, start=start, stop=stop, step=1)
 
 
-# ---------------------------------------------------------------- reshape
-
-
 def _reshape_infer(x: TensorType, *, shape: Shape) -> TensorType:
     out = x.with_shape(shape)
     if out.numel != x.numel:
-        raise ShapeError(f"reshape: {x} has {x.numel} elements, shape {list(shape)} has {out.numel}; the counts must be equal")
+        raise ShapeError(
+            f"reshape: {x} has {x.numel} elements, shape {list(shape)} has {out.numel}; the counts must be equal"
+        )
     return out
-
-
-def split_index(terms: Sequence[tuple[Expr, int, int]], stride: int, size: int) -> Expr:
-    """(Σ index * coefficient) // stride % size, for terms (index, coefficient, extent) with 0 <= index < extent.
-
-    Terms that provably add nothing are dropped, so the result stays affine where the mapping is.
-    """
-    kept = [(i, c, n) for i, c, n in terms if c % (stride * size)]
-    low = [t for t in kept if t[1] % stride]
-    if sum(c * (n - 1) for _, c, n in low) < stride:
-        kept, divided = [(i, c // stride, n) for i, c, n in kept if c % stride == 0], True
-    else:
-        divided = False
-    bound = sum(c * (n - 1) for _, c, n in kept)
-    out = iadd(*(imul(i, c) for i, c, _ in kept))
-    if not divided:
-        out, bound = idiv(out, stride), bound // stride
-    return out if bound < size else imod(out, size)
-
-
-def _axis_groups(source: Sequence[int], target: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
-    """Cut both shapes (sizes >= 1) into the shortest matching pieces of equal size; yields the axes of each piece."""
-    i = j = 0
-    while i < len(source) or j < len(target):
-        a, b, left, right = 1, 1, [], []  # type: int, int, list[int], list[int]
-        while not left or not right or a != b:
-            if (a <= b and i < len(source)) or j == len(target):
-                if i == len(source):
-                    break
-                left.append(i)
-                a *= source[i]
-                i += 1
-            else:
-                right.append(j)
-                b *= target[j]
-                j += 1
-        yield left, right
-
-
-def reshape_index(index: Index, source: Sequence[int], target: Sequence[int]) -> tuple[Expr, ...]:
-    """Where element `index` of the shape `target` lies in the shape `source` (equal row-major positions)."""
-    if 0 in source:
-        return (iconst(0),) * len(source)
-    found = [iconst(0)] * len(source)
-    for left, right in _axis_groups(source, target):
-        strides = contiguous_strides(tuple(target[j] for j in right))
-        terms = [(index[j], s, target[j]) for j, s in zip(right, strides, strict=True) if target[j] > 1]
-        for i, stride in zip(left, contiguous_strides(tuple(source[i] for i in left)), strict=True):
-            found[i] = split_index(terms, stride, source[i])
-    return tuple(found)
 
 
 def _reshape_lower(at: At, index: Index, types: Types, *, shape: Shape) -> Expr:
@@ -158,18 +83,10 @@ reshape = define(
 )
 
 
-# ---------------------------------------------------------------- permute
-
-
 def _permute_infer(x: TensorType, *, dims: tuple[int, ...]) -> TensorType:
     if sorted(dims) != list(range(x.ndim)):
         raise DimError(f"permute: dims {list(dims)} must name each of the {x.ndim} dimensions of {x} once")
     return x.with_shape(x.shape[d] for d in dims)
-
-
-def inverse_permutation(dims: Sequence[int]) -> tuple[int, ...]:
-    """The permutation that undoes `dims`."""
-    return tuple(sorted(range(len(dims)), key=lambda k: dims[k]))
 
 
 def _permute_lower(at: At, index: Index, types: Types, *, dims: tuple[int, ...]) -> Expr:
@@ -203,9 +120,6 @@ permute = define(
 )
 
 
-# ---------------------------------------------------------------- expand
-
-
 def _expand_infer(x: TensorType, *, shape: Shape) -> TensorType:
     lead = len(shape) - x.ndim
     if lead < 0 or any(a != b and a != 1 for a, b in zip(x.shape, shape[lead:], strict=True)):
@@ -218,28 +132,23 @@ def _expand_lower(at: At, index: Index, types: Types, *, shape: Shape) -> Expr:
     return at(0, tuple(iconst(0) if n == 1 else i for i, n in zip(inner, types[0].sizes, strict=True)))
 
 
-def sum_to(g: Any, shape: Shape) -> Any:
-    """`g` summed over the axes that broadcasting `shape` to the shape of `g` added or grew."""
-    have: Shape = g.type.shape
-    lead = len(have) - len(shape)
-    dims = (*range(lead), *(lead + k for k, n in enumerate(shape) if n == 1 and have[lead + k] != 1))
-    summed = reductions.sum_(g, dim=dims, keepdim=True) if dims else g
-    return reshape(summed, shape=shape) if lead else summed
-
-
 def _expand_vjp(g: Any, out: Operand, x: Operand, *, needs: Needs, shape: Shape) -> tuple[Any]:
-    return (sum_to(g, x.type.shape),)
+    return (unbroadcast(g, x.type),)
 
 
 def _expand_scatter(base: Operand, value: Any, *, shape: Shape) -> Any:
     if base.type.numel != value.type.numel:
-        raise ShapeError(f"expand: cannot write into {base.type} expanded to {list(shape)}: several elements share a place; clone() it first")
+        raise ShapeError(
+            f"expand: cannot write into {base.type} expanded to {list(shape)}, where elements share a place; "
+            "clone() it first"
+        )
     return reshape(value, shape=base.type.shape)
 
 
 def _expand_samples(rng: np.random.Generator) -> Iterator[Sample]:
     for source, target in (
-        ((), ()), ((), (2, 3)), ((3,), (3,)), ((1,), (4,)), ((3, 1), (2, 3, 4)), ((1, 3, 1), (2, 3, 1)), ((1, 2), (0, 2)),
+        ((), ()), ((), (2, 3)), ((3,), (3,)), ((1,), (4,)), ((3, 1), (2, 3, 4)), ((1, 3, 1), (2, 3, 1)),
+        ((1, 2), (0, 2)),
     ):  # fmt: skip
         yield Sample((rng.standard_normal(source),), {"shape": target}, f"{source}->{target}")
 
@@ -256,23 +165,6 @@ expand = define(
         doc="Sizes of 1 (and new leading axes) repeated to `shape`.",
     )
 )
-
-
-# ---------------------------------------------------------------- slice, slice_scatter, select
-
-
-def slice_size(name: str, x: TensorType, dim: int, start: Size, stop: Size, step: int) -> Size:
-    """How many elements start:stop:step selects. Raises DimError, ArgumentError or ShapeError."""
-    check_dim(name, dim, x.ndim)
-    size = x.shape[dim]
-    if not isinstance(step, int) or step < 1:
-        raise ArgumentError(f"{name}: the step must be a positive integer, got {step!r}")
-    negative = isinstance(start, int) and start < 0
-    crossed = isinstance(start, int) and isinstance(stop, int) and start > stop
-    outside = isinstance(stop, int) and isinstance(size, int) and stop > size
-    if negative or crossed or outside:
-        raise ShapeError(f"{name}: the range {start}:{stop} does not lie within dim {dim} of {x}")
-    return stop - start if step == 1 else (stop - start + (step - 1)) // step
 
 
 def _slice_infer(x: TensorType, *, dim: int, start: Size, stop: Size, step: int) -> TensorType:
@@ -304,7 +196,8 @@ def _slice_scatter_rule(base: Operand, value: Any, *, dim: int, start: Size, sto
 
 
 _SLICES: tuple[tuple[tuple[int, ...], int, int, int, int], ...] = (
-    ((5,), 0, 1, 4, 1), ((5,), 0, 0, 5, 2), ((5,), 0, 1, 5, 3), ((3, 4), 1, 2, 4, 1), ((3, 4), 0, 1, 1, 1), ((2, 7, 3), 1, 1, 6, 2), ((0, 3), 0, 0, 0, 1),
+    ((5,), 0, 1, 4, 1), ((5,), 0, 0, 5, 2), ((5,), 0, 1, 5, 3), ((3, 4), 1, 2, 4, 1), ((3, 4), 0, 1, 1, 1),
+    ((2, 7, 3), 1, 1, 6, 2), ((0, 3), 0, 0, 0, 1),
 )  # fmt: skip
 
 
@@ -328,7 +221,9 @@ slice_ = define(
 )
 
 
-def _slice_scatter_infer(base: TensorType, src: TensorType, *, dim: int, start: Size, stop: Size, step: int) -> TensorType:
+def _slice_scatter_infer(
+    base: TensorType, src: TensorType, *, dim: int, start: Size, stop: Size, step: int
+) -> TensorType:
     want = base.with_shape(replaced(base.shape, dim, slice_size("slice_scatter", base, dim, start, stop, step)))
     if src.shape != want.shape:
         raise ShapeError(f"slice_scatter: src is {src}, the range {start}:{stop}:{step} of {base} needs {want}")
@@ -354,7 +249,9 @@ def _slice_scatter_reference(base: Array, src: Array, **attrs: Any) -> Array:
     return out
 
 
-def _slice_scatter_vjp(g: Any, out: Operand, base: Operand, src: Operand, *, needs: Needs, **attrs: Any) -> tuple[Any, Any]:
+def _slice_scatter_vjp(
+    g: Any, out: Operand, base: Operand, src: Operand, *, needs: Needs, **attrs: Any
+) -> tuple[Any, Any]:
     kept = slice_scatter(g, create.zeros_like(src), **attrs) if needs[0] else None
     return kept, slice_(g, **attrs) if needs[1] else None
 
@@ -362,8 +259,12 @@ def _slice_scatter_vjp(g: Any, out: Operand, base: Operand, src: Operand, *, nee
 def _slice_scatter_samples(rng: np.random.Generator) -> Iterator[Sample]:
     for shape, dim, start, stop, step in _SLICES:
         attrs = {"dim": dim, "start": start, "stop": stop, "step": step}
-        base = rng.standard_normal(shape)
-        yield Sample((base, rng.standard_normal(_slice_view(base, **attrs).shape)), attrs, f"{shape} dim {dim} {start}:{stop}:{step}")
+        base = np.asarray(rng.standard_normal(shape))
+        yield Sample(
+            (base, rng.standard_normal(_slice_view(base, **attrs).shape)),
+            attrs,
+            f"{shape} dim {dim} {start}:{stop}:{step}",
+        )
 
 
 slice_scatter = define(
@@ -420,9 +321,6 @@ select = define(
         doc="The slice of size 1 at `index` along one axis, without the axis.",
     )
 )
-
-
-# ---------------------------------------------------------------- flip
 
 
 def _flip_infer(x: TensorType, *, dims: tuple[int, ...]) -> TensorType:
@@ -499,7 +397,8 @@ def _pad_reference(x: Array, *, pads: Any, value: bool | int | float) -> Array:
 
 def _pad_samples(rng: np.random.Generator) -> Iterator[Sample]:
     for shape, pads, value in (
-        ((), (), 0), ((3,), ((1, 2),), 0), ((2, 3), ((0, 0), (2, 0)), 1), ((2, 3), ((0, 1), (1, 1)), 0), ((0, 2), ((1, 1), (0, 0)), 3), ((2,), ((0, 0),), 0),
+        ((), (), 0), ((3,), ((1, 2),), 0), ((2, 3), ((0, 0), (2, 0)), 1), ((2, 3), ((0, 1), (1, 1)), 0),
+        ((0, 2), ((1, 1), (0, 0)), 3), ((2,), ((0, 0),), 0),
     ):  # fmt: skip
         yield Sample((rng.standard_normal(shape),), {"pads": pads, "value": value}, f"{shape} by {pads}")
 
@@ -517,9 +416,6 @@ pad = define(
 )
 
 
-# ---------------------------------------------------------------- cat
-
-
 def _cat_infer(*xs: TensorType, dim: int) -> TensorType:
     if not xs:
         raise ArgumentError("cat: at least one tensor is needed")
@@ -530,7 +426,9 @@ def _cat_infer(*xs: TensorType, dim: int) -> TensorType:
         if x.dtype is not first.dtype:
             raise DTypeError(f"cat: tensor 0 is {first}, tensor {k} is {x}; the dtypes must be equal")
         if x.ndim != first.ndim or replaced(x.shape, dim) != replaced(first.shape, dim):
-            raise ShapeError(f"cat: tensor 0 is {first}, tensor {k} is {x}; the sizes must be equal except along dim {dim}")
+            raise ShapeError(
+                f"cat: tensor 0 is {first}, tensor {k} is {x}; the sizes must be equal except along dim {dim}"
+            )
         total = total + x.shape[dim]
     return first.with_shape(replaced(first.shape, dim, total))
 
@@ -562,7 +460,8 @@ def _cat_vjp(g: Any, out: Operand, *xs: Operand, needs: Needs, dim: int) -> tupl
 
 def _cat_samples(rng: np.random.Generator) -> Iterator[Sample]:
     for dim, shapes in (
-        (0, ((2,),)), (0, ((2,), (3,))), (1, ((2, 1), (2, 0), (2, 3))), (0, ((0, 2), (0, 2))), (1, ((2, 3, 2), (2, 1, 2), (2, 2, 2), (2, 1, 2))),
+        (0, ((2,),)), (0, ((2,), (3,))), (1, ((2, 1), (2, 0), (2, 3))), (0, ((0, 2), (0, 2))),
+        (1, ((2, 3, 2), (2, 1, 2), (2, 2, 2), (2, 1, 2))),
     ):  # fmt: skip
         yield Sample(tuple(rng.standard_normal(s) for s in shapes), {"dim": dim}, f"{shapes} along {dim}")
 
@@ -579,9 +478,6 @@ cat = define(
         doc="Tensors one after another along an existing axis.",
     )
 )
-
-
-# ---------------------------------------------------------------- clone
 
 
 def _clone_lower(at: At, index: Index, types: Types) -> Expr:

@@ -1,6 +1,7 @@
 """Reductions over axes: sum, prod, amax, amin, any, all, argmax, argmin.
 
-A primitive reduction runs over one run of adjacent axes; any other set of axes is split into runs, the innermost first (docs/numerics.md).
+A primitive reduction runs over one run of adjacent axes; any other set of axes is split into runs, the innermost first
+(docs/numerics.md).
 `dim` is a tuple of sorted non-negative axes, except for argmax and argmin, which take one axis.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,7 +34,7 @@ def check_dims(name: str, dim: Any, ndim: int) -> None:
     """Raises DimError unless `dim` is a strictly ascending tuple of axes of a tensor of `ndim` dimensions."""
     if not isinstance(dim, tuple) or any(not isinstance(d, int) or not 0 <= d < ndim for d in dim):
         raise DimError(f"{name}: dim {dim!r} is out of range for a tensor of {ndim} dimensions")
-    if any(a >= b for a, b in zip(dim, dim[1:], strict=False)):
+    if any(a >= b for a, b in pairwise(dim)):
         raise DimError(f"{name}: dims {list(dim)} must be ascending and name no axis twice")
 
 
@@ -74,13 +76,15 @@ def reduce_columns(fn: Callable[[Array], Array], x: Array, dim: Dims, keepdim: b
         flat = np.ascontiguousarray(columns).reshape(size, math.prod(columns.shape[1:]))
         out = np.asarray(fn(flat)).reshape(*out.shape[:lead], *(1,) * len(run), *rest)
     out = out.copy() if out is x else out
-    return out.reshape(reduced_shape(x.shape, dim, keepdim))  # type: ignore[arg-type]
+    return out.reshape(reduced_shape(x.shape, dim, keepdim))
 
 
 def _shapes() -> Iterator[tuple[tuple[int, ...], Dims, bool]]:
     yield from (
-        ((), (), False), ((5,), (0,), False), ((1,), (0,), True), ((3, 4), (0,), False), ((3, 4), (1,), True), ((3, 4), (0, 1), False),
-        ((2, 3, 4), (1,), False), ((2, 3, 4), (0, 2), True), ((2, 3, 2, 3), (0, 2, 3), False), ((2, 3, 2, 3), (0, 2), False), ((2, 70), (1,), False),
+        ((), (), False), ((5,), (0,), False), ((1,), (0,), True), ((3, 4), (0,), False),
+        ((3, 4), (1,), True), ((3, 4), (0, 1), False),
+        ((2, 3, 4), (1,), False), ((2, 3, 4), (0, 2), True), ((2, 3, 2, 3), (0, 2, 3), False),
+        ((2, 3, 2, 3), (0, 2), False), ((2, 70), (1,), False),
         ((0, 3), (1,), False),
     )  # fmt: skip
 
@@ -108,7 +112,10 @@ def _infer(name: str, dtypes: Sequence[DType], empty: bool) -> Callable[..., Ten
         require_dtype(name, x, dtypes)
         check_dims(name, dim, x.ndim)
         if not empty and any(x.shape[d] == 0 for d in dim):
-            raise ShapeError(f"{name}: {x} has no element along dims {list(dim)}, and {name} of nothing has no value; give it at least one")
+            raise ShapeError(
+                f"{name}: {x} has no element along dims {list(dim)}, and {name} of nothing has no value; "
+                "give it at least one"
+            )
         return x.with_shape(reduced_shape(x.shape, dim, keepdim))
 
     return infer
@@ -159,7 +166,13 @@ def _sum_vjp(g: Any, out: Operand, x: Operand, *, needs: Needs, dim: Dims, keepd
 
 
 sum_ = _primitive(
-    "sum", "sum", NUMBERS, numerics.reduction, _sum_vjp, (), "Sum over `dim`, +0 of nothing; order: rule R of docs/numerics.md."
+    "sum",
+    "sum",
+    NUMBERS,
+    numerics.reduction,
+    _sum_vjp,
+    (),
+    "Sum over `dim`, +0 of nothing; order: rule R of docs/numerics.md.",
 )
 
 
@@ -205,13 +218,31 @@ def _min_columns(x: Array) -> Array:
 
 
 amax = _primitive(
-    "amax", "max", NUMBERS, _max_columns, _extreme_vjp, ("0", "out"), "Largest over `dim`; NaN propagates, -0 < +0.", empty=False
+    "amax",
+    "max",
+    NUMBERS,
+    _max_columns,
+    _extreme_vjp,
+    ("0", "out"),
+    "Largest over `dim`; NaN propagates, -0 < +0.",
+    empty=False,
 )
 amin = _primitive(
-    "amin", "min", NUMBERS, _min_columns, _extreme_vjp, ("0", "out"), "Smallest over `dim`; NaN propagates, -0 < +0.", empty=False
+    "amin",
+    "min",
+    NUMBERS,
+    _min_columns,
+    _extreme_vjp,
+    ("0", "out"),
+    "Smallest over `dim`; NaN propagates, -0 < +0.",
+    empty=False,
 )
-any_ = _primitive("any", "any", (bool_,), lambda columns: np.any(columns, axis=0), None, (), "Is any element true? False for none.")
-all_ = _primitive("all", "all", (bool_,), lambda columns: np.all(columns, axis=0), None, (), "Are all elements true? True for none.")
+any_ = _primitive(
+    "any", "any", (bool_,), lambda columns: np.any(columns, axis=0), None, (), "Is any element true? False for none."
+)
+all_ = _primitive(
+    "all", "all", (bool_,), lambda columns: np.all(columns, axis=0), None, (), "Are all elements true? True for none."
+)
 
 
 # ---------------------------------------------------------------- argmax, argmin
@@ -222,7 +253,9 @@ def _argument(name: str, find: Callable[..., Array], doc: str) -> Op:
         require_dtype(name, x, NUMBERS)
         check_dims(name, (dim,), x.ndim)
         if x.shape[dim] == 0:
-            raise ShapeError(f"{name}: {x} has no element along dim {dim}, so there is no position to name; give it at least one")
+            raise ShapeError(
+                f"{name}: {x} has no element along dim {dim}, so there is no position to name; give it at least one"
+            )
         return TensorType(int64, reduced_shape(x.shape, (dim,), keepdim))
 
     def samples(rng: np.random.Generator) -> Iterator[Sample]:
@@ -247,5 +280,9 @@ def _argument(name: str, find: Callable[..., Array], doc: str) -> Op:
 
 
 # NumPy takes the first index too, and the first NaN; it counts -0 equal to +0.
-argmax = _argument("argmax", np.argmax, "Position of the largest element along one axis: the first of equals, the first NaN.")
-argmin = _argument("argmin", np.argmin, "Position of the smallest element along one axis: the first of equals, the first NaN.")
+argmax = _argument(
+    "argmax", np.argmax, "Position of the largest element along one axis: the first of equals, the first NaN."
+)
+argmin = _argument(
+    "argmin", np.argmin, "Position of the smallest element along one axis: the first of equals, the first NaN."
+)
