@@ -1,5 +1,32 @@
 """The op table. Importing this package defines every op; `graphc.ir.op.op_named` finds them by name."""
 
-from graphc.ir.ops import activation, contract, create, index, movement, nn, pointwise, random, reduce, statistics, windows
+from graphc.ir.ops import (
+    activation,
+    contract,
+    create,
+    index,
+    indexing,
+    movement,
+    nn,
+    pointwise,
+    random,
+    reduce,
+    statistics,
+    windows,
+)
 
-__all__ = ["activation", "contract", "conv", "create", "index", "movement", "nn", "pointwise", "random", "reduce", "statistics", "windows"]
+__all__ = [
+    "activation",
+    "contract",
+    "conv",
+    "create",
+    "index",
+    "indexing",
+    "movement",
+    "nn",
+    "pointwise",
+    "random",
+    "reduce",
+    "statistics",
+    "windows",
+]

@@ -260,11 +260,8 @@ def _slice_scatter_samples(rng: np.random.Generator) -> Iterator[Sample]:
     for shape, dim, start, stop, step in _SLICES:
         attrs = {"dim": dim, "start": start, "stop": stop, "step": step}
         base = np.asarray(rng.standard_normal(shape))
-        yield Sample(
-            (base, rng.standard_normal(_slice_view(base, **attrs).shape)),
-            attrs,
-            f"{shape} dim {dim} {start}:{stop}:{step}",
-        )
+        src = np.asarray(rng.standard_normal(_slice_view(base, **attrs).shape))
+        yield Sample((base, src), attrs, f"{shape} dim {dim} {start}:{stop}:{step}")
 
 
 slice_scatter = define(
