@@ -1,0 +1,268 @@
+"""Executables: a program bound to compiled kernels. One native call runs the whole graph.
+
+A context is what one run writes to: the words native code reads (runtime/frame.py), the arena and the scratch. It
+serves one caller at a time; concurrent callers of one executable get contexts of their own, and a few are kept for
+later.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from graphc.config import config
+from graphc.errors import ArgumentError, InternalError
+from graphc.ir.types import Layout
+from graphc.runtime.code import KernelLibrary, library, symbol_of
+from graphc.runtime.driver import native
+from graphc.runtime.frame import IO_AT, BoundKernel, Bytes, Instance, Template, build_template
+from graphc.runtime.llvm import TargetSpec
+from graphc.runtime.memory import aligned_bytes
+from graphc.runtime.pool import pool
+from graphc.runtime.program import BufferRef, Program
+
+Array = np.ndarray[Any, Any]
+
+KEPT_CONTEXTS = 4
+COPIED_CONSTANT_BYTES = 1 << 20  # smaller constants are copied to a cache-line boundary
+_POISONS = (0xFF, 0xCC)  # 0xFF: NaN in every floating-point type
+
+
+class CompiledKernel(Protocol):
+    """What code generation hands over for one kernel call."""
+
+    @property
+    def key(self) -> str:
+        """Canonical structure: equal keys, equal code."""
+
+    @property
+    def params(self) -> tuple[int, ...]:
+        """Run-time numbers, after the operand addresses in the block."""
+
+    @property
+    def tables(self) -> tuple[np.ndarray[Any, np.dtype[np.int64]], ...]:
+        """Arrays whose addresses come last in the block."""
+
+    @property
+    def units(self) -> int:
+        """Parallel units of work."""
+
+    @property
+    def grain(self) -> int:
+        """Fewest units worth a chunk of their own."""
+
+    @property
+    def scratch(self) -> int:
+        """Bytes of scratch memory each thread needs, aligned to 64."""
+
+    @property
+    def emit(self) -> Callable[[Any], str]:
+        """The LLVM text of the kernel for a target."""
+
+
+def _data_offset() -> int:
+    """Where an ndarray object holds its data address, or -1 if that is not where this NumPy has it."""
+    offset = object.__basicsize__
+    probes = [np.empty(3), np.arange(12, dtype=np.int64).reshape(3, 4)[1:, ::2], np.zeros((), np.bool_)]
+    found = (ctypes.c_void_p.from_address(id(a) + offset).value == a.ctypes.data for a in probes)
+    return offset if all(found) else -1
+
+
+DATA_OFFSET = _data_offset()
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counts of one executable."""
+
+    kernels: int  # calls of kernels in one run
+    codes: int  # different pieces of code among them
+    native_calls: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    instance: Instance
+    arena: Bytes
+    scratch: Bytes
+
+
+class Executable:
+    """A program ready to run: `exe(inputs)` returns the outputs as new arrays (donated ones: the input itself).
+
+    `kernels` holds the compiled kernel of each call of `program`, in order. Raises InternalError for a program that
+    does not fit its kernels. With `poison` set, the arena, the scratch and the new outputs are filled with NaN (0xFF
+    bytes) or 0xCC in turn before each run, so that a read of memory nobody wrote shows.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        kernels: Sequence[CompiledKernel],
+        target: TargetSpec,
+        kernel_library: KernelLibrary | None = None,
+    ) -> None:
+        _check_program(program, kernels)
+        self.program = program
+        self.poison = False
+        requests = [(kernel.key, symbol_of(kernel.key), kernel.emit) for kernel in kernels]
+        self._codes = (kernel_library or library()).load(requests, target)
+        self.stats = Stats(len(kernels), len({kernel.key for kernel in kernels}))
+        self._constants = [_placed(array) for array in program.constants]
+        self._tables = [tuple(np.ascontiguousarray(table, np.int64) for table in kernel.tables) for kernel in kernels]
+        self._scratch_bytes = max((kernel.scratch for kernel in kernels), default=0)
+        shared = [kernel for kernel in kernels if kernel.units > kernel.grain]
+        self._parallel = bool(shared)
+        pool().reserve_scratch(max((kernel.scratch for kernel in shared), default=0))
+        self._pool = pool()
+        self._run = native().run
+        self._expected = [_numpy_layout(layout) for layout in program.inputs]
+        self._donated = [spec.donated for spec in program.outputs]
+        self._made = [None if s.donated is not None else _numpy_layout(s.layout)[:2] for s in program.outputs]
+        self._template = self._bind(kernels)
+        self._pack = struct.Struct(f"={len(program.inputs) + len(program.outputs)}q").pack_into
+        self._free: list[_Context] = []
+
+    def __call__(self, inputs: Sequence[Array], outs: Sequence[Array] | None = None) -> list[Array]:
+        """Run on arrays of exactly the layouts of `program.inputs`.
+
+        `outs`: where to write, one array an output (contiguous, of its type; for a donated output the input itself).
+        Raises ArgumentError for arrays that do not fit.
+        """
+        if len(inputs) != len(self._expected):
+            raise ArgumentError(f"{self.program.name}: expected {len(self._expected)} inputs, got {len(inputs)}")
+        for array, (shape, dtype, strides) in zip(inputs, self._expected, strict=True):
+            if (
+                array.__class__ is not np.ndarray
+                or array.shape != shape
+                or array.dtype is not dtype
+                or array.strides != strides
+            ):
+                self._check_input(inputs)
+                break
+        if config.verify:
+            self._check_fully(inputs)
+        if outs is not None:
+            self._check_outs(inputs, outs)
+        return self.run(inputs, outs)
+
+    def run(self, inputs: Sequence[Array], outs: Sequence[Array] | None = None) -> list[Array]:
+        """Like a call, without any check: the caller vouches for the layouts, and wrong ones corrupt memory."""
+        if outs is None:
+            results = [
+                np.empty(*made) if made is not None else inputs[donated]  # type: ignore[index]
+                for made, donated in zip(self._made, self._donated, strict=True)
+            ]
+        else:
+            results = list(outs)
+        if self._parallel and not self._pool.ready:
+            self._pool.ensure()
+        try:
+            context = self._free.pop()
+        except IndexError:
+            context = self._new_context()
+        if self.poison:
+            self._fill(context, results)
+        instance = context.instance
+        if DATA_OFFSET >= 0:
+            self._pack(instance.view, IO_AT, *map(id, inputs), *map(id, results))
+        else:
+            self._pack(instance.view, IO_AT, *(array.ctypes.data for array in (*inputs, *results)))
+        self._run(instance.frame)
+        self.stats.native_calls += 1
+        if len(self._free) < KEPT_CONTEXTS:
+            self._free.append(context)
+        return results
+
+    def _bind(self, kernels: Sequence[CompiledKernel]) -> Template:
+        bound = [
+            BoundKernel(code.address, kernel.units, kernel.grain, kernel.params, tuple(t.ctypes.data for t in tables))
+            for kernel, code, tables in zip(kernels, self._codes, self._tables, strict=True)
+        ]
+        addresses = [array.ctypes.data for array in self._constants]
+        return build_template(self.program, bound, addresses, DATA_OFFSET, self._pool.page)
+
+    def _new_context(self) -> _Context:
+        arena, scratch = aligned_bytes(self.program.arena_bytes), aligned_bytes(self._scratch_bytes)
+        return _Context(self._template.instantiate(arena.ctypes.data, scratch.ctypes.data), arena, scratch)
+
+    def _fill(self, context: _Context, results: Sequence[Array]) -> None:
+        byte = _POISONS[self.stats.native_calls % 2]
+        context.arena.fill(byte)
+        context.scratch.fill(byte)
+        for array, donated in zip(results, self._donated, strict=True):
+            if donated is None:
+                array.reshape(-1).view(np.uint8).fill(byte)
+
+    def _check_input(self, inputs: Sequence[Array]) -> None:
+        for k, (array, layout) in enumerate(zip(inputs, self.program.inputs, strict=True)):
+            if not isinstance(array, np.ndarray):
+                raise ArgumentError(f"{self.program.name}: input {k} must be an ndarray, got {type(array).__name__}")
+            found = Layout.of(array)  # strides that are never used do not count
+            if found is not layout:
+                raise ArgumentError(f"{self.program.name}: input {k} is {found}, expected {layout}")
+
+    def _check_outs(self, inputs: Sequence[Array], outs: Sequence[Array]) -> None:
+        name = self.program.name
+        if len(outs) != len(self.program.outputs):
+            raise ArgumentError(f"{name}: expected {len(self.program.outputs)} output arrays, got {len(outs)}")
+        for k, (array, spec) in enumerate(zip(outs, self.program.outputs, strict=True)):
+            if spec.donated is not None and array is not inputs[spec.donated]:
+                raise ArgumentError(f"{name}: output {k} is written in place of input {spec.donated}; pass that array")
+            found = Layout.of(array)
+            if found is not spec.layout or not array.flags.writeable:
+                raise ArgumentError(f"{name}: output array {k} is {found}, expected {spec.layout}, writeable")
+
+    def _check_fully(self, inputs: Sequence[Array]) -> None:
+        for donated in self._donated:
+            if donated is None:
+                continue
+            if not inputs[donated].flags.writeable:
+                raise ArgumentError(f"{self.program.name}: input {donated} is changed in place but read-only")
+            for k, other in enumerate(inputs):
+                if k != donated and np.may_share_memory(inputs[donated], other):
+                    name = self.program.name
+                    raise ArgumentError(f"{name}: input {donated} is changed in place but overlaps input {k}")
+
+
+def _numpy_layout(layout: Layout) -> tuple[tuple[int, ...], np.dtype[Any], tuple[int, ...]]:
+    dtype = layout.type.dtype
+    return layout.type.sizes, dtype.np, tuple(stride * dtype.itemsize for stride in layout.strides)
+
+
+def _placed(array: Array) -> Array:
+    """The array itself, or a copy that starts on a cache line."""
+    if array.nbytes > COPIED_CONSTANT_BYTES:
+        return array
+    copy = aligned_bytes(array.nbytes).view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def _check_program(program: Program, kernels: Sequence[CompiledKernel]) -> None:
+    if len(kernels) != len(program.calls):
+        raise InternalError(f"{program.name}: {len(program.calls)} calls but {len(kernels)} kernels")
+    counts = {"input": len(program.inputs), "output": len(program.outputs), "const": len(program.constants), "arena": 1}
+    for call in program.calls:
+        for ref in call.operands:
+            _check_ref(program, call.label, ref, counts)
+    for array in program.constants:
+        if not array.flags.c_contiguous:
+            raise InternalError(f"{program.name}: a constant is not contiguous")
+    for spec in program.outputs:
+        if spec.donated is not None and program.inputs[spec.donated] is not spec.layout:
+            raise InternalError(f"{program.name}: output {spec.name} has another layout than its donated input")
+        if spec.donated is None and not spec.layout.contiguous:
+            raise InternalError(f"{program.name}: output {spec.name} is not contiguous")
+
+
+def _check_ref(program: Program, label: str, ref: BufferRef, counts: dict[str, int]) -> None:
+    if not 0 <= ref.index < counts.get(ref.kind, 0):
+        raise InternalError(f"{program.name}: call {label} uses {ref}, which does not exist")
+    if ref.kind == "arena" and not 0 <= ref.offset <= program.arena_bytes:
+        raise InternalError(f"{program.name}: call {label} uses {ref}, outside of {program.arena_bytes} bytes")
