@@ -16,6 +16,7 @@ from graphc.errors import ArgumentError, GraphcError, GraphError
 from graphc.ir.graph import Graph, Location, Value
 from graphc.ir.limits import MAX_INT, MAX_NAME, MAX_RANK, Limits, legal_name
 from graphc.ir.op import Array, Op, op_named
+from graphc.ir.schema import attr_problem
 from graphc.ir.types import Dim, DType, Size, TensorType, dtype_named
 
 _BLANK = r"(?:[ \t\r\n]++|\#[^\n]*+)*+"
@@ -385,6 +386,9 @@ class _Parser:
     def add(self, graph: Graph, op: Op, inputs: list[Value], attrs: dict[str, Any]) -> tuple[Value, ...]:
         if op.arity is not None and len(inputs) != op.arity:
             raise self.error(f"{op.name} takes {op.arity} operands, {len(inputs)} are given")
+        problem = attr_problem(op, attrs)
+        if problem is not None:
+            raise self.error(problem)
         try:
             return graph.add(op, inputs, attrs)
         except GraphcError as error:

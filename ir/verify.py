@@ -12,6 +12,7 @@ from graphc.ir.graph import Graph, Node, Value
 from graphc.ir.limits import MAX_BYTES, MAX_INT, MAX_RANK, MAX_SIZE, Limits, legal_name
 from graphc.ir.op import Op, all_ops
 from graphc.ir.parse import HOSTILE, INPUT_KINDS, OUTPUT_KINDS, PHASES
+from graphc.ir.schema import attr_problem
 from graphc.ir.types import DTYPES, Dim, DType, TensorType, symbols_of
 
 _MAX_NESTING = Limits().nesting
@@ -41,6 +42,7 @@ def verify(graph: Graph, primitive: bool = False) -> None:
     V16  A named dimension in a node's types and attributes occurs in the type of an input.
     V17  Arrays in attributes are read-only and row-major.
     V18  With `primitive`: every op can be lowered as it stands; none is left to decompose.
+    V19  A node has no attributes but those its op declares, each of a declared kind (ir/schema.py).
     """
     _check_inputs(graph)
     defined = {i.value: True for i in graph.inputs}
@@ -131,6 +133,8 @@ def _check_node(node: Node, symbols: frozenset[str], where: str) -> None:
         plain = name.isidentifier() and name.isascii() and legal_name(name)
         _require(plain, "V9", where, f"attribute name {name!r} is not a plain word")
         _check_attr(value, symbols, f"{where}, attribute {name}", 0)
+    problem = attr_problem(node.op, node.attrs)
+    _require(problem is None, "V19", where, problem or "")
 
 
 def _check_results(graph: Graph, node: Node, defined: dict[Value, bool], symbols: frozenset[str], where: str) -> None:
