@@ -1,0 +1,277 @@
+"""The CPU plan of a Contract kernel: which side is vectorised, how operands are reached, and the tables that say so.
+
+One side of the product gives rows (an element of it is broadcast), the other gives columns (the lanes of a vector).
+All addresses are sums of table entries, worked out here from the affine axes, so that one piece of code serves matrix
+products, convolutions and their gradients. Columns are done in panels. A panel whose columns follow one another in
+memory is read in place; any other is copied to scratch first, one segment of k at a time. What is chosen here never
+changes a bit.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphc.codegen.canonical import Abstraction, StoreNode, index_forms, merge_axes
+from graphc.codegen.cpu.contraction_code import Structure, kernel
+from graphc.codegen.cpu.kernel import CpuKernel
+from graphc.ir.expr import Expr
+from graphc.ir.kernel import Contract, Strided
+from graphc.ir.numerics import segment_length
+
+Table = np.ndarray[Any, np.dtype[np.int64]]
+_PAGE = 4096
+_PAD_ROWS = 24  # more than the rows of any microkernel
+_GRAIN = 4_000_000  # floating-point operations worth a thread's chunk
+_SPILL = 16  # rows or columns that packing may write past its end
+
+
+def _offsets(sizes: tuple[int, ...], strides: tuple[int, ...]) -> Table:
+    """Σ index * stride at every point of a row-major space, flat."""
+    out = np.zeros(1, np.int64)
+    for size, stride in zip(sizes, strides, strict=True):
+        out = (out[:, None] + np.arange(size, dtype=np.int64) * stride).reshape(-1)
+    return out
+
+
+def _starts(offsets: Table) -> Table:
+    """Positions where a run of consecutive offsets begins."""
+    return np.flatnonzero(np.r_[True, np.diff(offsets) != 1])[: max(len(offsets), 0)].astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Roles:
+    """A Contract seen as rows times columns."""
+
+    rows: Strided
+    columns: Strided
+    row_axes: tuple[int, ...]  # numbers of kernel axes
+    column_axes: tuple[int, ...]
+    row_at: Table
+    column_at: Table
+    k_row: Table
+    k_column: Table
+
+    @property
+    def extents(self) -> tuple[int, int, int]:
+        """Rows, columns, k."""
+        return len(self.row_at), len(self.column_at), len(self.k_row)
+
+
+def _roles(c: Contract, swap: bool) -> _Roles:
+    nb, nm, nn = len(c.batch), len(c.m), len(c.n)
+    m_axes, n_axes = tuple(range(nb, nb + nm)), tuple(range(nb + nm, nb + nm + nn))
+    a, b = (c.b, c.a) if swap else (c.a, c.b)
+    m, n = (c.n, c.m) if swap else (c.m, c.n)
+    rows, columns = (n_axes, m_axes) if swap else (m_axes, n_axes)
+    at = _offsets(m, a.outer), _offsets(n, b.outer), _offsets(c.k, a.k), _offsets(c.k, b.k)
+    return _Roles(a, b, rows, columns, *at)
+
+
+def _transposes(r: _Roles) -> bool:
+    """True when copying along k beats copying along the columns."""
+    _, n, k = r.extents
+    pieces = _pieces(_starts(r.column_at), n)
+    along_k = _pieces(_starts(r.k_column), k)
+    return along_k * n * 10 < pieces * k * 4
+
+
+def _pieces(starts: Table, total: int) -> int:
+    """How many vectors of 16 the runs beginning at `starts` take."""
+    return int((-(-np.diff(np.r_[starts, total]) // 16)).sum())
+
+
+def _cost(c: Contract, r: _Roles) -> float:
+    """Rough cycles with 16 lanes: to choose which side gives the lanes."""
+    m, n, k = r.extents
+    columns = -(-n // 32) * 2
+    work = (m if m == 1 else -(-m // 8) * 8) * columns * k
+    if len(_starts(r.column_at)) <= 1:
+        copies = 0.0
+    elif _transposes(r):
+        copies = _pieces(_starts(r.k_column), k) * n * 10
+    else:
+        copies = _pieces(_starts(r.column_at), n) * k * 4
+    last = r.column_axes[-1] if r.column_axes else -1
+    unit = all(_coefficient(s.flat, last) == 1 for s in c.stores) or n == 1
+    return work + copies * -(-m // 256) + (m * columns * 4 if unit else m * n * 2.5)
+
+
+def _coefficient(flat: Expr, axis: int) -> int:
+    return sum(form.get(axis, 0) for form in index_forms([flat])[:1])
+
+
+def _choose(c: Contract) -> _Roles:
+    straight, swapped = _roles(c, False), _roles(c, True)
+    return swapped if _cost(c, swapped) < _cost(c, straight) else straight
+
+
+def _shape(r: _Roles, transposed: bool) -> tuple[int, int]:
+    """(row class, panel width): how many rows the microkernel holds at most, and columns of a panel."""
+    m, n, _ = r.extents
+    if m == 1:
+        return 1, 64 if transposed or n <= 128 else 256
+    return (4, 64) if m <= 4 and n > 32 else (8, 32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Epilogue:
+    """The stores in canonical form, and the values of their axes."""
+
+    abstraction: Abstraction
+    stores: tuple[StoreNode, ...]
+    batch: tuple[Table, ...]  # one array a merged axis: its value for every batch / row / column
+    rows: tuple[Table, ...]
+    columns: tuple[Table, ...]
+
+
+def _epilogue(c: Contract, r: _Roles) -> _Epilogue:
+    sizes = (*c.batch, *c.m, *c.n)
+    roots = [e for s in c.stores for e in (s.flat, s.value, s.where) if e is not None]
+    forms = index_forms(roots)
+    mapped: list[int | None] = [None] * len(sizes)
+    values: list[tuple[Table, ...]] = []
+    count = 0
+    for axes in (tuple(range(len(c.batch))), r.row_axes, r.column_axes):
+        groups = merge_axes(axes, sizes, forms)
+        for group in groups:
+            mapped[group[-1]] = count
+            count += 1
+        values.append(_group_values(axes, groups, sizes))
+    abstraction = Abstraction(mapped, sizes)
+    stores = tuple(abstraction.store(s.operand, c.operands[s.operand], s.flat, s.value, s.where) for s in c.stores)
+    return _Epilogue(abstraction, stores, *values)
+
+
+def _group_values(axes: tuple[int, ...], groups: list[list[int]], sizes: tuple[int, ...]) -> tuple[Table, ...]:
+    """The value of each merged axis at every point of the row-major space of `axes`."""
+    found = []
+    for group in groups:
+        strides, step = dict.fromkeys(axes, 0), 1
+        for axis in reversed(group):
+            strides[axis] = step
+            step *= sizes[axis]
+        found.append(_offsets(tuple(sizes[a] for a in axes), tuple(strides[a] for a in axes)))
+    return tuple(found)
+
+
+def lower(c: Contract) -> CpuKernel:
+    """Plan a Contract."""
+    r = _choose(c)
+    m, n, k = r.extents
+    batch = math.prod(c.batch)
+    transposed = bool(m and n and k) and len(_starts(r.column_at)) > 1 and _transposes(r)
+    rows_held, width = _shape(r, transposed)
+    epilogue = _epilogue(c, r)
+    counts = len(epilogue.batch), len(epilogue.rows), len(epilogue.columns)
+    length = min(segment_length(k), max(k, 1))
+    panels = -(-n // width)
+    chunks, chunk = _chunks(m, panels * batch)
+    tables = _tables(c, r, epilogue, width, length, transposed)
+    numbers = (m, k, length, -(-k // length) if k else 1, panels, chunks, chunk)
+    slots = tuple(epilogue.abstraction.param(x).k for x in numbers)
+    structure = Structure(
+        c.dtype,
+        len(c.operands),
+        r.rows.operand,
+        r.columns.operand,
+        rows_held,
+        width,
+        transposed,
+        counts,
+        slots,
+        epilogue.stores,
+    )
+    key = epilogue.abstraction.key(structure.head())
+    params = epilogue.abstraction.params
+    item = c.dtype.itemsize
+    return CpuKernel(
+        key=key,
+        emit=kernel(key, structure, len(params), len(tables)),
+        params=params,
+        tables=tables,
+        units=batch * panels * chunks if m and n else 0,
+        grain=max(1, _GRAIN // max(1, 2 * chunk * width * max(k, 16))),
+        scratch=(length * width + _SPILL * width + chunk * width) * item,
+    )
+
+
+def _chunks(m: int, others: int) -> tuple[int, int]:
+    """How many runs of rows, and rows of each: enough work items for threads, few enough to repeat little packing."""
+    wanted = max(-(-m // 256), min(-(-16 // max(others, 1)), m // 48))
+    chunk = -(-max(m, 1) // max(wanted, 1))
+    chunk = chunk if m <= 1 else -(-chunk // _PAD_ROWS) * _PAD_ROWS  # a microkernel may write rows past the last
+    return -(-m // chunk), chunk
+
+
+def _tables(
+    c: Contract, r: _Roles, epilogue: _Epilogue, width: int, length: int, transposed: bool
+) -> tuple[Table, ...]:
+    m, n, k = r.extents
+    position = np.arange(k, dtype=np.int64) % length * width
+    batch = _columns(
+        _offsets(c.batch, r.rows.batch) + r.rows.offset,
+        _offsets(c.batch, r.columns.batch) + r.columns.offset,
+        *epilogue.batch,
+    )
+    panels, copies, stores = _panels(r, epilogue.columns, width, m)
+    last = r.row_at[-1:] if m else np.zeros(1, np.int64)
+    tables = [
+        batch,
+        np.r_[r.row_at, np.repeat(last, _PAD_ROWS)],
+        _columns(r.k_row, r.k_column),
+        _columns(r.k_row, position),
+        panels,
+        copies,
+        stores,
+        _columns(*epilogue.rows) if len(epilogue.rows) > 1 else np.zeros(1, np.int64),
+    ]
+    if transposed:
+        tail = -(-n // width) * width - n
+        tables += [np.r_[r.column_at, np.repeat(r.column_at[-1:], tail)], *_k_runs(r.k_column, length)]
+    return tuple(np.ascontiguousarray(t.reshape(-1), np.int64) for t in tables)
+
+
+def _columns(*parts: Table) -> Table:
+    return np.stack(parts, axis=1) if parts else np.zeros(1, np.int64)
+
+
+def _panels(r: _Roles, values: tuple[Table, ...], width: int, rows: int) -> tuple[Table, Table, Table]:
+    """Panel records (in place?, offset of column 0, first and last+1 copy run, first and last+1 store run); copy runs
+    (column in the panel, offset, length); store runs (column in the panel, length, axis values at its start).
+    """
+    n = len(r.column_at)
+    edges = np.arange(0, n, width)
+    copy_starts = np.union1d(_starts(r.column_at), edges)
+    breaks = [edges]
+    if values:
+        breaks.append(np.flatnonzero(np.diff(values[-1]) != 1) + 1)
+        breaks.extend(np.flatnonzero(np.diff(v) != 0) + 1 for v in values[:-1])
+    store_starts = np.unique(np.concatenate(breaks)).astype(np.int64)
+    copy_lengths, store_lengths = np.diff(np.r_[copy_starts, n]), np.diff(np.r_[store_starts, n])
+    ends = np.minimum(edges + width, n)
+    bounds = [np.searchsorted(s, e) for s in (copy_starts, store_starts) for e in (edges, ends)]
+    whole = (bounds[1] - bounds[0] == 1) & (ends - edges == width) & _in_place(r, rows)
+    panels = _columns(whole.astype(np.int64), r.column_at[edges], bounds[0], bounds[1], bounds[2], bounds[3])
+    copies = _columns(copy_starts % width, r.column_at[copy_starts], copy_lengths)
+    stores = _columns(store_starts % width, store_lengths, *(v[store_starts] for v in values))
+    return panels, copies, stores
+
+
+def _in_place(r: _Roles, rows: int) -> bool:
+    """Whether reading in place is worth it: rows a multiple of a page apart fight for the same cache sets."""
+    steps = np.unique(np.diff(r.k_column))
+    clash = len(steps) == 1 and steps[0] * 4 % _PAGE == 0
+    return rows <= 64 or not clash
+
+
+def _k_runs(k_column: Table, length: int) -> tuple[Table, Table]:
+    """First run of every segment (and the end); runs along k: (position in the segment, offset, length)."""
+    k = len(k_column)
+    edges = np.arange(0, k, length)
+    starts = np.union1d(_starts(k_column), edges)
+    first = np.r_[np.searchsorted(starts, edges), len(starts)].astype(np.int64)
+    return first, _columns(starts % length, k_column[starts], np.diff(np.r_[starts, k]))

@@ -1,0 +1,271 @@
+"""The LLVM text of a Contract kernel; contraction.py plans it and lists the tables.
+
+A unit of work is one batch element, one panel of columns and one run of rows. For each segment of k the panel is
+copied to scratch unless it is read in place, then the microkernel adds the segment's sums to a tile of scratch; at the
+end the stores run over the tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from graphc.codegen.canonical import StoreNode
+from graphc.codegen.cpu.kernel import kernel_text
+from graphc.codegen.emit import I64, PTR, Emitter, Int, ParamBlock, Ty, V, memory_elem
+from graphc.codegen.exprs import Printer, all_nodes, kernel_width, store_roots
+from graphc.codegen.target import Target
+from graphc.ir.types import DType
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """What the code depends on."""
+
+    dtype: DType
+    operands: int
+    row_operand: int
+    column_operand: int
+    rows_held: int  # 8: as many as fit; 4; 1
+    width: int  # columns of a panel
+    transposed: bool  # panels are copied along k
+    counts: tuple[int, int, int]  # merged axes of batch, rows, columns
+    slots: tuple[int, ...]  # params m, k, segment length, segments, panels, chunks, rows of a chunk
+    stores: tuple[StoreNode, ...]
+
+    def head(self) -> str:
+        """The first line of the key."""
+        return (
+            f"contract {self.dtype.short} {self.operands} {self.row_operand} {self.column_operand} {self.rows_held} "
+            f"{self.width} {int(self.transposed)} {self.counts} {self.slots}"
+        )
+
+    def tile(self, target: Target) -> tuple[int, int]:
+        """(rows, vectors) of the microkernel: as many accumulators as registers hold besides the operands."""
+        lanes = target.lanes(self.dtype)
+        wide = target.vector_bits == 512 or target.name == "aarch64"
+        rows, vectors = {8: (8 if wide else 6, 2), 4: (4, 4 if wide else 2), 1: (1, 16 if wide else 8)}[self.rows_held]
+        return rows, min(vectors, self.width // lanes)
+
+
+def kernel(key: str, s: Structure, params: int, tables: int) -> Callable[[Target], str]:
+    """What CpuKernel.emit wants."""
+
+    def emit(target: Target) -> str:
+        def body(e: Emitter, block: V, lo: V, hi: V, scratch: V) -> None:
+            _Code(e, s, ParamBlock(e, block, s.operands, params, tables)).units(lo, hi, scratch)
+
+        return kernel_text(key, target, body)
+
+    return emit
+
+
+class _Code:
+    def __init__(self, e: Emitter, s: Structure, block: ParamBlock) -> None:
+        self.e, self.s, self.block = e, s, block
+        self.elem = memory_elem(s.dtype)
+        self.lanes = e.target.lanes(s.dtype)
+        self.rows, self.vectors = s.tile(e.target)
+        self.vector = Ty(self.elem, self.lanes)
+        self.float = s.dtype.is_floating_point
+
+    # -- the parts, each a function of its own ---------------------------------------------------------------------
+
+    def call(self, name: str, args: Sequence[V]) -> None:
+        given = ", ".join(f"{a.ty} {a.ref}" for a in args)
+        self.e.line(f"call void @{self.e.name}.{name}({given})")
+
+    def microkernel(self) -> None:
+        """tile[r][j] (+)= Σ a[r, k] * b[k, j] over `count` pairs of offsets (of a, of b)."""
+        e = self.e
+        names = [(PTR, "a"), (PTR, "rows"), (PTR, "pairs"), (I64, "count"), (PTR, "b"), (PTR, "tile"), (I64, "more")]
+        with e.function(f"{e.name}.micro", names, internal=True) as (a, rows, pairs, count, b, tile, more):
+            at = [e.gep(a, e.load(e.gep(rows, r, "i64"), I64), self.elem) for r in range(self.rows)]
+            zero = [e.const(self.vector, 0)] * (self.rows * self.vectors)
+            with e.loop(0, count, carry=[pairs, *zero]) as loop:
+                pair, *sums = loop.carried
+                of_a, of_b = e.load(pair, I64), e.load(e.gep(pair, 1, "i64"), I64)
+                row = e.gep(b, of_b, self.elem)
+                right = [e.load(e.gep(row, j * self.lanes, self.elem), self.vector) for j in range(self.vectors)]
+                for r in range(self.rows):
+                    left = e.splat(e.load(e.gep(at[r], of_a, self.elem), Ty(self.elem)), self.lanes)
+                    for j in range(self.vectors):
+                        n = r * self.vectors + j
+                        sums[n] = self.multiply_add(left, right[j], sums[n])
+                loop.next = [e.gep(pair, 2, "i64"), *sums]
+            self.finish(tile, loop.out[1:], more)
+
+    def multiply_add(self, a: V, b: V, c: V) -> V:
+        return self.e.fma(a, b, c) if self.float else self.e.bin("add", self.e.bin("mul", a, b), c)
+
+    def finish(self, tile: V, sums: Sequence[V], more: V) -> None:
+        """Put the sums of a segment into the tile, or add them to what is there."""
+        e = self.e
+        places = [
+            e.gep(tile, r * self.s.width + j * self.lanes, self.elem)
+            for r in range(self.rows)
+            for j in range(self.vectors)
+        ]
+        name = "fadd" if self.float else "add"
+
+        def added() -> list[V]:
+            return [e.bin(name, e.load(p, self.vector), x) for p, x in zip(places, sums, strict=True)]
+
+        for p, x in zip(places, e.branch(e.icmp("ne", more, 0), added, lambda: list(sums)), strict=True):
+            e.store(x, p)
+
+    def copy_columns(self) -> None:
+        """Rows k of a panel to scratch, run by run; a run may write past its end, where the next run or row follows."""
+        e, width = self.e, self.s.width
+        names = [(PTR, "b"), (PTR, "pairs"), (I64, "count"), (PTR, "runs"), (I64, "many"), (PTR, "to")]
+        with (
+            e.function(f"{e.name}.copy", names, internal=True) as (b, pairs, count, runs, many, to),
+            e.loop(0, count) as k,
+        ):
+            of_b = e.load(e.gep(pairs, e.iadd(e.imul(k.i, 2), 1), "i64"), I64)
+            source, row = e.gep(b, of_b, self.elem), e.gep(to, e.imul(k.i, width), self.elem)
+            with e.loop(0, many, carry=[runs]) as run:
+                place, offset, length = (e.load(e.gep(run.carried[0], x, "i64"), I64) for x in range(3))
+                first, start = e.gep(source, offset, self.elem), e.gep(row, place, self.elem)
+                with e.loop(0, length, self.lanes) as piece:
+                    mask = e.tail_mask(e.isub(length, piece.i), self.lanes)
+                    got = e.masked_load(e.gep(first, piece.i, self.elem), mask, self.vector)
+                    e.store(got, e.gep(start, piece.i, self.elem))
+                run.next = [e.gep(run.carried[0], 3, "i64")]
+
+    def copy_rows(self) -> None:
+        """A panel to scratch by blocks of lanes x lanes, read along k and transposed in registers."""
+        e, width = self.e, self.s.width
+        names = [(PTR, "b"), (PTR, "columns"), (PTR, "runs"), (I64, "many"), (PTR, "to")]
+        with (
+            e.function(f"{e.name}.copy", names, internal=True) as (b, columns, runs, many, to),
+            e.loop(0, many, carry=[runs]) as run,
+        ):
+            place, offset, length = (e.load(e.gep(run.carried[0], x, "i64"), I64) for x in range(3))
+            source = e.gep(b, offset, self.elem)
+            with e.loop(0, length, self.lanes) as piece:
+                mask = e.tail_mask(e.isub(length, piece.i), self.lanes)
+                start, target = e.gep(source, piece.i, self.elem), e.imul(e.iadd(place, piece.i), width)
+                with e.loop(0, width, self.lanes) as group:
+                    at = e.gep(columns, group.i, "i64")
+                    froms = [e.load(e.gep(at, r, "i64"), I64) for r in range(self.lanes)]
+                    block = [e.masked_load(e.gep(start, x, self.elem), mask, self.vector) for x in froms]
+                    corner = e.gep(to, e.iadd(target, group.i), self.elem)
+                    for r, line in enumerate(self.transpose(block)):
+                        e.store(line, e.gep(corner, r * width, self.elem))
+            run.next = [e.gep(run.carried[0], 3, "i64")]
+
+    def transpose(self, block: list[V]) -> list[V]:
+        """Lane i of vector j to lane j of vector i: log2(lanes) rounds that swap off-diagonal quarters."""
+        n = self.lanes
+        step = 1
+        while step < n:
+            low = [i if not i & step else n + i - step for i in range(n)]
+            high = [i + step if not i & step else n + i for i in range(n)]
+            for i in range(n):
+                if not i & step:
+                    x, y = block[i], block[i + step]
+                    block[i], block[i + step] = self.e.shuffle(x, y, low), self.e.shuffle(x, y, high)
+            step *= 2
+        return block
+
+    def select(self, cond: V, a: V, b: V) -> V:
+        return self.e.op(f"select i1 {cond.ref}, ptr {a.ref}, ptr {b.ref}", PTR)
+
+    # -- the kernel ------------------------------------------------------------------------------------------------
+
+    def param(self, k: int) -> V:
+        return self.block.param(self.s.slots[k])
+
+    def units(self, lo: V, hi: V, scratch: V) -> None:
+        """Units lo … hi of the kernel."""
+        e = self.e
+        self.microkernel()
+        (self.copy_rows if self.s.transposed else self.copy_columns)()
+        _, _, _, _, panels, chunks, chunk = (self.param(k) for k in range(7))
+        packed = e.gep(scratch, e.imul(chunk, self.s.width), self.elem)
+        with e.loop(lo, hi) as unit:
+            outer, number = e.bin("udiv", unit.i, chunks), e.bin("urem", unit.i, chunks)
+            batch, panel = e.bin("udiv", outer, panels), e.bin("urem", outer, panels)
+            record = e.gep(self.block.table(0), e.imul(batch, 2 + self.s.counts[0]), "i64")
+            first = e.bin("mul", number, chunk)
+            last = e.i64(e.imin(e.iadd(first, chunk), self.param(0)))
+            at = e.gep(self.block.table(4), e.imul(panel, 6), "i64")
+            self.products(record, panel, at, first, last, scratch, packed)
+            self.epilogue(record, at, first, last, scratch)
+
+    def products(self, record: V, panel: V, at: V, first: V, last: V, tile: V, packed: V) -> None:
+        """The sums of one unit, into the tile."""
+        e, s = self.e, self.s
+        a = e.gep(self.block.operand(s.row_operand), e.load(record, I64), self.elem)
+        b = e.gep(self.block.operand(s.column_operand), e.load(e.gep(record, 1, "i64"), I64), self.elem)
+        in_place = e.icmp("ne", e.load(at, I64), 0)
+        direct = e.gep(b, e.load(e.gep(at, 1, "i64"), I64), self.elem)
+        length = self.param(2)
+        with e.loop(0, self.param(3)) as segment:
+            start = e.bin("mul", segment.i, length)
+            count = e.i64(e.imin(e.isub(self.param(1), start), length))
+            pairs = e.gep(self.block.table(2), e.imul(start, 2), "i64")
+            e.when(e.invert(in_place), lambda: self.copy(b, panel, at, segment.i, pairs, count, packed))
+            source = self.select(in_place, direct, packed)
+            steps = self.select(in_place, pairs, e.gep(self.block.table(3), e.imul(start, 2), "i64"))
+            with e.loop(first, last, self.rows) as row, e.loop(0, s.width, self.vectors * self.lanes) as column:
+                rows = e.gep(self.block.table(1), row.i, "i64")
+                place = e.iadd(e.imul(e.isub(row.i, first), s.width), column.i)
+                target, right = e.gep(tile, place, self.elem), e.gep(source, column.i, self.elem)
+                self.call("micro", [a, rows, steps, count, right, target, segment.i])
+
+    def copy(self, b: V, panel: V, at: V, segment: V, pairs: V, count: V, packed: V) -> None:
+        """One panel and segment to scratch."""
+        e = self.e
+        if self.s.transposed:
+            columns = e.gep(self.block.table(8), e.imul(panel, self.s.width), "i64")
+            edge = e.gep(self.block.table(9), segment, "i64")
+            low, high = e.load(edge, I64), e.load(e.gep(edge, 1, "i64"), I64)
+            runs = e.gep(self.block.table(10), e.imul(low, 3), "i64")
+            self.call("copy", [b, columns, runs, e.i64(e.isub(high, low)), packed])
+            return
+        low, high = e.load(e.gep(at, 2, "i64"), I64), e.load(e.gep(at, 3, "i64"), I64)
+        runs = e.gep(self.block.table(5), e.imul(low, 3), "i64")
+        self.call("copy", [b, pairs, count, runs, e.i64(e.isub(high, low)), packed])
+
+    def epilogue(self, record: V, at: V, first: V, last: V, tile: V) -> None:
+        """The stores, over runs of columns along which only the last column axis moves, then rows."""
+        e, (batch, rows, columns) = self.e, self.s.counts
+        lanes = min(self.lanes, kernel_width(e.target, all_nodes(store_roots(self.s.stores))))
+        printer = Printer(e, self.block, batch + rows + columns - 1 if columns else None, lanes if columns else 1)
+        axes = {k: e.load(e.gep(record, 2 + k, "i64"), I64) for k in range(batch)}
+        low, high = e.load(e.gep(at, 4, "i64"), I64), e.load(e.gep(at, 5, "i64"), I64)
+        with printer.scope(axes), e.loop(low, high) as run:
+            words = e.gep(self.block.table(6), e.imul(run.i, 2 + columns), "i64")
+            column, length, *values = (e.load(e.gep(words, k, "i64"), I64) for k in range(2 + columns))
+            known = {batch + rows + k: v for k, v in enumerate(values[:-1])}
+            with printer.scope(known), e.loop(first, last) as row:
+                line = e.gep(tile, e.iadd(e.imul(e.isub(row.i, first), self.s.width), column), self.elem)
+                with printer.scope(self.row_axes(row.i)):
+                    printer.hoist_stores(self.s.stores)
+                    self.line(printer, line, length, values[-1] if values else 0)
+
+    def row_axes(self, row: V) -> dict[int, V]:
+        batch, rows, _ = self.s.counts
+        if rows <= 1:
+            return {batch: row} if rows else {}
+        words = self.e.gep(self.block.table(7), self.e.imul(row, rows), "i64")
+        return {batch + k: self.e.load(self.e.gep(words, k, "i64"), I64) for k in range(rows)}
+
+    def line(self, printer: Printer, tile: V, length: V, start: Int) -> None:
+        """The stores of one row and run."""
+        e, width = self.e, printer.width
+        whole: Int = 0
+        if width > 1 and e.target.vector_bits < 512:  # masked stores are slow there: full vectors without a mask first
+            whole = e.bin("and", length, -width)
+            with e.loop(0, whole, width) as i:
+                self.stores(printer, e.gep(tile, i.i, self.elem), e.iadd(start, i.i), None)
+        with e.loop(whole, length, width) as i:
+            mask = e.tail_mask(e.isub(length, i.i), width) if width > 1 else None
+            self.stores(printer, e.gep(tile, i.i, self.elem), e.iadd(start, i.i), mask)
+
+    def stores(self, printer: Printer, tile: V, at: Int, mask: V | None) -> None:
+        with printer.block(at, mask, self.e.load(tile, Ty(self.elem, printer.width))):
+            for s in self.s.stores:
+                printer.store(s)
