@@ -267,5 +267,4 @@ class _Code:
 
     def stores(self, printer: Printer, tile: V, at: Int, mask: V | None) -> None:
         with printer.block(at, mask, self.e.load(tile, Ty(self.elem, printer.width))):
-            for s in self.s.stores:
-                printer.store(s)
+            printer.stores(self.s.stores)
