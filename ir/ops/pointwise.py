@@ -470,7 +470,7 @@ def _cast_vjp(g: Any, out: Any, x: Any, *, needs: Any, dtype: DType) -> tuple[An
 def _cast_samples(rng: np.random.Generator) -> Any:
     edges = np.array([2.0**63, -(2.0**63), 2.0**63 - 1024, 1e300, -1e300, np.inf, -np.inf, np.nan, -0.0, 0.7, -1.7])
     for dtype in DTYPES:
-        smooth = dtype.kind == "f"
+        smooth = dtype is float64  # differences of rounded values are no gradients
         some = ((uniform(-9, 9, 3, 4),), (uniform(-9, 9),), (uniform(-9, 9, 0, 2),))
         yield from samples_of(*some, grad=smooth, dtype=dtype)(rng)
         yield from samples_of((edges,), grad=False, dtypes=(float64,), dtype=dtype)(rng)
