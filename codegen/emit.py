@@ -2,7 +2,7 @@
 
 The text is meant to be compiled without optimisation passes, so whoever emits hoists and folds. Instructions that
 could change bits between targets cannot be written: intrinsics come from one closed table and every float instruction
-is plain IEEE 754. Intrinsics need no declarations (LLVM declares them from the call), so texts can be joined as they are.
+is plain IEEE 754. Intrinsics need no declarations (LLVM declares them from the call): texts can be joined as they are.
 """
 
 from __future__ import annotations
@@ -65,10 +65,8 @@ _PLAIN = {
     "ctpop": 1,
 }  # fmt: skip
 
-_BINARY = frozenset(
-    ("add", "sub", "mul", "and", "or", "xor", "shl", "lshr", "ashr", "sdiv", "srem", "udiv", "urem")
-    + ("fadd", "fsub", "fmul", "fdiv")
-)
+_INTEGER = ("add", "sub", "mul", "and", "or", "xor", "shl", "lshr", "ashr", "sdiv", "srem", "udiv", "urem")
+_BINARY = frozenset((*_INTEGER, "fadd", "fsub", "fmul", "fdiv"))
 _CONVERSIONS = frozenset(("sitofp", "uitofp", "fptosi", "fpext", "fptrunc", "zext", "sext", "trunc", "bitcast"))
 
 
@@ -93,7 +91,7 @@ def float_text(value: float, single: bool) -> str:
 
 @dataclass(slots=True)
 class Loop:
-    """A loop being written: `i` counts, `carried` are the values at the start of the body; set `next` before it ends."""
+    """A loop being written: `i` counts, `carried` are the values as the body starts; set `next` before it ends."""
 
     i: V
     carried: list[V]

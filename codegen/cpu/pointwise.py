@@ -1,0 +1,166 @@
+"""The template of Map kernels: nested loops over merged axes, the innermost one in vectors.
+
+The axis with the smallest step of the first store runs innermost. Threads share out rows (points of the outer axes), or
+blocks of BLOCK elements of the innermost axis where that is all there is, or where rows are long.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from graphc.codegen.canonical import Abstraction, Node, Slot, StoreNode, index_forms, merge_axes
+from graphc.codegen.cpu.kernel import CpuKernel, kernel_text
+from graphc.codegen.emit import Emitter, Int, ParamBlock, V
+from graphc.codegen.exprs import Printer, all_nodes, kernel_width, store_roots
+from graphc.codegen.target import Target
+from graphc.ir.expr import Expr, affine
+from graphc.ir.kernel import Map
+
+BLOCK = 4096  # elements of the innermost axis in one unit
+GRAIN_NS = 20_000  # work worth a thread's chunk
+
+# Rough cost of a vector of 16 float32 in nanoseconds, to choose the grain and the shape of tails.
+_COST = {
+    "div": 1.0, "sqrt": 1.0, "exp": 2.5, "log": 3.5, "tanh": 3.0, "sigmoid": 3.0, "erf": 4.5, "sin": 5.0, "cos": 5.0,
+    "pow": 15.0, "frem": 20.0, "fmod": 20.0, "idiv": 20.0, "irem": 20.0, "divpos": 8.0, "rempos": 8.0, "philox": 12.0,
+}  # fmt: skip
+_CHEAP = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """The structure of one Map kernel (nothing here depends on numbers but through the key)."""
+
+    key: str
+    operands: int
+    params: int
+    stores: tuple[StoreNode, ...]
+    sizes: tuple[Slot, ...]  # of the merged axes; with `split` the last but one counts blocks of the last
+    split: bool
+
+
+def lower(kernel: Map) -> CpuKernel:
+    """Code and numbers of a Map kernel."""
+    order = _axis_order(kernel)
+    groups = merge_axes(order, kernel.space, index_forms(_roots(kernel)))
+    extents = [math.prod(kernel.space[a] for a in g) for g in groups]
+    axes: list[int | None] = [None] * len(kernel.space)
+    for k, group in enumerate(groups):
+        axes[group[-1]] = k
+    made = Abstraction(axes, kernel.space)
+    stores = tuple(made.store(s.operand, kernel.operands[s.operand], s.flat, s.value, s.where) for s in kernel.stores)
+    split = bool(extents) and (len(extents) == 1 or extents[-1] >= 4 * BLOCK)
+    blocks = -(-extents[-1] // BLOCK) if split else 1
+    outer = [*extents[:-1], blocks] if split else extents[:-1]
+    sizes = tuple(made.param(n) for n in (*outer, *extents[-1:]))
+    head = f"map {len(kernel.operands)} operands {len(extents)} axes{' split' if split else ''}"
+    plan = _Plan(made.key(head), len(kernel.operands), len(made.params), stores, sizes, split)
+    units = math.prod(outer) if 0 not in kernel.space else 0
+    per_unit = max(1, math.prod(kernel.space)) / max(1, units) * _cost(store_roots(stores)) / 16
+    grain = max(1, round(GRAIN_NS / per_unit))
+    return CpuKernel(plan.key, lambda target: _emit(plan, target), made.params, (), units, grain, 0)
+
+
+def _roots(kernel: Map) -> list[Expr]:
+    return [x for s in kernel.stores for x in (s.flat, s.value, s.where) if x is not None]
+
+
+def _axis_order(kernel: Map) -> list[int]:
+    """Axes by falling step of the first store: the last one runs innermost."""
+    rank = len(kernel.space)
+    found = affine(kernel.stores[0].flat, rank)
+    steps = found[1] if found is not None else (0,) * rank
+    return sorted(range(rank), key=lambda a: (-abs(steps[a]), a)) if found is not None else list(range(rank))
+
+
+def _cost(roots: Sequence[Node]) -> float:
+    """Nanoseconds a vector of 16 float32 takes, memory included."""
+    total = 0.0
+    for n in all_nodes(roots):
+        if n.op == "load":
+            total += 0.8 if n.args[0].op == "affine" and not n.args[0].args else 6.0
+        elif n.op != "const":
+            total += _COST.get(n.op, 0.15)
+    return total + 0.8
+
+
+def _emit(plan: _Plan, target: Target) -> str:
+    def body(e: Emitter, block: V, lo: V, hi: V, scratch: V) -> None:
+        words = ParamBlock(e, block, plan.operands, plan.params)
+        if not plan.sizes:
+            Printer(e, words, None, 1).stores(plan.stores)
+            return
+        _Writer(plan, target, e, words).units(lo, hi)
+
+    return kernel_text(plan.key, target, body)
+
+
+class _Writer:
+    """Writes the loops of one Map kernel."""
+
+    def __init__(self, plan: _Plan, target: Target, e: Emitter, words: ParamBlock) -> None:
+        self.plan, self.target, self.e, self.words = plan, target, e, words
+        roots = store_roots(plan.stores)
+        self.outer = len(plan.sizes) - 1 - plan.split  # axes 0 … outer-1 are rows, axis `outer` is the vector axis
+        self.width = kernel_width(target, all_nodes(roots))
+        self.expensive = _cost(roots) > _CHEAP * len(plan.stores) + 1.6 * len(roots)
+        self.printer = Printer(e, words, self.outer, self.width)
+        self.tail = Printer(e, words, None, 1)
+        self.sizes = [words.param(s.k) for s in plan.sizes]
+
+    def units(self, lo: V, hi: V) -> None:
+        """All units lo … hi-1: counters run like an odometer, so that only the first unit costs divisions."""
+        e = self.e
+        self.printer.hoist_stores(self.plan.stores)
+        limits = self.sizes[:-1]
+        with e.loop(lo, hi, carry=self._digits(lo, limits)) as loop:
+            counters = loop.carried
+            with self.printer.scope(dict(enumerate(counters[: self.outer]))):
+                self.printer.hoist_stores(self.plan.stores)
+                start: Int = e.imul(counters[-1], BLOCK) if self.plan.split else 0
+                end = e.i64(e.imin(e.iadd(start, BLOCK), self.sizes[-1])) if self.plan.split else self.sizes[-1]
+                self._run(start, end, counters)
+            loop.next = self._advance(counters, limits)
+
+    def _digits(self, n: V, limits: Sequence[V]) -> list[V]:
+        digits: list[V] = []
+        for limit in reversed(limits[1:]):
+            digits.insert(0, self.e.bin("urem", n, limit))
+            n = self.e.bin("udiv", n, limit)
+        return [n, *digits] if limits else []
+
+    def _advance(self, counters: Sequence[V], limits: Sequence[V]) -> list[V]:
+        e = self.e
+        moved: list[V] = []
+        carry: V = e.i64(1)
+        for counter, limit in zip(reversed(counters[1:]), reversed(limits[1:]), strict=True):
+            following = e.bin("add", counter, carry)
+            full = e.icmp("eq", following, limit)
+            moved.insert(0, e.select(full, 0, following))
+            carry = e.convert("zext", full, "i64")
+        return [e.bin("add", counters[0], carry), *moved] if counters else []
+
+    def _run(self, start: Int, end: V, counters: Sequence[V]) -> None:
+        """The vector axis from start to end. Masked vectors throughout, or whole vectors and a tail."""
+        e, masked = self.e, self.target.vector_bits == 512
+        if masked and self.expensive:
+            with e.loop(start, end, self.width) as loop:
+                self._vector(loop.i, e.tail_mask(e.isub(end, loop.i), self.width))
+            return
+        whole = e.bin("and", e.i64(e.isub(end, start)), -self.width)
+        middle = e.i64(e.iadd(start, whole))
+        with e.loop(start, middle, self.width) as loop:
+            self._vector(loop.i, None)
+        if masked:
+            rest = e.isub(end, middle)
+            e.when(e.icmp("slt", middle, end), lambda: self._vector(middle, e.tail_mask(rest, self.width)))
+            return
+        rows = dict(enumerate(counters[: self.outer]))
+        with e.loop(middle, end) as loop, self.tail.scope({**rows, self.outer: loop.i}):
+            self.tail.stores(self.plan.stores)
+
+    def _vector(self, at: V, mask: V | None) -> None:
+        with self.printer.block(at, mask):
+            self.printer.stores(self.plan.stores)
