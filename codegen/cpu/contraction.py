@@ -106,7 +106,8 @@ def _coefficient(flat: Expr, axis: int) -> int:
 
 def _choose(c: Contract) -> _Roles:
     straight, swapped = _roles(c, False), _roles(c, True)
-    return swapped if _cost(c, swapped) < _cost(c, straight) else straight
+    gain = 1.0 if 1 in (straight.extents[0], straight.extents[1]) else 0.8  # else the usual roles: more code is shared
+    return swapped if _cost(c, swapped) < gain * _cost(c, straight) else straight
 
 
 def _shape(r: _Roles, transposed: bool) -> tuple[int, int]:
