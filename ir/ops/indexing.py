@@ -10,7 +10,7 @@ import numpy as np
 from graphc.errors import ArgumentError, DimError, ShapeError
 from graphc.ir.infer import broadcast_shape, require_dtype, same_dtype
 from graphc.ir.op import Array, Op, Operand, Sample, define
-from graphc.ir.ops import movement
+from graphc.ir.ops import create, movement
 from graphc.ir.ops import pointwise as pw
 from graphc.ir.ops.elementwise import NUMBERS, unbroadcast
 from graphc.ir.ops.index import index_add, index_copy, index_select, wrapped_array
@@ -191,5 +191,44 @@ masked_fill = define(
         saves=("1",),
         arity=2,
         doc="x with `value` where the mask holds.",
+    )
+)
+
+
+def _embedding_infer(weight: TensorType, index: TensorType, *, padding_idx: int | None) -> TensorType:
+    require_dtype("embedding", index, (int64,), 1)
+    if weight.ndim != 2 or weight.shape[0] == 0:
+        raise ShapeError(f"embedding: the weight is {weight}, but it must be a matrix of at least one row")
+    return weight.with_shape((*index.shape, weight.shape[1]))
+
+
+def _embedding_vjp(
+    g: Any, out: Operand, weight: Operand, index: Any, *, needs: Needs, padding_idx: int | None
+) -> tuple[Any, None]:
+    if padding_idx is not None:
+        padding = pw.eq(index, padding_idx)
+        g = fill(g, movement.reshape(padding, shape=(*padding.type.shape, 1)), 0)
+    return index_add(create.zeros_like(weight), index, g, dim=0), None
+
+
+def _embedding_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    for rows, width, places in ((5, 3, (4,)), (5, 3, (2, 3)), (4, 2, ()), (3, 2, (0,))):
+        index = np.asarray(rng.integers(0, rows, places))
+        yield Sample(
+            (np.asarray(rng.standard_normal((rows, width))), index), {"padding_idx": None}, f"{rows} by {places}"
+        )
+
+
+embedding = define(
+    Op(
+        "embedding",
+        _embedding_infer,
+        lambda weight, index, *, padding_idx: weight[wrapped_array(index, len(weight))],
+        _embedding_samples,
+        decompose=lambda weight, index, *, padding_idx: index_select(weight, index, dim=0),
+        vjp=_embedding_vjp,
+        saves=("1",),
+        arity=2,
+        doc="Rows of the weight; the row `padding_idx` gets no gradient.",
     )
 )
