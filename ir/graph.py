@@ -15,12 +15,14 @@ import numpy as np
 
 from graphc.errors import InternalError
 from graphc.ir.op import Array, Op, default_apply, op_named
-from graphc.ir.types import DType, TensorType, dtype_of
+from graphc.ir.types import DType, TensorType
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A place in the user's program. Kept as code object and instruction offset; file and line are worked out when asked for."""
+    """A place in the user's program. Kept as code object and instruction offset; file and line are worked out when
+    asked for.
+    """
 
     code: CodeType | None = None
     offset: int = -1
@@ -101,7 +103,9 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """How a graph input is fed. kind: "input" (an argument) or "state" (lifted: parameter, buffer, optimiser or random state)."""
+    """How a graph input is fed. kind: "input" (an argument) or "state" (lifted: parameter, buffer, optimiser or
+    random state).
+    """
 
     value: Value
     kind: str
@@ -110,7 +114,9 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a graph gives. kind: "output" (a returned value), "state" (new value of the state input `name`) or "grad" (a `.grad`, named)."""
+    """What a graph gives. kind: "output" (a returned value), "state" (new value of the state input `name`) or
+    "grad" (a `.grad`, named).
+    """
 
     value: Value
     kind: str
@@ -141,25 +147,27 @@ class Graph:
         self.outputs.append(Output(value, kind, name))
 
     def add(self, op: Op, inputs: Sequence[Value], attrs: Mapping[str, Any]) -> tuple[Value, ...]:
-        """Append a node; types are inferred."""
+        """Append a node; types are inferred. Arrays among the attributes are copied unless read-only and row-major."""
         types = op.infer_types([v.type for v in inputs], attrs)
-        node = Node(op, tuple(inputs), dict(attrs), (), self.loc, self.module, self.phase)
+        kept = {name: frozen(a) if isinstance(a, np.ndarray) else a for name, a in attrs.items()}
+        node = Node(op, tuple(inputs), kept, (), self.loc, self.module, self.phase)
         node.outputs = tuple(Value(self, t, node, i) for i, t in enumerate(types))
         self.nodes.append(node)
         return node.outputs
 
     def apply(self, op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
-        """Append a node as an Op call does: Python numbers become constants; one output comes bare, several as a tuple."""
+        """Append a node as an Op call does: Python numbers become constants; one output comes bare, several as a
+        tuple.
+        """
         like = next((x.type.dtype for x in operands if isinstance(x, Value)), None)
         values = [x if isinstance(x, Value) else self.scalar(x, like) for x in operands]
         outputs = self.add(op, values, attrs)
         return outputs[0] if op.outputs == 1 else outputs
 
     def constant(self, array: Array) -> Value:
-        """A constant node holding `array` (copied, made read-only)."""
+        """A constant node holding a copy of `array`."""
         data = np.array(array, copy=True, order="C")
         data.flags.writeable = False
-        dtype_of(data.dtype)
         return self.add(op_named("constant"), (), {"value": data})[0]
 
     def scalar(self, number: bool | int | float, dtype: DType | None) -> Value:
@@ -216,6 +224,15 @@ class Graph:
         return print_graph(self)
 
 
+def frozen(array: Array) -> Array:
+    """`array` read-only and row-major: itself if it is, else a copy."""
+    if not array.flags.writeable and array.flags.c_contiguous:
+        return array
+    data = np.array(array, copy=True, order="C")
+    data.flags.writeable = False
+    return data
+
+
 def copy_graph(graph: Graph) -> tuple[Graph, dict[Value, Value]]:
     """A copy, and the map from old to new values. Types are kept as they are."""
     out = Graph(graph.name)
@@ -241,5 +258,3 @@ def copy_outputs(graph: Graph, out: Graph, mapping: Mapping[Value, Value]) -> No
     """Declare in `out` the outputs of `graph`."""
     for o in graph.outputs:
         out.add_output(mapping[o.value], o.name, o.kind)
-
-

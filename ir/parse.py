@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ArgumentError, GraphcError, GraphError
-from graphc.ir.graph import Graph, Location, Value
+from graphc.ir.graph import Graph, Location, Value, frozen
 from graphc.ir.limits import MAX_INT, MAX_NAME, MAX_RANK, Limits, legal_name
 from graphc.ir.op import Array, Op, op_named
 from graphc.ir.schema import attr_problem
@@ -288,7 +288,7 @@ class _Parser:
             raise self.error(f"an element that is not of type {type.dtype.short}")
         with np.errstate(all="ignore"):
             array = np.array(items, np.float64 if type.dtype.kind == "f" else type.dtype.np)
-            return _frozen(array.astype(type.dtype.np).reshape(type.sizes))
+            return frozen(array.astype(type.dtype.np).reshape(type.sizes))
 
     def constant(self) -> Array:
         name = self.take("word", "the name of a constant")
@@ -296,7 +296,7 @@ class _Parser:
         if found is None:
             raise self.error(f"constant {name[:80]!r} is not given")
         self.unused.discard(name)
-        return _frozen(found)
+        return frozen(found)
 
     # the graph
 
@@ -433,12 +433,3 @@ class _Parser:
 
 def _listed(types: Any) -> str:
     return ", ".join(map(str, types))
-
-
-def _frozen(array: Array) -> Array:
-    """A read-only, row-major array."""
-    data = np.ascontiguousarray(array).reshape(array.shape)
-    if data.flags.writeable:
-        data = data.view()
-        data.flags.writeable = False
-    return data

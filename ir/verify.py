@@ -24,7 +24,7 @@ def verify(graph: Graph, primitive: bool = False) -> None:
     V1   Every value (of inputs, operands, results and outputs) belongs to this graph.
     V2   Input k's value has no node and index k.
     V3   Result k of a node names that node and index k; a node has as many results as its op.
-    V4   A node stands once in the graph, a value is the result of one node or one input only.
+    V4   A node stands once in the graph, a value is the result of one node only.
     V5   An operand is an input or the result of an earlier node.
     V6   A graph output is an input or the result of a node.
     V7   A node's op is the one in the op table under its name.
@@ -46,7 +46,6 @@ def verify(graph: Graph, primitive: bool = False) -> None:
     """
     _check_inputs(graph)
     defined = {i.value: True for i in graph.inputs}
-    _require(len(defined) == len(graph.inputs), "V4", "inputs", "two inputs share one value")
     symbols = frozenset(graph.symbols())
     seen: dict[Node, bool] = {}
     for number, node in enumerate(graph.nodes):
