@@ -93,9 +93,9 @@ class ObjectCache:
         """Store `payload` under `key`, if that can be done."""
         with _quietly("write"), self._open_folder(create=True) as folder:
             _write(folder, _name(key), pack(key, payload))
-            self._writes += 1
-            if self._writes % _SCAN_EVERY == 1:
+            if self._writes % _SCAN_EVERY == 0:
                 self._evict(folder)
+            self._writes += 1
 
     def info(self) -> CacheInfo:
         """The number of entries and their bytes."""

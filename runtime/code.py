@@ -9,7 +9,6 @@ for the next).
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import threading
 from collections import OrderedDict
@@ -29,11 +28,6 @@ _Key = tuple[str, str, str, str]
 
 # one lock for all libraries: LLVM compiles one module at a time anyway, and a fork waits for it
 _lock = threading.RLock()
-
-
-def symbol_of(key: str) -> str:
-    """The name of the function that a kernel with this structure key defines."""
-    return "k_" + hashlib.sha256(key.encode()).hexdigest()[:24]
 
 
 class Code:

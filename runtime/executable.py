@@ -18,7 +18,7 @@ import numpy as np
 from graphc.config import config
 from graphc.errors import ArgumentError, InternalError
 from graphc.ir.types import Layout
-from graphc.runtime.code import KernelLibrary, library, symbol_of
+from graphc.runtime.code import KernelLibrary, library
 from graphc.runtime.driver import native
 from graphc.runtime.frame import IO_AT, BoundKernel, Bytes, Instance, Template, build_template
 from graphc.runtime.llvm import TargetSpec
@@ -39,6 +39,10 @@ class CompiledKernel(Protocol):
     @property
     def key(self) -> str:
         """Canonical structure: equal keys, equal code."""
+
+    @property
+    def symbol(self) -> str:
+        """The name of the function that `emit` defines."""
 
     @property
     def params(self) -> tuple[int, ...]:
@@ -74,6 +78,7 @@ def _data_offset() -> int:
 
 
 DATA_OFFSET = _data_offset()
+_empty = np.empty
 
 
 @dataclass(slots=True)
@@ -110,7 +115,7 @@ class Executable:
         _check_program(program, kernels)
         self.program = program
         self.poison = False
-        requests = [(kernel.key, symbol_of(kernel.key), kernel.emit) for kernel in kernels]
+        requests = [(kernel.key, kernel.symbol, kernel.emit) for kernel in kernels]
         self._codes = (kernel_library or library()).load(requests, target)
         self.stats = Stats(len(kernels), len({kernel.key for kernel in kernels}))
         self._constants = [_placed(array) for array in program.constants]
@@ -122,8 +127,8 @@ class Executable:
         self._pool = pool()
         self._run = native().run
         self._expected = [_numpy_layout(layout) for layout in program.inputs]
-        self._donated = [spec.donated for spec in program.outputs]
-        self._made = [None if s.donated is not None else _numpy_layout(s.layout)[:2] for s in program.outputs]
+        self._results = [(spec.donated, spec.layout.type.sizes, spec.layout.type.dtype.np) for spec in program.outputs]
+        self._any_donated = any(spec.donated is not None for spec in program.outputs)
         self._template = self._bind(kernels)
         self._pack = struct.Struct(f"={len(program.inputs) + len(program.outputs)}q").pack_into
         self._free: list[_Context] = []
@@ -134,17 +139,12 @@ class Executable:
         `outs`: where to write, one array an output (contiguous, of its type; for a donated output the input itself).
         Raises ArgumentError for arrays that do not fit.
         """
-        if len(inputs) != len(self._expected):
-            raise ArgumentError(f"{self.program.name}: expected {len(self._expected)} inputs, got {len(inputs)}")
-        for array, (shape, dtype, strides) in zip(inputs, self._expected, strict=True):
-            if (
-                array.__class__ is not np.ndarray
-                or array.shape != shape
-                or array.dtype is not dtype
-                or array.strides != strides
-            ):
-                self._check_input(inputs)
-                break
+        try:
+            known = [(a.__class__, a.shape, a.dtype, a.strides) for a in inputs] == self._expected
+        except AttributeError:
+            known = False
+        if not known:
+            self._check_inputs(inputs)
         if config.verify:
             self._check_fully(inputs)
         if outs is not None:
@@ -153,13 +153,12 @@ class Executable:
 
     def run(self, inputs: Sequence[Array], outs: Sequence[Array] | None = None) -> list[Array]:
         """Like a call, without any check: the caller vouches for the layouts, and wrong ones corrupt memory."""
-        if outs is None:
-            results = [
-                np.empty(*made) if made is not None else inputs[donated]  # type: ignore[index]
-                for made, donated in zip(self._made, self._donated, strict=True)
-            ]
-        else:
+        if outs is not None:
             results = list(outs)
+        elif self._any_donated:
+            results = [inputs[k] if k is not None else _empty(shape, dtype) for k, shape, dtype in self._results]
+        else:
+            results = [_empty(shape, dtype) for _, shape, dtype in self._results]
         if self._parallel and not self._pool.ready:
             self._pool.ensure()
         try:
@@ -170,7 +169,7 @@ class Executable:
             self._fill(context, results)
         instance = context.instance
         if DATA_OFFSET >= 0:
-            self._pack(instance.view, IO_AT, *map(id, inputs), *map(id, results))
+            self._pack(instance.view, IO_AT, *map(id, [*inputs, *results]))
         else:
             self._pack(instance.view, IO_AT, *(array.ctypes.data for array in (*inputs, *results)))
         self._run(instance.frame)
@@ -195,11 +194,13 @@ class Executable:
         byte = _POISONS[self.stats.native_calls % 2]
         context.arena.fill(byte)
         context.scratch.fill(byte)
-        for array, donated in zip(results, self._donated, strict=True):
-            if donated is None:
+        for array, spec in zip(results, self.program.outputs, strict=True):
+            if spec.donated is None:
                 array.reshape(-1).view(np.uint8).fill(byte)
 
-    def _check_input(self, inputs: Sequence[Array]) -> None:
+    def _check_inputs(self, inputs: Sequence[Array]) -> None:
+        if len(inputs) != len(self._expected):
+            raise ArgumentError(f"{self.program.name}: expected {len(self._expected)} inputs, got {len(inputs)}")
         for k, (array, layout) in enumerate(zip(inputs, self.program.inputs, strict=True)):
             if not isinstance(array, np.ndarray):
                 raise ArgumentError(f"{self.program.name}: input {k} must be an ndarray, got {type(array).__name__}")
@@ -219,7 +220,7 @@ class Executable:
                 raise ArgumentError(f"{name}: output array {k} is {found}, expected {spec.layout}, writeable")
 
     def _check_fully(self, inputs: Sequence[Array]) -> None:
-        for donated in self._donated:
+        for donated in (spec.donated for spec in self.program.outputs):
             if donated is None:
                 continue
             if not inputs[donated].flags.writeable:
@@ -230,9 +231,10 @@ class Executable:
                     raise ArgumentError(f"{name}: input {donated} is changed in place but overlaps input {k}")
 
 
-def _numpy_layout(layout: Layout) -> tuple[tuple[int, ...], np.dtype[Any], tuple[int, ...]]:
+def _numpy_layout(layout: Layout) -> tuple[type, tuple[int, ...], np.dtype[Any], tuple[int, ...]]:
+    """What the most common array of a layout looks like: its class, shape, dtype and strides in bytes."""
     dtype = layout.type.dtype
-    return layout.type.sizes, dtype.np, tuple(stride * dtype.itemsize for stride in layout.strides)
+    return np.ndarray, layout.type.sizes, dtype.np, tuple(stride * dtype.itemsize for stride in layout.strides)
 
 
 def _placed(array: Array) -> Array:
