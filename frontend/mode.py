@@ -59,6 +59,9 @@ class RecorderHooks(Protocol):
     def on_read(self, owner: Any, name: str, value: Any) -> None:
         """A Module or Optimizer hands out one of its tensors or settings."""
 
+    def on_setting(self, owner: Any, group: int, key: str, value: float) -> Tensor:
+        """An Optimizer reads the float `param_groups[group][key]`; gives the 0-d float64 tensor to use."""
+
     def symbolic_type(self, tensor: Tensor) -> TensorType:
         """The type of `tensor` with named sizes, where this recording has any."""
 

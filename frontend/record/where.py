@@ -9,12 +9,17 @@ from types import CodeType, FrameType
 
 from graphc.ir.graph import Location
 
-_HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
-_OURS = tuple(
-    os.path.join(root, part) + os.sep
-    for root in {_HERE, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))}
-    for part in ("graphc", "frontend", "ir", "codegen", "runtime")
-)
+
+
+def _our_folders() -> tuple[str, ...]:
+    packages = ("graphc", "graphc.frontend", "graphc.ir", "graphc.codegen", "graphc.runtime")
+    paths = [p for name in packages if name in sys.modules for p in sys.modules[name].__path__]
+    folders = {*paths, *map(os.path.realpath, paths), _ROOT, os.path.realpath(_ROOT)}
+    return tuple(sorted(f + os.sep for f in folders))
+
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # the frontend folder
+_OURS = _our_folders()
 _STDLIB = tuple({sysconfig.get_paths()["stdlib"] + os.sep, sysconfig.get_paths()["platstdlib"] + os.sep})
 _LIBRARIES = tuple(os.sep + part for part in ("site-packages", "dist-packages"))
 _KIND: dict[CodeType, str] = {}

@@ -1,0 +1,241 @@
+"""`graphc.compile`: record twice, confirm, then run the compiled graph whenever its guards hold; eager otherwise."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from graphc.config import config
+from graphc.errors import GuardError, RecordingError
+from graphc.frontend.mode import mode
+from graphc.frontend.record.play import MISS, play, prepare, static_guards_hold
+from graphc.frontend.record.session import argument_names, record_call
+from graphc.frontend.record.trace import Trace, branches_differ, difference
+from graphc.frontend.record.tree import TreeSpec, flatten
+from graphc.frontend.tensor import Tensor
+
+MAX_TRACES = 8
+_no_retrace: ContextVar[bool] = ContextVar("no_retrace", default=False)
+
+
+class RecordingWarning(UserWarning):
+    """A function given to compile() runs eagerly; the message names the line and what to do."""
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counts of one compiled function."""
+
+    calls: int = 0
+    recordings: int = 0  # calls that were recorded
+    compilations: int = 0  # traces confirmed and compiled
+    hits: int = 0  # calls answered by a compiled graph
+    misses: int = 0  # calls where no trace applied
+    eager: int = 0  # calls run eagerly after a refusal
+    refused: int = 0  # refusals
+
+
+@dataclass(slots=True)
+class Entry:
+    """What is known for one signature."""
+
+    held: list[Any]  # objects the signature knows by identity
+    traces: list[Trace] = field(default_factory=list)
+    pending: list[Trace] = field(default_factory=list)
+    refusal: str = ""
+
+
+class Compiled:
+    """A function (or Module) with its traces. Calling it gives exactly what the function gives."""
+
+    def __init__(self, function: Callable[..., Any], fullgraph: bool = False) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.fullgraph = fullgraph
+        self.stats = Stats()
+        self._entries: dict[Any, Entry] = {}
+        self._lock = threading.RLock()
+        self._misses: list[str] = []
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the compiled graph where its guards hold, else the function itself."""
+        if not config.compile or mode.get().recorder is not None:
+            return self.function(*args, **kwargs)  # switched off, or recorded by an outer compiled function
+        leaves, spec = flatten((args, kwargs))
+        with self._lock:
+            return self._call(args, kwargs, leaves, spec)
+
+    def _call(self, args: Any, kwargs: Any, leaves: list[Any], spec: TreeSpec) -> Any:
+        self.stats.calls += 1
+        key, held = signature(leaves, spec)
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = Entry(held)
+        for k, trace in enumerate(entry.traces):
+            result = play(trace, leaves)
+            if result is not MISS:
+                if k:
+                    entry.traces.insert(0, entry.traces.pop(k))
+                self.stats.hits += 1
+                return result
+        self.stats.misses += 1
+        if entry.refusal:
+            self.stats.eager += 1
+            return self.function(*args, **kwargs)
+        if _no_retrace.get() and entry.traces:
+            raise GuardError(f"{self._name()} would be recorded again inside no_retrace(): {self._why(entry, leaves)}")
+        return self._record(entry, args, kwargs, leaves, spec)
+
+    def _record(self, entry: Entry, args: Any, kwargs: Any, leaves: list[Any], spec: TreeSpec) -> Any:
+        if len(entry.traces) >= MAX_TRACES:
+            self._refuse(entry, f"it took more than {MAX_TRACES} different paths; the last miss: {self._why(entry, leaves)}")
+            return self.function(*args, **kwargs)
+        expected = [t for t in entry.pending if static_guards_hold(t, leaves)]
+        self.stats.recordings += 1
+        recorded = record_call(self.function, leaves, spec, argument_names(self.function, args, kwargs, spec), strict=self.fullgraph)
+        if recorded.trace is None:
+            if self.fullgraph and recorded.refusal is not None:
+                raise recorded.refusal
+            self._refuse(entry, str(recorded.refusal))
+            return recorded.result
+        self._confirm(entry, recorded.trace, expected)
+        return recorded.result
+
+    def _confirm(self, entry: Entry, trace: Trace, expected: list[Trace]) -> None:
+        for earlier in expected:
+            text = difference(earlier, trace)
+            if text is None:
+                entry.pending.remove(earlier)
+                prepare(trace)
+                entry.traces.insert(0, trace)
+                self.stats.compilations += 1
+                self._tell(trace)
+                return
+        unexplained = [t for t in expected if not branches_differ(t, trace)]
+        if unexplained:
+            entry.pending.remove(unexplained[0])
+            entry.pending.append(trace)
+            self._refuse(entry, f"two calls with the same arguments were not the same: {difference(unexplained[0], trace)}")
+            return
+        entry.pending.append(trace)
+        if len(entry.pending) > MAX_TRACES:
+            self._refuse(entry, f"more than {MAX_TRACES} different recordings and no two alike")
+
+    def _refuse(self, entry: Entry, why: str) -> None:
+        self.stats.refused += 1
+        entry.refusal = why
+        if self.fullgraph:
+            raise RecordingError(f"{self._name()} cannot be compiled whole: {why}")
+        warnings.warn(f"{self._name()} runs eagerly: {why}", RecordingWarning, stacklevel=5)
+
+    def _tell(self, trace: Trace) -> None:
+        shown = [n for n in trace.notes if n.startswith("shown")]
+        if shown and self.fullgraph:
+            raise RecordingError(f"{self._name()}: {shown[0]}; fullgraph=True allows no output")
+        if shown:
+            warnings.warn(f"{self._name()}: {shown[0]}; the compiled function does not print", RecordingWarning, stacklevel=6)
+
+    def _why(self, entry: Entry, leaves: Sequence[Any]) -> str:
+        from graphc.frontend.record.explain import why_missed
+
+        return why_missed(entry.traces[0], leaves) if entry.traces else "nothing is recorded yet"
+
+    def _name(self) -> str:
+        return str(getattr(self.function, "__qualname__", type(self.function).__name__))
+
+    def explain(self) -> str:
+        """Traces, guards, constants, refusals and what to do, each with its line."""
+        from graphc.frontend.record.explain import explain
+
+        return explain(self._name(), self.stats, list(self._entries.values()))
+
+    @property
+    def traces(self) -> list[Trace]:
+        """The compiled traces, the most recently used first of each signature."""
+        return [t for e in self._entries.values() for t in e.traces]
+
+    @property
+    def graph(self) -> Any:
+        """The graph of the only (or latest) trace. Raises RecordingError before anything is compiled."""
+        found = self.traces
+        if not found:
+            raise RecordingError("nothing is compiled yet: a function is compiled at its second call with the same kind of arguments")
+        return found[0].graph
+
+    def __get__(self, owner: Any, kind: Any = None) -> Any:
+        return self if owner is None else functools.partial(self, owner)
+
+
+class CompiledModule(Compiled):
+    """A compiled Module: calls are compiled, everything else is the Module's own."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["function"], name)
+
+    def _name(self) -> str:
+        return type(self.function).__name__
+
+    def __repr__(self) -> str:
+        return f"compiled {self.function!r}"
+
+
+def signature(leaves: Sequence[Any], spec: TreeSpec) -> tuple[Any, list[Any]]:
+    """A hashable key of what must be equal for a trace to be tried, and the objects it knows by identity (to be held)."""
+    parts: list[Any] = []
+    held: list[Any] = []
+    storages: dict[int, int] = {}
+    for i, x in enumerate(leaves):
+        if isinstance(x, Tensor):
+            first = storages.setdefault(id(x._s), i)
+            same = next((j for j in range(i) if leaves[j] is x), -1)
+            parts.append((x._l, x.requires_grad, x.is_leaf, first, same))
+        elif isinstance(x, float) and type(x) is float:
+            parts.append(float)
+        elif isinstance(x, (bool, int, str, bytes, type(None))):
+            parts.append((type(x), x))
+        else:
+            held.append(x)
+            parts.append((object, id(x)))
+    return (spec, mode.get().grad, tuple(parts)), held
+
+
+def compile(function: Any = None, *, fullgraph: bool = False) -> Any:
+    """Compile a function or Module: same results, bit for bit, from one native call.
+
+    Recording happens on the first two calls with the same kind of arguments; from the third on the compiled graph runs. A function that cannot be
+    recorded runs eagerly with one warning that names the line; with `fullgraph=True` it raises RecordingError there. Also a decorator, with
+    or without arguments. Raises TypeError for generator and async functions.
+    """
+    if function is None:
+        return functools.partial(compile, fullgraph=fullgraph)
+    if isinstance(function, Compiled):
+        return function
+    if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"compile: {function.__qualname__} is a generator or async function; compile the function that does one step of it")
+    if not callable(function):
+        raise TypeError(f"compile: expected a function or Module, got {type(function).__name__}")
+    if hasattr(type(function), "_graphc_module"):
+        return CompiledModule(function, fullgraph)
+    return Compiled(function, fullgraph)
+
+
+@contextmanager
+def no_retrace() -> Iterator[None]:
+    """Inside, a compiled function that would have to be recorded again raises GuardError instead."""
+    token = _no_retrace.set(True)
+    try:
+        yield
+    finally:
+        _no_retrace.reset(token)
+
+
+def is_compiling() -> bool:
+    """True while a function is being recorded."""
+    return mode.get().recorder is not None

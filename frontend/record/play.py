@@ -1,0 +1,162 @@
+"""Running a Trace: check every guard, one native call, then commit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from graphc import compiler
+from graphc.frontend import random as random_state
+from graphc.frontend.mode import mode
+from graphc.frontend.record.reach import holds
+from graphc.frontend.record.replay import give_freed, history_of
+from graphc.frontend.record.trace import Effect, Leaf, Source, Trace
+from graphc.frontend.record.tree import unflatten
+from graphc.frontend.tensor import Tensor, alias_of, fresh, view_of
+from graphc.ir.op import Array
+
+MISS = object()
+
+
+def prepare(trace: Trace) -> None:
+    """Compile the trace's graph."""
+    trace.executable = compiler.compile_graph(trace.graph, [s.layout for s in trace.sources])
+
+
+def play(trace: Trace, leaves: Sequence[Any]) -> Any:
+    """Run the compiled trace on argument leaves; MISS, with nothing written, when it does not apply."""
+    values = trace.table.evaluate(leaves)
+    for guard in trace.guards:
+        if not holds(guard, values[guard.step]):
+            return MISS
+    tensors = _tensors(trace, leaves, values)
+    if tensors is None:
+        return MISS
+    arrays = [_array(s, t, leaves, values) for s, t in zip(trace.sources, tensors, strict=True)]
+    if _overlaps(trace, arrays):
+        return MISS
+    history = history_of(trace, tensors, arrays)  # before anything is written
+    results = trace.executable(arrays)
+    if trace.value_guards and not _value_guards_hold(trace, results):
+        return MISS
+    made: dict[int, Tensor] = {}
+    _commit(trace, values, tensors, results)
+    out = _outputs(trace, leaves, tensors, results, made, history)
+    return unflatten(trace.out_spec, out)
+
+
+def static_guards_hold(trace: Trace, leaves: Sequence[Any]) -> bool:
+    """True when everything but the computed values is as it was while recording."""
+    values = trace.table.evaluate(leaves)
+    return all(holds(g, values[g.step]) for g in trace.guards) and _tensors(trace, leaves, values) is not None
+
+
+def _tensors(trace: Trace, leaves: Sequence[Any], values: Sequence[Any]) -> list[Tensor | None] | None:
+    """The tensor behind every source, or None when one is another object or has another layout."""
+    found: list[Tensor | None] = []
+    for source in trace.sources:
+        if source.kind == "arg":
+            found.append(leaves[source.number])
+        elif source.kind == "path":
+            t = values[source.number]
+            if t is not source.tensor or t._l is not source.layout:
+                return None
+            found.append(t)
+        else:
+            found.append(None)
+    return found
+
+
+def _array(source: Source, tensor: Tensor | None, leaves: Sequence[Any], values: Sequence[Any]) -> Array:
+    if tensor is not None:
+        return tensor._a
+    if source.kind == "random":
+        return random_state.state_array()
+    number = leaves[source.number] if source.kind == "float" else values[source.number]
+    return np.asarray(number, np.float64)
+
+
+def _overlaps(trace: Trace, arrays: Sequence[Array]) -> bool:
+    """True when memory that is written is shared with another input."""
+    for effect in trace.effects:
+        if effect.kind == "state":
+            target = arrays[effect.number]
+            if not target.flags.writeable:
+                return True
+            if any(k != effect.number and np.may_share_memory(target, a) for k, a in enumerate(arrays)):
+                return True
+    return False
+
+
+def _value_guards_hold(trace: Trace, results: Sequence[Array]) -> bool:
+    first = len(trace.graph.outputs) - len(trace.value_guards)
+    return all(bool(r) is g.expected for r, g in zip(results[first:], trace.value_guards, strict=True))
+
+
+def _commit(trace: Trace, values: Sequence[Any], tensors: Sequence[Tensor | None], results: Sequence[Array]) -> None:
+    for effect in trace.effects:
+        if effect.kind == "state":
+            _commit_state(tensors[effect.number], results[effect.output])
+        elif effect.kind == "grad":
+            values[effect.number]._grad = None if effect.output < 0 else fresh(results[effect.output])
+        else:
+            _commit_attribute(values[effect.number], effect, results)
+    if trace.seed is not None:
+        random_state.manual_seed(trace.seed)
+    if trace.randoms:
+        random_state.advance(trace.randoms)
+
+
+def _commit_state(t: Tensor | None, result: Array) -> None:
+    assert t is not None
+    if result is not t._a:
+        np.copyto(t._a, result)
+    t._s.version += 1
+    t._v.value += 1
+
+
+def _commit_attribute(owner: Any, effect: Effect, results: Sequence[Array]) -> None:
+    setattr(owner, effect.name, fresh(results[effect.output]))
+
+
+def _outputs(
+    trace: Trace, leaves: Sequence[Any], tensors: Sequence[Tensor | None], results: Sequence[Array], made: dict[int, Tensor], history: Any
+) -> list[Any]:
+    out: list[Any] = []
+    for leaf in trace.out_leaves:
+        out.append(_output(leaf, leaves, tensors, results, made, out, history))
+    return out
+
+
+def _output(
+    leaf: Leaf, leaves: Sequence[Any], tensors: Sequence[Tensor | None], results: Sequence[Array], made: dict[int, Tensor], out: list[Any], history: Any
+) -> Any:
+    if leaf.kind == "constant":
+        return leaf.value
+    if leaf.kind == "input":
+        return leaves[leaf.number]
+    if leaf.kind == "same":
+        return out[leaf.number]
+    if leaf.kind == "number":
+        return results[leaf.number].item()
+    if leaf.kind == "alias":
+        owner = tensors[leaf.number]
+        assert owner is not None
+        return _views(owner if leaf.requires_grad and mode.get().grad else alias_of(owner), leaf.value)
+    base = made.get(leaf.number)
+    if base is None:
+        base = made[leaf.number] = fresh(results[leaf.number])
+    t = _views(base, leaf.value)
+    if leaf.requires_grad and leaf.freed:
+        give_freed(base)
+    elif leaf.requires_grad and history is not None:
+        history.give(base, leaf)
+    return t
+
+
+def _views(t: Tensor, chain: Any) -> Tensor:
+    for op, attrs in chain or ():
+        t = view_of(t, op.reference(t._a, **attrs), op, attrs)
+    return t

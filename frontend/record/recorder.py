@@ -1,0 +1,377 @@
+"""The recorder: real values run, and every operation call leaves a node.
+
+There is no proxy for tensors and nothing is rewritten. Each storage met gets a slot that says which graph value its root now holds;
+views are replayed from there, writes go back to the root as scatters. What the recorder does not know it refuses.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+
+from graphc.errors import RecordingError
+from graphc.frontend.mode import using
+from graphc.frontend.record.trace import Source, ValueGuard
+from graphc.frontend.record.where import here
+from graphc.frontend.scalar import Scalar
+from graphc.frontend.tensor import Chain, Tensor, alias_of, fresh
+from graphc.ir.graph import Graph, Input, Location, Value
+from graphc.ir.op import Attrs, Op, op_named
+from graphc.ir.types import Dim, TensorType, evaluate, float64, int64
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _hook(method: F) -> F:
+    """A hook of the recorder: silent while paused or after a refusal; a refusal inside ends the recording, and raises only when strict."""
+
+    @functools.wraps(method)
+    def wrapper(self: Recorder, *args: Any) -> Any:
+        if self._paused or self.finished or self.refusal is not None:
+            return None
+        try:
+            return method(self, *args)
+        except RecordingError as error:
+            self.refuse(error)
+            return None
+
+    return wrapper  # type: ignore[return-value]
+
+
+class Root:
+    """A tensor whose graph value is known: the value after `chain` from the storage's root. `source`: the graph input it came from, if any."""
+
+    __slots__ = ("chain", "source", "tensor", "value", "written")
+
+    def __init__(self, chain: Chain, value: Value, source: Source | None, tensor: Tensor | None) -> None:
+        self.chain = chain
+        self.value = value
+        self.source = source
+        self.tensor = tensor
+        self.written: Location | None = None
+
+
+class Slot:
+    """What one recording knows of one storage."""
+
+    __slots__ = ("recording", "roots")
+
+    def __init__(self, recording: Recorder) -> None:
+        self.recording = recording
+        self.roots: list[Root] = []
+
+
+class Recorder:
+    """Builds a Graph while eager code runs. Implements frontend.mode.RecorderHooks.
+
+    `on_lift(tensor)` is called before a tensor from outside is used for the first time (`trace` copies its content there, to restore it).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        sizes: Mapping[str, int] | None = None,
+        on_lift: Callable[[Tensor], None] | None = None,
+        strict: bool = False,
+    ) -> None:
+        self.graph = Graph(name)
+        self.strict = strict
+        self.sizes = dict(sizes or {})
+        self.on_lift = on_lift
+        self.sources: list[Source] = []
+        self.source_roots: list[Root] = []
+        self.value_guards: list[ValueGuard] = []
+        self.constants: list[tuple[str, str]] = []
+        self.shown: list[Location] = []
+        self.grads: dict[int, tuple[Tensor, Tensor | None, Location]] = {}  # id -> (leaf, its new .grad, line); holds the leaf
+        self.grad_reads: dict[int, tuple[Tensor, bool, Location]] = {}
+        self.attributes: dict[tuple[int, str], tuple[Any, Any, Location]] = {}
+        self.settings: dict[tuple[int, int, str], tuple[Any, Tensor, int]] = {}  # holds the optimiser
+        self.dim_guards: list[tuple[Any, str, Any, bool, Location]] = []
+        self.made: list[tuple[weakref.ref[Any], Location]] = []
+        self.refusal: RecordingError | None = None
+        self.finished = False
+        self.randoms = 0
+        self.seed: int | None = None
+        self._random_state: Tensor | None = None
+        self._held: list[Any] = []
+        self._paused = 0
+        self._modules: list[tuple[Any, str]] = []
+
+    def refuse(self, error: RecordingError) -> None:
+        """End the recording; the function goes on eagerly, unless `strict`: then raise at the user's line."""
+        if self.strict:
+            raise error
+        self.refusal = error
+
+    # -- values ------------------------------------------------------------------------------------------------------------
+
+    def add_source(self, kind: str, number: int, name: str, tensor: Tensor, type: TensorType | None = None) -> Source:
+        """Make `tensor` a graph input."""
+        value = self.graph.add_input(type or tensor._l.type, name, "input" if kind in ("arg", "float") else "state")
+        source = Source(kind, number, name, tensor._l, tensor, here())
+        root = Root(tensor._chain, value, source, tensor)
+        self.sources.append(source)
+        self.source_roots.append(root)
+        self._slot(tensor).roots.append(root)
+        return source
+
+    def _slot(self, t: Tensor) -> Slot:
+        slot = t._s.slot
+        if slot is None or slot.recording is not self:
+            slot = t._s.slot = Slot(self)
+            self._held.append(t._s)
+        found: Slot = slot
+        return found
+
+    def value_of(self, t: Tensor) -> Value:
+        """The graph value `t` holds now; lifts a tensor from outside."""
+        root = self._root_of(t)
+        memo = t._memo
+        if memo is not None and memo[0] is self and memo[1] is root.value:
+            found: Value = memo[2]
+            return found
+        value = root.value
+        self._place()
+        for op, attrs in t._chain[len(root.chain) :]:
+            value = op(value, **attrs)
+        t._memo = (self, root.value, value)
+        return value
+
+    def _root_of(self, t: Tensor) -> Root:
+        slot = self._slot(t)
+        best = None
+        for root in slot.roots:
+            n = len(root.chain)
+            if (best is None or n > len(best.chain)) and _starts_with(t._chain, root.chain):
+                best = root
+        return best if best is not None else self._lift(t, slot)
+
+    def _lift(self, t: Tensor, slot: Slot) -> Root:
+        if t._s.constant:
+            return self._constant(t, slot)
+        written = next((r for r in slot.roots if r.written is not None), None)
+        if written is not None:
+            raise RecordingError(f"a tensor read at {here()} shares memory with one written at {written.written}; pass one of them as an argument or clone() it")
+        if self.on_lift is not None:
+            self.on_lift(t)
+        self.add_source("path", -1, f"state{len(self.sources)}", t)
+        return slot.roots[-1]
+
+    def _constant(self, t: Tensor, slot: Slot) -> Root:
+        self._place()
+        root = Root((), self.graph.constant(t._a), None, None)
+        slot.roots.append(root)
+        if t._a.ndim == 0:
+            self.constants.append((str(self.graph.loc), repr(t._a.item())))
+        return root
+
+    def _place(self) -> None:
+        self.graph.loc = here()
+        self.graph.module = ".".join(name for _, name in self._modules if name)
+
+    # -- hooks -------------------------------------------------------------------------------------------------------------
+
+    @_hook
+    def on_op(self, op: Op, operands: tuple[Tensor, ...], attrs: Attrs, outputs: tuple[Tensor, ...]) -> None:
+        """Append the node; its outputs become roots of their new storages."""
+        if op.scatter is not None and outputs[0]._s is operands[0]._s:
+            self.value_of(outputs[0])
+            self._made(outputs[0])
+            return
+        values = [self.value_of(t) for t in operands]
+        self._place()
+        made = self.graph.add(op, values, attrs)
+        for t, value in zip(outputs, made, strict=True):
+            if value.type.bind(self.sizes) is not t._l.type:
+                raise RecordingError(f"{op.name} at {self.graph.loc} gave {t._l.type}, but {value.type} with named sizes {self.sizes}")
+            self._slot(t).roots.append(Root((), value, None, None))
+            self._made(t)
+
+    def _made(self, x: Any) -> None:
+        self.made.append((weakref.ref(x), self.graph.loc or Location()))
+
+    @_hook
+    def on_write(self, target: Tensor, value: Tensor) -> None:
+        """Replay the write on the graph: scatter `value` back to the root."""
+        new = self.value_of(value)
+        root = self._root_of(target)
+        others = [r for r in self._slot(target).roots if r is not root and r.source is not None]
+        if others:
+            raise RecordingError(f"the write at {here()} changes memory that another input or state ({others[0].source and others[0].source.name}) shares; clone() one of them")
+        self._place()
+        levels = [root.value]
+        links = target._chain[len(root.chain) :]
+        for op, attrs in links[:-1]:
+            levels.append(op(levels[-1], **attrs))
+        for (op, attrs), level in zip(reversed(links), reversed(levels), strict=False):
+            if op.scatter is None:
+                raise RecordingError(f"the write at {here()} goes through {op.name}, which cannot be written through")
+            new = op.scatter(level, new, **attrs)
+        root.value = new
+        root.written = self.graph.loc
+
+    @_hook
+    def on_host_data(self, tensor: Tensor, source: Any) -> None:
+        """Host data is a constant, compared in every bit by the second recording; an array from outside is refused."""
+        if isinstance(source, np.ndarray):
+            raise RecordingError(f"a tensor is made from a NumPy array at {here()}; its content may change unseen: make it outside and pass it as an argument")
+        if _holds_scalar(source):
+            raise RecordingError(f"a tensor is made from a recorded number at {here()}; use stack() or full() on tensors instead")
+        root = self._constant(tensor, self._slot(tensor))
+        self.constants.append((str(self.graph.loc), f"data {root.value.type}"))
+        self._made(tensor)
+
+    def on_random(self) -> tuple[Tensor, int]:
+        """The random state is one int64[2] state input; calls are numbered from its offset."""
+        if self._random_state is None:
+            from graphc.frontend.random import state_tensor
+
+            self._random_state = state_tensor()
+            if self.refusal is None:
+                self.add_source("random", -1, "random state", self._random_state)
+        k = self.randoms
+        self.randoms += 1
+        return self._random_state, k
+
+    def on_seed(self, seed: int) -> None:
+        """A seed set inside is a constant state from here on."""
+        self.seed = int(seed)
+        self.randoms = 0
+        self._random_state = fresh(np.array([seed, 0], np.int64))
+        self._constant(self._random_state, self._slot(self._random_state))
+
+    def on_item(self, tensor: Tensor, number: bool | int | float) -> Any:
+        """A number read from a tensor is followed as a Scalar."""
+        if self._paused or self.refusal is not None:
+            return number
+        wide = tensor.detach() if tensor.requires_grad else tensor
+        wide = wide.reshape(())
+        if wide.dtype is not int64 and wide.dtype is not float64 and wide.dtype.kind == "f":
+            wide = op_named("cast")(wide, dtype=float64)
+        scalar = Scalar(wide, number, self)
+        self.made.append((weakref.ref(scalar), here()))
+        return scalar
+
+    @_hook
+    def on_bool(self, tensor: Tensor, value: bool) -> None:
+        """A branch on a value is a guard."""
+        with using(grad=False):
+            flat = alias_of(tensor).reshape(())
+            flag = flat if flat.dtype.kind == "b" else op_named("ne")(flat, 0)
+        self.value_guards.append(ValueGuard(self.value_of(flag), value, here()))
+
+    @_hook
+    def on_escape(self, tensor: Tensor, what: str) -> None:
+        """Elements that leave for Python cannot be followed."""
+        raise RecordingError(
+            f"{what} at {here()} hands a recorded value to Python; return the tensor instead, keep the number as item() without converting it, or move this line out of the compiled function"
+        )
+
+    @_hook
+    def on_show(self, tensor: Tensor) -> None:
+        """Printing shows the values while recording only."""
+        self.shown.append(here())
+
+    @_hook
+    def on_grad_read(self, leaf: Tensor) -> None:
+        """Looking at `.grad` before writing it is a condition."""
+        if id(leaf) not in self.grads and id(leaf) not in self.grad_reads and not self._is_mine(leaf):
+            self.grad_reads[id(leaf)] = (leaf, leaf._grad is None, here())
+
+    @_hook
+    def on_grad_write(self, leaf: Tensor, grad: Tensor | None) -> None:
+        """`.grad` is a place we own: its last value is a state output."""
+        if not self._is_mine(leaf):
+            self.grads[id(leaf)] = (leaf, grad, here())
+
+    def _is_mine(self, t: Tensor) -> bool:
+        slot = t._s.slot
+        return slot is not None and slot.recording is self and any(r.source is None for r in slot.roots)
+
+    @_hook
+    def on_metadata(self, tensor: Tensor, what: str) -> None:
+        """Metadata of a tensor from outside must not change."""
+        if not self._is_mine(tensor):
+            raise RecordingError(f"{what} at {here()} changes a tensor from outside the compiled function; do it before the call")
+
+    @_hook
+    def on_attribute(self, owner: Any, name: str, old: Any, new: Any) -> None:
+        """A tensor attribute of a Module is state; any other attribute that changes is an effect on Python."""
+        self.attributes[(id(owner), name)] = (owner, new, here())
+
+    def on_read(self, owner: Any, name: str, value: Any) -> None:
+        """Reads are found after the call, along the names the code uses."""
+
+    def on_setting(self, owner: Any, group: int, key: str, value: float) -> Tensor:
+        """A float in `optimizer.param_groups` is an input: a schedule never records again."""
+        found = self.settings.get((id(owner), group, key))
+        if found is None:
+            t = fresh(np.asarray(value, np.float64))
+            found = self.settings[(id(owner), group, key)] = (owner, t, len(self.sources))
+            if self.refusal is None and not self._paused:
+                self.add_source("setting", -1, f"param_groups[{group}][{key!r}]", t)
+        return found[1]
+
+    # -- named sizes, modules, phases --------------------------------------------------------------------------------------
+
+    def symbolic_type(self, tensor: Tensor) -> TensorType:
+        """The type with named sizes, where this recording has any."""
+        if not self.sizes or self._paused or self.refusal is not None:
+            return tensor._l.type
+        return self.value_of(tensor).type
+
+    def bind_size(self, size: Dim) -> int:
+        """The number a named size stands for now."""
+        return evaluate(size, self.sizes)
+
+    def module_enter(self, module: Any) -> None:
+        """Nodes from here on belong to this module."""
+        name = ""
+        if self._modules:
+            parent = self._modules[-1][0]
+            name = next((n for n, child in parent._modules.items() if child is module), type(module).__name__)
+        self._modules.append((module, name))
+
+    def module_exit(self, module: Any) -> None:
+        """The module's forward ended."""
+        self._modules.pop()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Nodes inside belong to `name`."""
+        before, self.graph.phase = self.graph.phase, name
+        try:
+            yield
+        finally:
+            self.graph.phase = before
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing inside is recorded (an optimiser making its state)."""
+        self._paused += 1
+        try:
+            yield
+        finally:
+            self._paused -= 1
+
+    def mark_state(self, number: int) -> None:
+        """Graph input `number` gets a new value at the end."""
+        old = self.graph.inputs[number]
+        self.graph.inputs[number] = Input(old.value, "state", old.name)
+
+
+def _starts_with(chain: Chain, prefix: Chain) -> bool:
+    return len(chain) >= len(prefix) and all(a is b or (a[0] is b[0] and a[1] == b[1]) for a, b in zip(chain, prefix, strict=False))
+
+
+def _holds_scalar(x: Any) -> bool:
+    if isinstance(x, (list, tuple)):
+        return any(map(_holds_scalar, x))
+    return isinstance(x, (Scalar, Tensor))

@@ -1,0 +1,141 @@
+"""Recording one call: set the stage, run the function for real, finish the trace, leave nothing behind on an error."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import RecordingError
+from graphc.frontend import random as random_state
+from graphc.frontend.mode import using
+from graphc.frontend.record.finish import Finisher
+from graphc.frontend.record.recorder import Recorder
+from graphc.frontend.record.trace import Trace
+from graphc.frontend.record.tree import TreeSpec, unflatten
+from graphc.frontend.record.watch import Watcher
+from graphc.frontend.scalar import Scalar
+from graphc.frontend.tensor import Tensor, fresh
+from graphc.ir.types import TensorType
+
+
+class Recorded:
+    """What came of recording one call: the function's result, and the trace or why there is none."""
+
+    __slots__ = ("recorder", "refusal", "result", "trace")
+
+    def __init__(self, result: Any, trace: Trace | None, refusal: RecordingError | None, recorder: Recorder) -> None:
+        self.result = result
+        self.trace = trace
+        self.refusal = refusal
+        self.recorder = recorder
+
+
+def argument_names(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], spec: TreeSpec) -> list[str]:
+    """A readable name for every argument leaf, in flattening order of (args, kwargs)."""
+    target = function.forward if hasattr(type(function), "_graphc_module") else function
+    try:
+        parameters = list(inspect.signature(target).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    names: list[str] = []
+    for i, child in enumerate(spec.children[0].children):
+        names += _leaf_names(positional[i] if i < len(positional) else f"arg{i}", child)
+    for key, child in zip(spec.children[1].keys, spec.children[1].children, strict=True):
+        names += _leaf_names(str(key), child)
+    return names
+
+
+def _leaf_names(name: str, spec: TreeSpec) -> list[str]:
+    if spec.kind == "leaf":
+        return [name]
+    keys = spec.keys or tuple(range(len(spec.children)))
+    return [n for key, child in zip(keys, spec.children, strict=True) for n in _leaf_names(f"{name}.{key}", child)]
+
+
+def record_call(
+    function: Callable[..., Any],
+    leaves: Sequence[Any],
+    spec: TreeSpec,
+    names: Sequence[str],
+    *,
+    types: Mapping[int, TensorType] | None = None,
+    sizes: Mapping[str, int] | None = None,
+    on_lift: Callable[[Tensor], None] | None = None,
+    strict: bool = False,
+) -> Recorded:
+    """Run `function` on the arguments once, recording.
+
+    A refusal ends the recording and the function goes on eagerly: the result and all effects are eager's own. With `strict` it raises
+    RecordingError at the user's line instead. An exception of the function itself passes through and leaves no trace.
+    """
+    recorder = Recorder(getattr(function, "__name__", type(function).__name__), sizes, on_lift, strict)
+    watcher = Watcher()
+    inputs = _feed(recorder, leaves, names, types or {})
+    args, kwargs = unflatten(spec, inputs)
+    watcher.start(function.forward if hasattr(type(function), "_graphc_module") else function, list(leaves))
+    try:
+        with using(recorder=recorder):
+            result = function(*args, **kwargs)
+    finally:
+        watcher.stop()
+        _advance_random(recorder)
+    del args, kwargs, inputs
+    recorded = Recorded(result, None, recorder.refusal, recorder)
+    if recorder.refusal is None:
+        _finish(recorded, watcher, function, leaves, names)
+    if recorded.refusal is not None:
+        watcher.replace_scalars()
+    recorder.finished = True
+    recorded.result = _plain(result, recorder)
+    return recorded
+
+
+def _finish(recorded: Recorded, watcher: Watcher, function: Any, leaves: Sequence[Any], names: Sequence[str]) -> None:
+    recorder = recorded.recorder
+    recorder.strict = True
+    try:
+        with using(recorder=recorder, grad=False):
+            recorded.trace = Finisher(recorder, watcher, function, leaves, names).run(recorded.result)
+    except RecordingError as error:
+        recorded.refusal = error
+    recorder.refusal = recorded.refusal
+
+
+def _feed(recorder: Recorder, leaves: Sequence[Any], names: Sequence[str], types: Mapping[int, TensorType]) -> list[Any]:
+    inputs: list[Any] = []
+    seen: dict[int, Tensor] = {}
+    for i, (x, name) in enumerate(zip(leaves, names, strict=True)):
+        if isinstance(x, Tensor):
+            if id(x) not in seen:
+                seen[id(x)] = x
+                recorder.add_source("arg", i, name, x, types.get(i))
+            inputs.append(x)
+        elif type(x) is float:
+            t = fresh(np.asarray(x, np.float64))
+            recorder.add_source("float", i, name, t)
+            inputs.append(Scalar(t, x, recorder))
+        else:
+            inputs.append(x)
+    return inputs
+
+
+def _plain(result: Any, recorder: Recorder) -> Any:
+    """The result with Scalars as the numbers they are."""
+    from graphc.frontend.record.tree import flatten
+
+    leaves, spec = flatten(result)
+    if not any(isinstance(x, Scalar) for x in leaves):
+        return result
+    return unflatten(spec, [x.number if isinstance(x, Scalar) else x for x in leaves])
+
+
+def _advance_random(recorder: Recorder) -> None:
+    """The generator moves on as if the calls had run without a recorder."""
+    if recorder.seed is not None:
+        random_state.manual_seed(recorder.seed)
+    if recorder.randoms:
+        random_state.advance(recorder.randoms)

@@ -1,0 +1,192 @@
+"""Trace: what one recording found, as plain records. Two equal recordings confirm each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from graphc.frontend.record.paths import PathTable
+from graphc.frontend.record.tree import TreeSpec
+from graphc.frontend.tensor import Tensor
+from graphc.ir.graph import Graph, Location, Node, Value
+from graphc.ir.types import DType, Layout, TensorType
+
+
+@dataclass(slots=True, eq=False)
+class Source:
+    """How graph input number k is fed.
+
+    kind: "arg" (tensor argument, `number` = leaf), "float" (float argument), "path" (tensor state, `number` = path step), "random" (seed and
+    offset), "setting" (float at a path: a learning rate).
+    """
+
+    kind: str
+    number: int
+    name: str
+    layout: Layout
+    tensor: Tensor | None = None  # the object found while recording
+    loc: Location | None = None  # first use
+
+
+@dataclass(slots=True, eq=False)
+class Guard:
+    """A condition checked before the first write. kind: "is", "bits" (a number, string or None by type and bits), "grad" (`.grad is None`)."""
+
+    kind: str
+    step: int
+    expected: Any
+    loc: Location | None = None
+
+
+@dataclass(slots=True, eq=False)
+class ValueGuard:
+    """A computed 0-d value that must come out as it did while recording (a branch, an int that was forced)."""
+
+    value: Value
+    expected: bool
+    loc: Location
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """How one returned leaf is made. kind: "fresh" (graph output `number` with the view operations of `value`), "alias" (of the tensor behind
+    graph input `number`, with the view operations of `value`), "input" (argument leaf `number` itself), "same" (returned leaf `number` again),
+    "number" (graph output `number` as a Python number), "constant" (`value`)."""
+
+    kind: str
+    number: int = -1
+    value: Any = None
+    requires_grad: bool = False
+    freed: bool = False  # its tape was freed by a backward inside
+
+
+@dataclass(slots=True, eq=False)
+class Effect:
+    """A write that outlives the call. kind: "state" (input `number` gets graph output `output`), "grad" (leaf at step `number` gets a new `.grad`
+    from `output`, or None when output is -1), "attr" (attribute `name` of the object at step `number` becomes a tensor from `output`,
+    set the way Module.__setattr__ does)."""
+
+    kind: str
+    number: int
+    output: int
+    name: str = ""
+    loc: Location | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Trace:
+    """One recording, complete."""
+
+    graph: Graph
+    table: PathTable
+    sources: list[Source]
+    guards: list[Guard]
+    value_guards: list[ValueGuard]
+    effects: list[Effect]
+    out_spec: TreeSpec
+    out_leaves: list[Leaf]
+    randoms: int  # random calls made
+    seed: int | None  # manual_seed inside: the seed that holds at the end
+    notes: list[str] = field(default_factory=list)
+    constants: list[tuple[str, str]] = field(default_factory=list)  # (place, text) for explain()
+    executable: Any = None
+
+
+def difference(a: Trace, b: Trace) -> str | None:
+    """What differs between two recordings of the same call, as a sentence with the user's line; None when they are equal."""
+    numbering: dict[Value, Value] = {}
+    if len(a.sources) != len(b.sources):
+        return _extra_source(a, b)
+    for x, y in zip(a.sources, b.sources, strict=True):
+        text = _source_difference(x, y)
+        if text is not None:
+            return text
+    for i, j in zip(a.graph.inputs, b.graph.inputs, strict=True):
+        numbering[i.value] = j.value
+    for m, n in zip(a.graph.nodes, b.graph.nodes, strict=False):
+        text = _node_difference(m, n, numbering)
+        if text is not None:
+            return text
+        numbering.update(zip(m.outputs, n.outputs, strict=True))
+    if len(a.graph.nodes) != len(b.graph.nodes):
+        longer, which = (a, "first") if len(a.graph.nodes) > len(b.graph.nodes) else (b, "second")
+        node = longer.graph.nodes[min(len(a.graph.nodes), len(b.graph.nodes))]
+        return f"{node.op.name} at {node.loc} ran on the {which} call only"
+    return _end_difference(a, b, numbering)
+
+
+def _extra_source(a: Trace, b: Trace) -> str:
+    names = {s.name for s in a.sources} ^ {s.name for s in b.sources}
+    return f"the two calls read different tensors: {', '.join(sorted(names)) or 'one more than the other'}"
+
+
+def _source_difference(x: Source, y: Source) -> str | None:
+    if (x.kind, x.name) != (y.kind, y.name) or x.layout is not y.layout:
+        return f"the tensor {x.name} ({x.layout}) was {y.name} ({y.layout}) on the second call (first used at {y.loc})"
+    if x.kind == "path" and x.tensor is not y.tensor:
+        return f"the tensor {x.name} was another object on the second call (first used at {y.loc})"
+    return None
+
+
+def _node_difference(m: Node, n: Node, numbering: dict[Value, Value]) -> str | None:
+    if m.op is not n.op:
+        return f"{m.op.name} at {m.loc} was {n.op.name} at {n.loc} on the second call"
+    for key in m.attrs:
+        if not same_bits(m.attrs[key], n.attrs.get(key)):
+            return f"{_text(m.attrs[key])} at {m.loc} was {_text(n.attrs.get(key))} on the second call"
+    if len(m.inputs) != len(n.inputs) or any(numbering.get(v) is not w for v, w in zip(m.inputs, n.inputs, strict=True)):
+        return f"{m.op.name} at {m.loc} was given other operands on the second call"
+    if [v.type for v in m.outputs] != [v.type for v in n.outputs]:
+        return f"{m.op.name} at {m.loc} gave {m.outputs[0].type}, then {n.outputs[0].type} on the second call"
+    return None
+
+
+def _end_difference(a: Trace, b: Trace, numbering: dict[Value, Value]) -> str | None:
+    outs_a, outs_b = [(o.kind, o.name) for o in a.graph.outputs], [(o.kind, o.name) for o in b.graph.outputs]
+    if outs_a != outs_b or any(numbering[o.value] is not p.value for o, p in zip(a.graph.outputs, b.graph.outputs, strict=True)):
+        return "the two calls returned or wrote different values"
+    if a.out_spec != b.out_spec or len(a.out_leaves) != len(b.out_leaves):
+        return "the two calls returned differently shaped results"
+    for k, (x, y) in enumerate(zip(a.out_leaves, b.out_leaves, strict=True)):
+        if (x.kind, x.number, x.requires_grad) != (y.kind, y.number, y.requires_grad) or not same_bits(x.value, y.value):
+            return f"returned value {k} was {x.value!r}, then {y.value!r} on the second call"
+    if [(g.expected, str(g.loc)) for g in a.value_guards] != [(g.expected, str(g.loc)) for g in b.value_guards]:
+        return "the two calls took different branches"
+    if [(e.kind, e.output, e.name) for e in a.effects] != [(e.kind, e.output, e.name) for e in b.effects]:
+        return "the two calls wrote to different places"
+    return None
+
+
+def branches_differ(a: Trace, b: Trace) -> bool:
+    """True when the recordings part at a value guard: two legitimate paths of one function."""
+    for x, y in zip(a.value_guards, b.value_guards, strict=False):
+        if str(x.loc) != str(y.loc):
+            return True
+        if x.expected != y.expected:
+            return True
+    return False
+
+
+def same_bits(x: Any, y: Any) -> bool:
+    """Equality by type and bits: 1, True and 1.0 differ, 0.0 and -0.0 differ, NaN equals NaN."""
+    if type(x) is not type(y):
+        return False
+    if isinstance(x, float):
+        return x.hex() == y.hex()
+    if isinstance(x, np.ndarray):
+        return x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes()
+    if isinstance(x, (tuple, list)):
+        return len(x) == len(y) and all(map(same_bits, x, y))
+    if isinstance(x, dict):
+        return list(x) == list(y) and all(same_bits(v, y[k]) for k, v in x.items())
+    if isinstance(x, (bool, int, str, bytes)) or x is None:
+        return bool(x == y)
+    return x is y or (isinstance(x, (DType, TensorType)) and x == y)
+
+
+def _text(x: Any) -> str:
+    if isinstance(x, np.ndarray):
+        return repr(x.item()) if x.size == 1 else f"an array {x.dtype}{list(x.shape)}"
+    return repr(x)
