@@ -1,16 +1,160 @@
-"""The pipeline."""
+"""The pipeline, from a recorded graph to native code:
+
+    decompose   compositions into primitives                          ir/passes/decompose.py
+    fold        what depends on constants alone                       ir/passes/fold.py
+    simplify    exact algebra                                         ir/passes/simplify.py
+    cse         equal nodes become one                                ir/passes/cse.py
+    dce         what nobody reads goes                                ir/passes/dce.py
+    fuse        which values get memory, which nodes share a kernel   ir/passes/fuse.py, inline.py
+    lower       groups become kernel records                          codegen/lower.py
+    outputs     fresh memory, or in place of a state                  codegen/outputs.py
+    order       least memory alive at once                            ir/passes/order.py
+    plan        offsets in one arena                                  ir/passes/plan.py
+    emit, load  machine code                                          codegen/cpu, runtime/code.py
+
+The eager mode runs the same pipeline on graphs of one node.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphc.config import config
+from graphc.errors import ArgumentError, InternalError
+from graphc.ir.graph import Graph
 from graphc.ir.op import Array, Attrs, Op
+from graphc.ir.types import DType, Layout
+
+if TYPE_CHECKING:
+    from graphc.codegen.target import Target
+    from graphc.runtime.executable import Executable
+    from graphc.runtime.program import Program
+
+Pass = Callable[[Graph], Graph]
+Trace = Callable[[str, Graph], None]
+
+MAX_EAGER = 4096  # eager executables kept; the oldest go first
+
+
+def passes() -> tuple[tuple[str, Pass], ...]:
+    """The graph passes in order, by name. Each takes a valid graph and gives one; the same object when nothing changed."""
+    from graphc.ir.passes import cse, dce, decompose, fold, simplify
+
+    return (
+        ("decompose", decompose.run),
+        ("fold", lambda graph: fold.run(graph, eager_run)),
+        ("simplify", simplify.run),
+        ("cse", cse.run),
+        ("dce", dce.run),
+    )
+
+
+def optimise(graph: Graph, disable: Collection[str] = (), trace: Trace | None = None) -> Graph:
+    """Run the graph passes but those in `disable`; `trace(name, graph)` sees the result of each.
+
+    Raises ArgumentError for an unknown pass, or when decompose is disabled: nothing else makes compositions runnable.
+    """
+    known = passes()
+    unknown = [name for name in disable if name not in dict(known) or name == "decompose"]
+    if unknown:
+        raise ArgumentError(f"optimise: cannot disable {unknown[0]!r}; choose from {', '.join(n for n, _ in known[1:])}")
+    for name, run in known:
+        if name not in disable:
+            graph = run(graph)
+            if config.verify:
+                _verify(graph)
+            if trace is not None:
+                trace(name, graph)
+    return graph
+
+
+def lower(graph: Graph, layouts: Sequence[Layout] | None = None, fuse: bool = True) -> Program:
+    """The program of an optimised graph with concrete sizes, for inputs in `layouts` (contiguous when None)."""
+    from graphc.codegen.assemble import assemble
+
+    return assemble(graph, layouts, fuse)
+
+
+def build(program: Program, target: Target | None = None) -> Executable:
+    """Native code for a program, for this machine unless `target` says otherwise."""
+    from graphc.codegen.cpu import lower_kernel
+    from graphc.codegen.target import host_target
+    from graphc.runtime.executable import Executable
+
+    kernels = [lower_kernel(call.kernel) for call in program.calls]
+    return Executable(program, kernels, target or host_target())
+
+
+def compile_graph(
+    graph: Graph,
+    layouts: Sequence[Layout] | None = None,
+    fuse: bool = True,
+    target: Target | None = None,
+    disable: Collection[str] = (),
+) -> Executable:
+    """Compile a graph with concrete sizes. Same inputs, same bits, whatever `fuse` and `disable` say."""
+    return build(lower(optimise(graph, disable), layouts, fuse), target)
+
+
+def graph_of(op: Op, layouts: Sequence[Layout], attrs: Attrs) -> Graph:
+    """The graph of one op on inputs in these layouts."""
+    graph = Graph(op.name)
+    inputs = [graph.add_input(layout.type, f"x{k}") for k, layout in enumerate(layouts)]
+    for k, value in enumerate(graph.add(op, inputs, attrs)):
+        graph.add_output(value, f"y{k}")
+    return graph
+
+
+def eager_executable(op: Op, layouts: Sequence[Layout], attrs: Attrs) -> Executable:
+    """Native code for one op. A composition goes through the pipeline; a primitive needs no pass but lowering."""
+    graph = graph_of(op, layouts, attrs)
+    composed = op.decompose is not None
+    graph = optimise(graph, disable=("fold", "simplify")) if composed else graph
+    return build(lower(graph, layouts, fuse=len(graph.nodes) > 1))
+
+
+_eager: dict[tuple[Any, ...], Executable] = {}
 
 
 def eager_run(op: Op, arrays: Sequence[Array], attrs: Attrs) -> list[Array]:
     """Run one op on arrays; outputs are fresh and contiguous."""
-    with np.errstate(all="ignore"):
-        found = op.reference(*arrays, **attrs)
-    return [np.array(a, order="C") for a in (found if isinstance(found, tuple) else (found,))]
+    key = (op, *((a.dtype, a.shape, a.strides) for a in arrays), *((n, _frozen(attrs[n])) for n in sorted(attrs)))
+    found = _eager.get(key)
+    if found is None:
+        arrays = [_usable(a) for a in arrays]
+        found = eager_executable(op, [Layout.of(a) for a in arrays], attrs)
+        if len(_eager) >= MAX_EAGER:
+            for old in list(_eager)[: MAX_EAGER // 4]:
+                _eager.pop(old, None)
+        _eager[key] = found
+    return found(arrays)
+
+
+def _usable(array: Array) -> Array:
+    """`array`, or a contiguous copy where its strides are not whole elements."""
+    return array if all(s % array.itemsize == 0 for s in array.strides) else np.ascontiguousarray(array)
+
+
+def _frozen(value: Any) -> Any:
+    """An attribute as a key: equal keys, same bits (0.0 is not -0.0, 1 is not 1.0, nor True)."""
+    kind = type(value)
+    if kind is tuple:
+        return tuple(map(_frozen, value))
+    if kind is float:
+        return value.hex()
+    if kind in (int, bool):
+        return (kind, value)
+    if kind is np.ndarray:
+        return (value.dtype, value.shape, value.tobytes())
+    if value is None or kind in (str, DType):
+        return value
+    raise InternalError(f"attribute {value!r} of type {kind.__name__}")
+
+
+def _verify(graph: Graph) -> None:
+    from graphc.ir.verify import verify
+
+    verify(graph)

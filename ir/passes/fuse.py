@@ -1,0 +1,321 @@
+"""Fusion: which values get memory, and which nodes share a kernel.
+
+Two decisions, both stated on the data flow between groups of nodes:
+
+1. *Inlining* (`ir/passes/inline.py`): an Elementwise value that is cheap, or has one reader, is computed where it is read.
+2. *Grouping* (here): every other node joins the group of a producer or of a sibling, or starts a group. A group becomes one kernel:
+   "map" (pointwise results over one space), "rows" (reductions over one run, and what is pointwise over the rows or the
+   space), "contract" (a contraction and its epilogue) or "scatter".
+
+A node joins a group only when it reads the group's values at its own place (no other element is needed before it can be
+computed) and when no path leads from the group through another group back to the node. Paths are looked up in bitsets of ancestors.
+No decision changes a bit of any result: the order of every sum is fixed by docs/numerics.md, whatever the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from graphc.errors import InternalError
+from graphc.ir.access import axes_of, count, match, own_index, placeholder, squeezed
+from graphc.ir.dag import topological
+from graphc.ir.expr import Expr
+from graphc.ir.graph import Graph, Node, Value
+from graphc.ir.op import Contraction, Elementwise, Reduction
+from graphc.ir.passes.inline import choose_inlined
+from graphc.ir.pull import Index, Puller
+
+MAX_NODES = 48  # in a group, inlined ones not counted: bounds the size of a kernel
+MAX_READS = 24  # values a group loads
+FEW_ROWS, SMALL = 32, 16384  # fewer rows than this cannot keep the threads busy, unless the work is small anyway
+
+Read = tuple[Value, Index | None]  # None: the reader needs the whole buffer
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """Nodes that become one kernel. `domain`: the full shape it runs over; `dims`: the run axes of "rows".
+
+    `nodes` in data-flow order; `level` says of each of their values whether it lives on the "full" domain or on the
+    "space" (the domain without `dims`); `reads`: the values of memory it loads.
+    """
+
+    number: int
+    kind: str
+    domain: tuple[int, ...]
+    dims: tuple[int, ...] = ()
+    nodes: list[Node] = field(default_factory=list)
+    level: dict[Value, str] = field(default_factory=dict)
+    reads: dict[Value, list[Index | None]] = field(default_factory=dict)
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        """Sizes of the axes that are not reduced."""
+        return tuple(n for d, n in enumerate(self.domain) if d not in self.dims)
+
+    def expected(self, value: Value, reader: tuple[int, ...], level: str) -> Index | None:
+        """Where a node of shape `reader` at `level` reads `value` of this group, if it reads at its own place."""
+        if level == "space" and self.level[value] == "full":
+            return None
+        skip = self.dims if level == "full" and self.level[value] == "space" else ()
+        return match(axes_of(reader, skip), value.type)
+
+
+@dataclass(slots=True)
+class Fusion:
+    """The decisions. `inlined`: values computed where they are read. `base`: values that are another shape of a buffer, and
+    the value whose buffer it is. `stored`: values of groups that need memory. Groups come in a valid order.
+    """
+
+    graph: Graph
+    groups: list[Group]
+    inlined: dict[Value, None]
+    base: dict[Value, Value]
+    owner: dict[Value, Group]
+    stored: dict[Value, None]
+
+    def buffer_of(self, value: Value) -> Value:
+        """The value whose buffer holds `value`."""
+        return self.base.get(value, value)
+
+    def view(self) -> Any:
+        """A networkx.DiGraph over group numbers: an edge where one group loads what another stores."""
+        import networkx
+
+        graph = networkx.DiGraph()
+        graph.add_nodes_from((g.number, {"group": g}) for g in self.groups)
+        graph.add_edges_from((self.owner[v].number, g.number) for g in self.groups for v in g.reads if v in self.owner)
+        return graph
+
+
+def fuse(graph: Graph, strided: Iterable[Value] = (), enabled: bool = True) -> Fusion:
+    """Decide inlining and groups for a graph of primitives with concrete sizes.
+
+    strided: graph inputs that are not contiguous, so that a reshape of them must move data. With `enabled` false every value
+    gets memory and every node its own kernel. Raises InternalError for a composition in the graph.
+    """
+    maker = _Fuser(graph, dict.fromkeys(strided))
+    maker.inlined = choose_inlined(graph, maker.is_alias) if enabled else {}
+    for node in graph.nodes:
+        maker.place(node, enabled)
+    return maker.finish()
+
+
+def is_constant(value: Value) -> bool:
+    """True for the result of a `constant` node: it lives in the pool of constants."""
+    return value.node is not None and value.node.op.name == "constant"
+
+
+class _Fuser:
+    def __init__(self, graph: Graph, strided: dict[Value, None]) -> None:
+        self.graph = graph
+        self.strided = strided
+        self.inlined: dict[Value, None] = {}
+        self.base: dict[Value, Value] = {}
+        self.owner: dict[Value, Group] = {}
+        self.groups: list[Group] = []
+        self.ancestors: list[int] = []  # of each group, as a bitset of group numbers
+        self.users = graph.users()
+        self.outputs = dict.fromkeys(o.value for o in graph.outputs)
+        self.siblings: dict[tuple[object, ...], list[Group]] = {}
+
+    def is_alias(self, node: Node) -> bool:
+        """True where the node only gives a contiguous buffer another shape."""
+        if node.op.name != "reshape":
+            return False
+        source = node.inputs[0]
+        return source not in self.strided and source.type.numel == node.out.type.numel
+
+    # ---- one node
+
+    def place(self, node: Node, enabled: bool) -> None:
+        if node.op.lower is None or len(node.outputs) != 1:
+            raise InternalError(f"{node.op.name} is not a primitive of one output: decompose first")
+        if node.out in self.inlined or is_constant(node.out):
+            return
+        if self.is_alias(node) and node.inputs[0] not in self.inlined:
+            self.base[node.out] = self.base.get(node.inputs[0], node.inputs[0])
+            return
+        reads = self.reads_of(node)
+        if enabled and isinstance(node.op.lower, Elementwise):
+            joined = self._join_elementwise(node, reads)
+        elif enabled and isinstance(node.op.lower, Reduction):
+            joined = self._join_reduction(node, reads)
+        else:
+            joined = False
+        if not joined:
+            self._start(node, reads)
+
+    def reads_of(self, node: Node) -> list[Read]:
+        """Every value of memory the node reads, with the index in terms of the node's own axes."""
+        lower, domain = node.op.lower, domain_of(node)
+        found: dict[Read, None] = {}
+        whole = not isinstance(lower, Elementwise | Reduction)
+
+        def leaf(value: Value, index: Index, where: Expr | None) -> Expr:
+            opaque = whole or value in self.base
+            found[self.base.get(value, value), None if opaque else index] = None
+            return placeholder(value, index)
+
+        puller = Puller(leaf, self.inlined, domain)
+        if isinstance(lower, Elementwise):
+            puller.node(node, own_index(domain))
+        elif isinstance(lower, Reduction):
+            puller.value(node.inputs[0], own_index(domain))
+        else:
+            for value in node.inputs:
+                puller.value(value, own_index(value.type.sizes))
+        return list(found)
+
+    # ---- joining
+
+    def _join_elementwise(self, node: Node, reads: list[Read]) -> bool:
+        for group in self._producers(reads):
+            if any(self._try(group, node, reads, level) for level in _levels(group, node)):
+                return True
+        shape = node.out.type.sizes
+        for group in self._siblings(("map", squeezed(shape)), reads):
+            if group.kind == "map" and not self._gains(group, reads) and self._try(group, node, reads, "full"):
+                return True
+        return False
+
+    def _join_reduction(self, node: Node, reads: list[Read]) -> bool:
+        domain, dims = domain_of(node), dims_of(node)
+        if not keeps_threads_busy(domain, dims):
+            return False
+        for group in self._producers(reads):
+            if group.kind == "map" and all(v.type.sizes == domain for v in group.level):
+                group.dims = dims  # a trial: every value of a map is on the full domain, so nothing else changes
+                if self._try(group, node, reads, "full"):
+                    group.kind, group.domain = "rows", domain
+                    return True
+                group.dims = ()
+            elif _same_rows(group, domain, dims) and self._try(group, node, reads, "full"):
+                return True
+        return any(
+            _same_rows(group, domain, dims) and not self._gains(group, reads) and self._try(group, node, reads, "full")
+            for group in self._siblings(("rows", domain, dims), reads)
+        )
+
+    def _producers(self, reads: list[Read]) -> list[Group]:
+        """The groups whose values are read at an index: contractions first, then rows, then maps, the latest first."""
+        found = dict.fromkeys(self.owner[v] for v, index in reads if index is not None and v in self.owner)
+        rank = {"contract": 0, "rows": 1, "map": 2, "scatter": 3}
+        return sorted((g for g in found if g.kind != "scatter"), key=lambda g: (rank[g.kind], -g.number))
+
+    def _siblings(self, key: tuple[object, ...], reads: list[Read]) -> list[Group]:
+        return list(dict.fromkeys(g for v, _ in reads if count(v.type.sizes) > 1 for g in self.siblings.get((*key, v), ())))
+
+    def _try(self, group: Group, node: Node, reads: list[Read], level: str) -> bool:
+        """Add the node to the group where that is legal and within the limits."""
+        if len(group.nodes) >= MAX_NODES or len(group.reads) + len(reads) > MAX_READS:
+            return False
+        shape = domain_of(node)
+        outside = []
+        for value, index in reads:
+            if self.owner.get(value) is not group:
+                outside.append((value, index))
+            elif index is None or index != group.expected(value, shape, level):
+                return False
+        if any(self._depends(value, group) for value, _ in outside):
+            return False
+        self._add(group, node, outside, level)
+        return True
+
+    def _depends(self, value: Value, group: Group) -> bool:
+        """True where `value` is made by a group that needs `group`."""
+        owner = self.owner.get(value)
+        return owner is not None and bool(self.ancestors[owner.number] >> group.number & 1)
+
+    def _needs(self, reads: Iterable[Read], group: Group | None) -> int:
+        bits = 0
+        for value, _ in reads:
+            owner = self.owner.get(value)
+            if owner is not None and owner is not group:
+                bits |= self.ancestors[owner.number] | 1 << owner.number
+        return bits
+
+    def _gains(self, group: Group, reads: list[Read]) -> bool:
+        """True where the group would have to wait for more than it waits for already (that lengthens lifetimes)."""
+        return bool(self._needs(reads, group) & ~self.ancestors[group.number])
+
+    def _start(self, node: Node, reads: list[Read]) -> None:
+        lower = node.op.lower
+        kind = "map" if isinstance(lower, Elementwise) else "rows" if isinstance(lower, Reduction) else ""
+        kind = kind or ("contract" if isinstance(lower, Contraction) else "scatter")
+        dims = dims_of(node) if kind == "rows" else ()
+        group = Group(len(self.groups), kind, domain_of(node), dims)
+        self.groups.append(group)
+        self.ancestors.append(0)
+        self._add(group, node, reads, "full")
+
+    def _add(self, group: Group, node: Node, outside: list[Read], level: str) -> None:
+        group.nodes.append(node)
+        group.level[node.out] = "space" if isinstance(node.op.lower, Reduction) else level
+        self.owner[node.out] = group
+        key: tuple[object, ...] | None = None
+        if isinstance(node.op.lower, Reduction):
+            key = ("rows", group.domain, group.dims)
+        elif isinstance(node.op.lower, Elementwise) and level == "full":
+            key = ("map", squeezed(node.out.type.sizes))
+        for value, index in outside:
+            group.reads.setdefault(value, []).append(index)
+            if key is not None:
+                known = self.siblings.setdefault((*key, value), [])
+                if group not in known:
+                    known.append(group)
+        gained = self._needs(outside, group) & ~self.ancestors[group.number]
+        if gained:
+            self.ancestors[group.number] |= gained
+            for other, bits in enumerate(self.ancestors):
+                if bits >> group.number & 1:
+                    self.ancestors[other] = bits | gained
+
+    # ---- the result
+
+    def finish(self) -> Fusion:
+        arcs = [(self.owner[v].number, g.number) for g in self.groups for v in g.reads if v in self.owner]
+        groups = [self.groups[k] for k in topological(len(self.groups), arcs)]
+        stored = dict.fromkeys(v for g in groups for v in g.reads if v in self.owner)
+        for value in self.outputs:
+            value = self.base.get(value, value)
+            if value in self.owner:
+                stored[value] = None
+        return Fusion(self.graph, groups, self.inlined, self.base, self.owner, stored)
+
+
+def domain_of(node: Node) -> tuple[int, ...]:
+    """The shape a node's kernel runs over: that of its output, for a reduction that of its input."""
+    value = node.inputs[0] if isinstance(node.op.lower, Reduction) else node.out
+    return value.type.sizes
+
+
+def dims_of(node: Node) -> tuple[int, ...]:
+    """The axes a reduction runs over."""
+    dim = node.attrs["dim"]
+    return (dim,) if isinstance(dim, int) else tuple(dim)
+
+
+def keeps_threads_busy(domain: tuple[int, ...], dims: tuple[int, ...]) -> bool:
+    """True where several stages over the same rows pay: the run is innermost, and there are rows enough to share out."""
+    last = max((d for d, n in enumerate(domain) if n != 1 and d not in dims), default=-1)
+    if any(d < last and domain[d] != 1 for d in dims):
+        return False
+    rows = count([n for d, n in enumerate(domain) if d not in dims])
+    return rows >= FEW_ROWS or count(domain) <= SMALL
+
+
+def _same_rows(group: Group, domain: tuple[int, ...], dims: tuple[int, ...]) -> bool:
+    return group.kind == "rows" and group.domain == domain and group.dims == dims
+
+
+def _levels(group: Group, node: Node) -> tuple[str, ...]:
+    """On which levels of the group an Elementwise node fits."""
+    shape = node.out.type.sizes
+    if group.kind != "rows":
+        return ("full",) if squeezed(shape) == squeezed(group.domain) else ()
+    space = ("space",) if squeezed(shape) == squeezed(group.space) else ()
+    full = ("full",) if shape == group.domain and keeps_threads_busy(group.domain, group.dims) else ()
+    return space + full
