@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import mmap
 import os
 from typing import Any
@@ -43,6 +44,11 @@ def map_pages(nbytes: int) -> int:
 def unmap_pages(address: int, nbytes: int) -> None:
     """Give back what `map_pages(nbytes)` returned."""
     libc().munmap(address, whole_pages(nbytes))
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """Like np.empty, but it starts on a cache line: np.empty starts large arrays 16 bytes behind one."""
+    return np.ndarray(shape, dtype, aligned_bytes(math.prod(shape) * dtype.itemsize))
 
 
 def aligned_bytes(nbytes: int) -> np.ndarray[Any, np.dtype[np.uint8]]:

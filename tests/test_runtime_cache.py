@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -169,3 +171,29 @@ def test_damaged_object_files_never_reach_llvm(tmp_path: Path) -> None:
         (path,) = (tmp_path / "objects").iterdir()
         data = path.read_bytes()
         path.write_bytes(data[: len(data) - 1 if cut is None else cut])
+
+
+RACE = """
+import ctypes, sys
+from pathlib import Path
+from graphc.runtime.cache import ObjectCache
+from graphc.runtime.code import KernelLibrary
+from tests.runtime_kernels import host_target
+
+def emit(value):
+    return lambda _: f"define i64 @f{value}() nounwind {{\\n  ret i64 {value}\\n}}\\n"
+
+kernels = KernelLibrary(ObjectCache(Path(sys.argv[1])))
+for value in range(20):
+    (code,) = kernels.load([(f"k{value}", f"f{value}", emit(value))], host_target())
+    assert ctypes.CFUNCTYPE(ctypes.c_int64)(code.address)() == value
+"""
+
+
+def test_processes_racing_on_a_cold_cache(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", RACE, str(tmp_path / "objects")]
+    racers = [subprocess.Popen(command, cwd=Path(__file__).parent.parent) for _ in range(4)]
+    assert [racer.wait(60) for racer in racers] == [0] * 4
+    store = ObjectCache(tmp_path / "objects")
+    assert store.verify() == 0 and store.info().entries == 20
+    assert len(list(store.folder.iterdir())) == 20

@@ -71,6 +71,13 @@ def test_a_chain_through_the_arena(threads: int, grain: int) -> None:
     assert exe.stats.native_calls == 50 and exe.stats.kernels == 2 and exe.stats.codes == 1
 
 
+def test_large_results_start_on_a_cache_line() -> None:
+    x = np.ones(1 << 13, np.float32)
+    for _ in range(5):
+        (y,) = twice(1 << 13)([x])
+        assert y.ctypes.data % 64 == 0 and y.flags.c_contiguous and y.flags.writeable and (y == 13).all()
+
+
 def test_params_tables_constants_and_scratch(threads: int) -> None:
     n = 500
     table = np.random.default_rng(0).permutation(n).astype(np.int64)

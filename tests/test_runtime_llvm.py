@@ -181,3 +181,41 @@ def test_importing_the_runtime_does_not_load_llvm_or_start_threads() -> None:
     more = "\nimport os\nassert len(os.listdir('/proc/self/task')) == threads, os.listdir('/proc/self/task')"
     code = "import os, numpy\nthreads = len(os.listdir('/proc/self/task'))\n" + LAZY + more
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+FORK = """
+import ctypes, os, threading
+from graphc.runtime import llvm
+from graphc.runtime.code import KernelLibrary
+from tests.runtime_kernels import host_target
+
+kernels, stop = KernelLibrary(), threading.Event()
+
+def emit(value):
+    return lambda _: f"define i64 @f{value}() nounwind {{\\n  ret i64 {value}\\n}}\\n"
+
+def load(value):
+    (code,) = kernels.load([(f"k{value}", f"f{value}", emit(value))], host_target())
+    assert ctypes.CFUNCTYPE(ctypes.c_int64)(code.address)() == value
+
+def keep_compiling():
+    value = 1000
+    while not stop.is_set():
+        load(value := value + 1)
+
+compiler = threading.Thread(target=keep_compiling)
+compiler.start()
+for k in range(10):
+    child = os.fork()
+    if child == 0:
+        load(k)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert status == 0, status
+stop.set()
+compiler.join()
+"""
+
+
+def test_a_fork_while_another_thread_compiles() -> None:
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], check=True, timeout=60, cwd=ROOT)
