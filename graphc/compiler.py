@@ -125,12 +125,21 @@ def eager_run(op: Op, arrays: Sequence[Array], attrs: Attrs) -> list[Array]:
     found = _eager.get(key)
     if found is None:
         arrays = [_usable(a) for a in arrays]
-        found = eager_executable(op, [Layout.of(a) for a in arrays], attrs)
+        try:
+            found = eager_executable(op, [Layout.of(a) for a in arrays], attrs)
+        except ImportError:
+            return _by_reference(op, arrays, attrs)
         if len(_eager) >= MAX_EAGER:
             for old in list(_eager)[: MAX_EAGER // 4]:
                 _eager.pop(old, None)
         _eager[key] = found
     return found(arrays)
+
+
+def _by_reference(op: Op, arrays: Sequence[Array], attrs: Attrs) -> list[Array]:
+    with np.errstate(all="ignore"):
+        found = op.reference(*arrays, **attrs)
+    return [np.array(a, order="C") for a in (found if isinstance(found, tuple) else (found,))]
 
 
 def _usable(array: Array) -> Array:

@@ -23,7 +23,7 @@ def lifetimes(calls: Sequence[Call]) -> dict[Storage, tuple[int, int]]:
         written = call.written()
         for s in call.operands:
             if s.kind == "arena":
-                if s not in found and s not in written:
+                if s not in found and s not in written and s.nbytes:
                     raise InternalError(f"{call.label} reads {s}, which nothing has written")
                 found[s] = (found.get(s, (k, k))[0], k)
     return found
