@@ -37,9 +37,15 @@ def _offsets(sizes: tuple[int, ...], strides: tuple[int, ...]) -> Table:
     return out
 
 
-def _starts(offsets: Table) -> Table:
-    """Positions where a run of consecutive offsets begins."""
-    return np.flatnonzero(np.r_[True, np.diff(offsets) != 1])[: max(len(offsets), 0)].astype(np.int64)
+def _step(offsets: Table) -> int:
+    """The most frequent difference of neighbours; of equals the smallest."""
+    steps, counts = np.unique(np.diff(offsets), return_counts=True)
+    return int(steps[np.argmax(counts)]) if len(steps) else 1
+
+
+def _starts(offsets: Table, step: int = 1) -> Table:
+    """Positions where a run of offsets that grow by `step` begins."""
+    return np.flatnonzero(np.r_[True, np.diff(offsets) != step])[: len(offsets)].astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +77,19 @@ def _roles(c: Contract, swap: bool) -> _Roles:
     return _Roles(a, b, rows, columns, *at)
 
 
-def _transposes(r: _Roles) -> bool:
-    """True when copying along k beats copying along the columns."""
+def _copy_costs(r: _Roles) -> tuple[float, float]:
+    """Rough cycles (16 lanes) of copying every panel once, along the columns and along k."""
     _, n, k = r.extents
-    pieces = _pieces(_starts(r.column_at), n)
-    along_k = _pieces(_starts(r.k_column), k)
-    return along_k * n * 10 < pieces * k * 4
+    step = _step(r.column_at)
+    lengths = np.diff(np.r_[_starts(r.column_at, step), n])
+    along = 5.0 * len(lengths) + (4.0 * _blocks(lengths) if step == 1 else 1.5 * n)
+    runs = np.diff(np.r_[_starts(r.k_column), k])
+    long = runs[runs >= 4]
+    return along * k, n * (0.3 * int(long.sum()) + 1.5 * int(k - long.sum()))
 
 
-def _pieces(starts: Table, total: int) -> int:
-    """How many vectors of 16 the runs beginning at `starts` take."""
-    return int((-(-np.diff(np.r_[starts, total]) // 16)).sum())
+def _blocks(lengths: Table) -> int:
+    return int((-(-lengths // 16)).sum())
 
 
 def _cost(c: Contract, r: _Roles) -> float:
@@ -89,15 +97,10 @@ def _cost(c: Contract, r: _Roles) -> float:
     m, n, k = r.extents
     columns = -(-n // 32) * 2
     work = (m if m == 1 else -(-m // 8) * 8) * columns * k
-    if len(_starts(r.column_at)) <= 1:
-        copies = 0.0
-    elif _transposes(r):
-        copies = _pieces(_starts(r.k_column), k) * n * 10
-    else:
-        copies = _pieces(_starts(r.column_at), n) * k * 4
+    copies = 0.0 if len(_starts(r.column_at)) <= 1 else min(_copy_costs(r)) * -(-m // 256)
     last = r.column_axes[-1] if r.column_axes else -1
     unit = all(_coefficient(s.flat, last) == 1 for s in c.stores) or n == 1
-    return work + copies * -(-m // 256) + (m * columns * 4 if unit else m * n * 2.5)
+    return work + copies + (m * columns * 4 if unit else m * n * 2.5)
 
 
 def _coefficient(flat: Expr, axis: int) -> int:
@@ -164,7 +167,8 @@ def lower(c: Contract) -> CpuKernel:
     r = _choose(c)
     m, n, k = r.extents
     batch = math.prod(c.batch)
-    transposed = bool(m and n and k) and len(_starts(r.column_at)) > 1 and _transposes(r)
+    along, across = _copy_costs(r) if m and n and k else (0.0, 0.0)
+    transposed = len(_starts(r.column_at)) > 1 and across < along
     rows_held, width = _shape(r, transposed)
     epilogue = _epilogue(c, r)
     counts = len(epilogue.batch), len(epilogue.rows), len(epilogue.columns)
@@ -172,7 +176,7 @@ def lower(c: Contract) -> CpuKernel:
     panels = -(-n // width)
     chunks, chunk = _chunks(m, panels * batch)
     tables = _tables(c, r, epilogue, width, length, transposed)
-    numbers = (m, k, length, -(-k // length) if k else 1, panels, chunks, chunk)
+    numbers = (m, k, length, -(-k // length) if k else 1, panels, chunks, chunk, _step(r.column_at))
     slots = tuple(epilogue.abstraction.param(x).k for x in numbers)
     structure = Structure(
         c.dtype,
@@ -246,7 +250,8 @@ def _panels(r: _Roles, values: tuple[Table, ...], width: int, rows: int) -> tupl
     """
     n = len(r.column_at)
     edges = np.arange(0, n, width)
-    copy_starts = np.union1d(_starts(r.column_at), edges)
+    step = _step(r.column_at)
+    copy_starts = np.union1d(_starts(r.column_at, step), edges)
     breaks = [edges]
     if values:
         breaks.append(np.flatnonzero(np.diff(values[-1]) != 1) + 1)
@@ -255,7 +260,7 @@ def _panels(r: _Roles, values: tuple[Table, ...], width: int, rows: int) -> tupl
     copy_lengths, store_lengths = np.diff(np.r_[copy_starts, n]), np.diff(np.r_[store_starts, n])
     ends = np.minimum(edges + width, n)
     bounds = [np.searchsorted(s, e) for s in (copy_starts, store_starts) for e in (edges, ends)]
-    whole = (bounds[1] - bounds[0] == 1) & (ends - edges == width) & _in_place(r, rows)
+    whole = (bounds[1] - bounds[0] == 1) & (ends - edges == width) & (step == 1) & _in_place(r, rows)
     panels = _columns(whole.astype(np.int64), r.column_at[edges], bounds[0], bounds[1], bounds[2], bounds[3])
     copies = _columns(copy_starts % width, r.column_at[copy_starts], copy_lengths)
     stores = _columns(store_starts % width, store_lengths, *(v[store_starts] for v in values))

@@ -30,7 +30,7 @@ class Structure:
     width: int  # columns of a panel
     transposed: bool  # panels are copied along k
     counts: tuple[int, int, int]  # merged axes of batch, rows, columns
-    slots: tuple[int, ...]  # params m, k, segment length, segments, panels, chunks, rows of a chunk
+    slots: tuple[int, ...]  # params m, k, segment length, segments, panels, chunks, rows of a chunk, column step
     stores: tuple[StoreNode, ...]
 
     def head(self) -> str:
@@ -61,11 +61,12 @@ def kernel(key: str, s: Structure, params: int, tables: int) -> Callable[[Target
 
 
 class _Code:
-    def __init__(self, e: Emitter, s: Structure, block: ParamBlock) -> None:
-        self.e, self.s, self.block = e, s, block
+    def __init__(self, e: Emitter, s: Structure, words: ParamBlock) -> None:
+        self.e, self.s, self.words = e, s, words
         self.elem = memory_elem(s.dtype)
         self.lanes = e.target.lanes(s.dtype)
         self.rows, self.vectors = s.tile(e.target)
+        self.part = 16 // s.dtype.itemsize  # elements in 16 bytes
         self.vector = Ty(self.elem, self.lanes)
         self.float = s.dtype.is_floating_point
 
@@ -117,9 +118,9 @@ class _Code:
     def copy_columns(self) -> None:
         """Rows k of a panel to scratch, run by run; a run may write past its end, where the next run or row follows."""
         e, width = self.e, self.s.width
-        names = [(PTR, "b"), (PTR, "pairs"), (I64, "count"), (PTR, "runs"), (I64, "many"), (PTR, "to")]
+        names = [(PTR, "b"), (PTR, "pairs"), (I64, "count"), (PTR, "runs"), (I64, "many"), (I64, "step"), (PTR, "to")]
         with (
-            e.function(f"{e.name}.copy", names, internal=True) as (b, pairs, count, runs, many, to),
+            e.function(f"{e.name}.copy", names, internal=True) as (b, pairs, count, runs, many, step, to),
             e.loop(0, count) as k,
         ):
             of_b = e.load(e.gep(pairs, e.iadd(e.imul(k.i, 2), 1), "i64"), I64)
@@ -127,47 +128,72 @@ class _Code:
             with e.loop(0, many, carry=[runs]) as run:
                 place, offset, length = (e.load(e.gep(run.carried[0], x, "i64"), I64) for x in range(3))
                 first, start = e.gep(source, offset, self.elem), e.gep(row, place, self.elem)
-                with e.loop(0, length, self.lanes) as piece:
+                with e.loop(0, e.select(e.icmp("eq", step, 1), length, 0), self.lanes) as piece:
                     mask = e.tail_mask(e.isub(length, piece.i), self.lanes)
                     got = e.masked_load(e.gep(first, piece.i, self.elem), mask, self.vector)
                     e.store(got, e.gep(start, piece.i, self.elem))
+                with e.loop(0, e.select(e.icmp("eq", step, 1), e.i64(0), length)) as one:
+                    e.store(self.one(e.gep(first, e.imul(one.i, step), self.elem)), e.gep(start, one.i, self.elem))
                 run.next = [e.gep(run.carried[0], 3, "i64")]
 
+    def one(self, address: V) -> V:
+        return self.e.load(address, Ty(self.elem))
+
     def copy_rows(self) -> None:
-        """A panel to scratch by blocks of lanes x lanes, read along k and transposed in registers."""
-        e, width = self.e, self.s.width
+        """A panel to scratch, read along k in pieces of 16 bytes that are transposed in registers.
+
+        The last piece of a run ends where the run ends, so it may do some of the one before it again; runs shorter than
+        a piece go one by one.
+        """
+        e, width, part = self.e, self.s.width, self.part
         names = [(PTR, "b"), (PTR, "columns"), (PTR, "runs"), (I64, "many"), (PTR, "to")]
         with (
             e.function(f"{e.name}.copy", names, internal=True) as (b, columns, runs, many, to),
             e.loop(0, many, carry=[runs]) as run,
         ):
             place, offset, length = (e.load(e.gep(run.carried[0], x, "i64"), I64) for x in range(3))
-            source = e.gep(b, offset, self.elem)
-            with e.loop(0, length, self.lanes) as piece:
-                mask = e.tail_mask(e.isub(length, piece.i), self.lanes)
-                start, target = e.gep(source, piece.i, self.elem), e.imul(e.iadd(place, piece.i), width)
-                with e.loop(0, width, self.lanes) as group:
-                    at = e.gep(columns, group.i, "i64")
-                    froms = [e.load(e.gep(at, r, "i64"), I64) for r in range(self.lanes)]
-                    block = [e.masked_load(e.gep(start, x, self.elem), mask, self.vector) for x in froms]
-                    corner = e.gep(to, e.iadd(target, group.i), self.elem)
-                    for r, line in enumerate(self.transpose(block)):
-                        e.store(line, e.gep(corner, r * width, self.elem))
+            source, corner = e.gep(b, offset, self.elem), e.gep(to, e.imul(place, width), self.elem)
+            last = e.bin("sub", length, e.const(I64, part))
+            long = e.icmp("sge", last, 0)
+            with e.loop(0, width, self.lanes) as group:
+                table, start = e.gep(columns, group.i, "i64"), e.gep(corner, group.i, self.elem)
+                at = [e.gep(source, e.load(e.gep(table, c, "i64"), I64), self.elem) for c in range(self.lanes)]
+                with e.loop(0, e.select(long, length, 0), part) as piece:
+                    k = e.imin(piece.i, last)
+                    self.piece([e.gep(x, k, self.elem) for x in at], e.gep(start, e.imul(k, width), self.elem))
+            with e.loop(0, e.select(long, e.i64(0), length)) as step, e.loop(0, width) as column:
+                at_column = e.load(e.gep(columns, column.i, "i64"), I64)
+                found = self.one(e.gep(e.gep(source, at_column, self.elem), step.i, self.elem))
+                e.store(found, e.gep(corner, e.iadd(e.imul(step.i, width), column.i), self.elem))
             run.next = [e.gep(run.carried[0], 3, "i64")]
 
-    def transpose(self, block: list[V]) -> list[V]:
-        """Lane i of vector j to lane j of vector i: log2(lanes) rounds that swap off-diagonal quarters."""
-        n = self.lanes
-        step = 1
-        while step < n:
-            low = [i if not i & step else n + i - step for i in range(n)]
-            high = [i + step if not i & step else n + i for i in range(n)]
-            for i in range(n):
-                if not i & step:
-                    x, y = block[i], block[i + step]
-                    block[i], block[i + step] = self.e.shuffle(x, y, low), self.e.shuffle(x, y, high)
-            step *= 2
-        return block
+    def piece(self, at: list[V], to: V) -> None:
+        """`part` elements of each of `lanes` columns to `part` rows: pieces of every part-th column make a vector."""
+        rows = [self.gathered(at[i :: self.part]) for i in range(self.part)]
+        for i, row in enumerate(self.transposed(rows)):
+            self.e.store(row, self.e.gep(to, i * self.s.width, self.elem))
+
+    def gathered(self, addresses: list[V]) -> V:
+        """The pieces at these addresses side by side."""
+        pieces = [self.e.load(a, Ty(self.elem, self.part)) for a in addresses]
+        while len(pieces) > 1:
+            size = 2 * pieces[0].ty.width
+            pieces = [self.e.shuffle(x, y, range(size)) for x, y in zip(pieces[::2], pieces[1::2], strict=True)]
+        return pieces[0]
+
+    def transposed(self, rows: list[V]) -> list[V]:
+        """Element i of vector j to element j of vector i, within every group of `part` lanes (2 or 4)."""
+        n, part = self.lanes, self.part
+        half = part // 2
+        if part == 4:  # pairs of elements first, then pairs of pairs
+            groups = range(0, n, 4)
+            low = [x for g in groups for x in (g, n + g, g + 1, n + g + 1)]
+            high = [x for g in groups for x in (g + 2, n + g + 2, g + 3, n + g + 3)]
+            pairs = [self.e.shuffle(rows[r], rows[r + 1], pick) for pick in (low, high) for r in (0, 2)]
+            rows = [pairs[0], pairs[2], pairs[1], pairs[3]]
+        first = [x for g in range(0, n, part) for x in (*range(g, g + half), *range(n + g, n + g + half))]
+        second = [x + half for x in first]
+        return [self.e.shuffle(rows[r], rows[r + half], pick) for r in range(half) for pick in (first, second)]
 
     def select(self, cond: V, a: V, b: V) -> V:
         return self.e.op(f"select i1 {cond.ref}, ptr {a.ref}, ptr {b.ref}", PTR)
@@ -175,42 +201,42 @@ class _Code:
     # -- the kernel ------------------------------------------------------------------------------------------------
 
     def param(self, k: int) -> V:
-        return self.block.param(self.s.slots[k])
+        return self.words.param(self.s.slots[k])
 
     def units(self, lo: V, hi: V, scratch: V) -> None:
         """Units lo … hi of the kernel."""
         e = self.e
         self.microkernel()
         (self.copy_rows if self.s.transposed else self.copy_columns)()
-        _, _, _, _, panels, chunks, chunk = (self.param(k) for k in range(7))
+        panels, chunks, chunk = (self.param(k) for k in (4, 5, 6))
         packed = e.gep(scratch, e.imul(chunk, self.s.width), self.elem)
         with e.loop(lo, hi) as unit:
             outer, number = e.bin("udiv", unit.i, chunks), e.bin("urem", unit.i, chunks)
             batch, panel = e.bin("udiv", outer, panels), e.bin("urem", outer, panels)
-            record = e.gep(self.block.table(0), e.imul(batch, 2 + self.s.counts[0]), "i64")
+            record = e.gep(self.words.table(0), e.imul(batch, 2 + self.s.counts[0]), "i64")
             first = e.bin("mul", number, chunk)
             last = e.i64(e.imin(e.iadd(first, chunk), self.param(0)))
-            at = e.gep(self.block.table(4), e.imul(panel, 6), "i64")
+            at = e.gep(self.words.table(4), e.imul(panel, 6), "i64")
             self.products(record, panel, at, first, last, scratch, packed)
             self.epilogue(record, at, first, last, scratch)
 
     def products(self, record: V, panel: V, at: V, first: V, last: V, tile: V, packed: V) -> None:
         """The sums of one unit, into the tile."""
         e, s = self.e, self.s
-        a = e.gep(self.block.operand(s.row_operand), e.load(record, I64), self.elem)
-        b = e.gep(self.block.operand(s.column_operand), e.load(e.gep(record, 1, "i64"), I64), self.elem)
+        a = e.gep(self.words.operand(s.row_operand), e.load(record, I64), self.elem)
+        b = e.gep(self.words.operand(s.column_operand), e.load(e.gep(record, 1, "i64"), I64), self.elem)
         in_place = e.icmp("ne", e.load(at, I64), 0)
         direct = e.gep(b, e.load(e.gep(at, 1, "i64"), I64), self.elem)
         length = self.param(2)
         with e.loop(0, self.param(3)) as segment:
             start = e.bin("mul", segment.i, length)
             count = e.i64(e.imin(e.isub(self.param(1), start), length))
-            pairs = e.gep(self.block.table(2), e.imul(start, 2), "i64")
+            pairs = e.gep(self.words.table(2), e.imul(start, 2), "i64")
             e.when(e.invert(in_place), lambda: self.copy(b, panel, at, segment.i, pairs, count, packed))
             source = self.select(in_place, direct, packed)
-            steps = self.select(in_place, pairs, e.gep(self.block.table(3), e.imul(start, 2), "i64"))
+            steps = self.select(in_place, pairs, e.gep(self.words.table(3), e.imul(start, 2), "i64"))
             with e.loop(first, last, self.rows) as row, e.loop(0, s.width, self.vectors * self.lanes) as column:
-                rows = e.gep(self.block.table(1), row.i, "i64")
+                rows = e.gep(self.words.table(1), row.i, "i64")
                 place = e.iadd(e.imul(e.isub(row.i, first), s.width), column.i)
                 target, right = e.gep(tile, place, self.elem), e.gep(source, column.i, self.elem)
                 self.call("micro", [a, rows, steps, count, right, target, segment.i])
@@ -219,25 +245,25 @@ class _Code:
         """One panel and segment to scratch."""
         e = self.e
         if self.s.transposed:
-            columns = e.gep(self.block.table(8), e.imul(panel, self.s.width), "i64")
-            edge = e.gep(self.block.table(9), segment, "i64")
+            columns = e.gep(self.words.table(8), e.imul(panel, self.s.width), "i64")
+            edge = e.gep(self.words.table(9), segment, "i64")
             low, high = e.load(edge, I64), e.load(e.gep(edge, 1, "i64"), I64)
-            runs = e.gep(self.block.table(10), e.imul(low, 3), "i64")
+            runs = e.gep(self.words.table(10), e.imul(low, 3), "i64")
             self.call("copy", [b, columns, runs, e.i64(e.isub(high, low)), packed])
             return
         low, high = e.load(e.gep(at, 2, "i64"), I64), e.load(e.gep(at, 3, "i64"), I64)
-        runs = e.gep(self.block.table(5), e.imul(low, 3), "i64")
-        self.call("copy", [b, pairs, count, runs, e.i64(e.isub(high, low)), packed])
+        runs = e.gep(self.words.table(5), e.imul(low, 3), "i64")
+        self.call("copy", [b, pairs, count, runs, e.i64(e.isub(high, low)), self.param(7), packed])
 
     def epilogue(self, record: V, at: V, first: V, last: V, tile: V) -> None:
         """The stores, over runs of columns along which only the last column axis moves, then rows."""
         e, (batch, rows, columns) = self.e, self.s.counts
         lanes = min(self.lanes, kernel_width(e.target, all_nodes(store_roots(self.s.stores))))
-        printer = Printer(e, self.block, batch + rows + columns - 1 if columns else None, lanes if columns else 1)
+        printer = Printer(e, self.words, batch + rows + columns - 1 if columns else None, lanes if columns else 1)
         axes = {k: e.load(e.gep(record, 2 + k, "i64"), I64) for k in range(batch)}
         low, high = e.load(e.gep(at, 4, "i64"), I64), e.load(e.gep(at, 5, "i64"), I64)
         with printer.scope(axes), e.loop(low, high) as run:
-            words = e.gep(self.block.table(6), e.imul(run.i, 2 + columns), "i64")
+            words = e.gep(self.words.table(6), e.imul(run.i, 2 + columns), "i64")
             column, length, *values = (e.load(e.gep(words, k, "i64"), I64) for k in range(2 + columns))
             known = {batch + rows + k: v for k, v in enumerate(values[:-1])}
             with printer.scope(known), e.loop(first, last) as row:
@@ -250,7 +276,7 @@ class _Code:
         batch, rows, _ = self.s.counts
         if rows <= 1:
             return {batch: row} if rows else {}
-        words = self.e.gep(self.block.table(7), self.e.imul(row, rows), "i64")
+        words = self.e.gep(self.words.table(7), self.e.imul(row, rows), "i64")
         return {batch + k: self.e.load(self.e.gep(words, k, "i64"), I64) for k in range(rows)}
 
     def line(self, printer: Printer, tile: V, length: V, start: Int) -> None:
