@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from graphc.errors import AutogradError, InternalError, ShapeError
+from graphc.errors import ArgumentError, AutogradError, DTypeError, InternalError, ShapeError
 from graphc.frontend.mode import mode, using
 from graphc.frontend.tensor import Chain, Storage, Tensor, VersionCounter, _clear
 from graphc.ir.op import Array, Attrs, Op, op_named
@@ -147,6 +148,21 @@ class Saved:
         return t
 
 
+    def copied(self) -> Saved:
+        """The same elements in memory of their own."""
+        with using(grad=False):
+            copy: Tensor = op_named("clone")(self.unpack_now())
+        return Saved(copy, self.edge)
+
+    def unpack_now(self) -> Tensor:
+        """A tensor over the memory, whatever its version."""
+        t: Tensor = _new(Tensor)
+        t._a, t._l, t._s, t._chain, t._v = self.array, self.layout, self.storage, self.chain, self.versions
+        _clear(t)
+        t._history = -1
+        return t
+
+
 class TypeOnly:
     """Stands in for an operand a rule reads only the type of."""
 
@@ -210,9 +226,11 @@ def edge_of(t: Tensor) -> Edge | None:
         found: Edge = t._edge
         return found
     if t._requires_grad:
-        if t._leaf_node is None:
-            t._leaf_node = AccumulateGrad(t)
-        return (t._leaf_node, 0)
+        node = None if t._leaf_node is None else t._leaf_node()
+        if node is None:
+            node = AccumulateGrad(t)
+            t._leaf_node = weakref.ref(node)  # weak: the node holds its leaf
+        return (node, 0)
     return None
 
 
@@ -259,6 +277,121 @@ def rebase(target: Tensor, value: Tensor) -> None:
     base._edge = ghost.edge
     target._s.history += 1
     base._history = target._s.history
+
+
+def ticket() -> int:
+    """A number below those of all nodes made from now on."""
+    return _ticket()
+
+
+def keep_saved(value: Tensor, target: Tensor, since: int) -> None:
+    """Before `target` is overwritten by `value`: nodes made since `since` that saved memory of `target` get a copy."""
+    edge = edge_of(value)
+    stack: list[Any] = [] if edge is None else [edge[0]]
+    seen: set[Any] = set()
+    while stack:
+        node = stack.pop()
+        if node.seq <= since or node in seen:
+            continue
+        seen.add(node)
+        stack.extend(n for n, _ in node.next_functions if n is not None)
+        node.saved_in = tuple(
+            s.copied() if s is not None and s.storage is target._s and s.leaf is None else s for s in node.saved_in
+        )
+
+
+def watch(t: Tensor) -> None:
+    """Let the node that made `t` run its hooks and fill its `.grad` if it is retained."""
+    edge = edge_of(t)
+    if edge is None or isinstance(edge[0], AccumulateGrad):
+        return
+    node, k = edge
+    if t._hooks is None:
+        t._hooks = {}
+    if node.retained is None:
+        node.retained = {}
+    node.retained[k] = (t._hooks, weakref.ref(t))
+
+
+# ---- what tensors offer -----------------------------------------------------------------------------------------------
+
+
+def tensor_backward(
+    self: Tensor,
+    gradient: Tensor | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Tensor | Sequence[Tensor] | None = None,
+) -> None:
+    """Accumulate into `.grad` of the leaves the gradient of this tensor; see graphc.autograd.backward."""
+    backward(self, gradient, retain_graph, create_graph, inputs)
+
+
+def get_grad(self: Tensor) -> Tensor | None:
+    """The accumulated gradient, None before the first backward()."""
+    recorder = mode.get().recorder
+    if recorder is not None:
+        recorder.on_grad_read(self)
+    return self._grad
+
+
+def set_grad(self: Tensor, value: Tensor | None) -> None:
+    """Replace the gradient. Raises ArgumentError, DTypeError or ShapeError unless it is None or a tensor of this type."""
+    if value is not None:
+        if not isinstance(value, Tensor):
+            raise ArgumentError(f"grad: assigned grad must be a Tensor or None, got {type(value).__name__}")
+        if value is self:
+            raise AutogradError("grad: can't assign Variable as its own grad")
+        if value.dtype is not self.dtype:
+            raise DTypeError(f"grad: assigned grad has data of a different type: {value._l.type} for a tensor {self._l.type}")
+        if value._l.type is not self._l.type:
+            raise ShapeError(f"grad: assigned grad has data of a different size: {value._l.type} for a tensor {self._l.type}")
+    self._grad = value
+    recorder = mode.get().recorder
+    if recorder is not None:
+        recorder.on_grad_write(self, value)
+
+
+def grad_fn(self: Tensor) -> Any:
+    """The tape node that made this tensor, None for leaves."""
+    edge = edge_of(self)
+    return None if edge is None or self._requires_grad else edge[0]
+
+
+def output_nr(self: Tensor) -> int:
+    """Which output of its node this tensor is."""
+    edge = edge_of(self)
+    return 0 if edge is None else edge[1]
+
+
+def retain_grad(self: Tensor) -> None:
+    """Keep the gradient of this non-leaf in `.grad`. Raises AutogradError when no gradient flows here."""
+    if edge_of(self) is None:
+        raise AutogradError("can't retain_grad on Tensor that has requires_grad=False")
+    if not self._requires_grad:
+        self._retain = True
+        watch(self)
+
+
+def retains_grad(self: Tensor) -> bool:
+    """True for a non-leaf whose gradient is kept."""
+    return self._retain
+
+
+def register_hook(self: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Handle:
+    """Call `hook(grad)` when the gradient of this tensor is known; a returned tensor replaces it. The handle removes it.
+
+    Raises AutogradError when no gradient flows here.
+    """
+    if edge_of(self) is None:
+        raise AutogradError("cannot register a hook on a tensor that doesn't require gradient")
+    recorder = mode.get().recorder
+    if recorder is not None and self._requires_grad:
+        recorder.on_metadata(self, "register_hook")
+    if self._hooks is None:
+        self._hooks = {}
+    watch(self)
+    return Handle(self._hooks, hook)
 
 
 # ---- backward ---------------------------------------------------------------------------------------------------------
@@ -502,9 +635,9 @@ def accumulate(leaf: Tensor, g: Tensor, create: bool) -> None:
 
         write(old, _add(old, g), "backward")
         return
-    leaf._grad = new
     if recorder is not None:
-        recorder.on_grad_write(leaf, new)
+        recorder.on_grad_write(leaf, new)  # before the change: the recorder notes what was there
+    leaf._grad = new
 
 
 def _own(g: Tensor) -> Tensor:

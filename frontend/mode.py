@@ -48,7 +48,7 @@ class RecorderHooks(Protocol):
         """`.grad` of `leaf` is looked at."""
 
     def on_grad_write(self, leaf: Tensor, grad: Tensor | None) -> None:
-        """`.grad` of `leaf` is replaced."""
+        """`.grad` of `leaf` is about to be replaced."""
 
     def on_metadata(self, tensor: Tensor, what: str) -> None:
         """Metadata of an existing tensor is changed in place (`requires_grad_`, `data =`, `resize_`)."""

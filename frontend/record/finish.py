@@ -24,7 +24,8 @@ _CONSTANTS = (bool, int, float, complex, str, bytes, type(None))
 class Finisher:
     """Turns one recorder with its watcher into a Trace."""
 
-    def __init__(self, recorder: Recorder, watcher: Watcher, function: Any, leaves: Sequence[Any], names: Sequence[str]) -> None:
+    def __init__(self, recorder: Recorder, watcher: Watcher, function: Any, leaves: Sequence[Any], names: Sequence[str], export: bool = False) -> None:
+        self.export = export  # for a file: every returned tensor is an output of its own
         self.recorder = recorder
         self.watcher = watcher
         self.leaves = leaves
@@ -66,13 +67,16 @@ class Finisher:
         if isinstance(x, Scalar):
             return Leaf("number", self._output(self.recorder.value_of(x.tensor), f"number{k}"))
         for i, leaf in enumerate(self.leaves):
-            if x is leaf and not isinstance(x, _CONSTANTS):
+            if x is leaf and not isinstance(x, _CONSTANTS) and not self.export:
                 return Leaf("input", i)
         if isinstance(x, _CONSTANTS):
             return Leaf("constant", value=x)
         raise RecordingError(f"the function returns a {type(x).__name__}, which the recorder cannot make again; return tensors, numbers or containers of them")
 
     def _tensor_leaf(self, t: Tensor, k: int, all_leaves: list[Any]) -> Leaf:
+        if self.export:
+            self.owned.append(t)
+            return Leaf("fresh", self._output(self.recorder.value_of(t), f"out{k}"))
         for i, leaf in enumerate(self.leaves):
             if t is leaf:
                 return Leaf("input", i)
@@ -99,7 +103,7 @@ class Finisher:
     # -- effects -----------------------------------------------------------------------------------------------------------
 
     def _grads(self) -> None:
-        for leaf, grad, loc in self.recorder.grads.values():
+        for leaf, grad, loc in () if self.export else self.recorder.grads.values():  # gradients are no part of a file
             if leaf._grad is not grad:
                 raise RecordingError(f"the gradient written at {loc} was replaced behind the recorder's back")
             number = -1
@@ -175,7 +179,7 @@ class Finisher:
             self.effects.append(Effect("state", number, len(self.outputs) - 1, source.name, root.written))
 
     def _owner_effects(self) -> None:
-        leaves = [leaf for leaf, _, _ in self.recorder.grads.values()]
+        leaves = [] if self.export else [leaf for leaf, _, _ in self.recorder.grads.values()]
         kept = []
         for effect, leaf in zip([e for e in self.effects if e.kind == "grad"], leaves, strict=True):
             found = self.reach.tensors.get(id(leaf))

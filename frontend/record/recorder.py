@@ -100,6 +100,8 @@ class Recorder:
         self.randoms = 0
         self.seed: int | None = None
         self._random_state: Tensor | None = None
+        self._old_grads: dict[int, tuple[Tensor, Tensor | None]] = {}
+        self._old_attributes: list[tuple[Any, str, Any]] = []
         self._held: list[Any] = []
         self._paused = 0
         self._modules: list[tuple[Any, str]] = []
@@ -289,6 +291,7 @@ class Recorder:
     def on_grad_write(self, leaf: Tensor, grad: Tensor | None) -> None:
         """`.grad` is a place we own: its last value is a state output."""
         if not self._is_mine(leaf):
+            self._old_grads.setdefault(id(leaf), (leaf, leaf._grad))
             self.grads[id(leaf)] = (leaf, grad, here())
 
     def _is_mine(self, t: Tensor) -> bool:
@@ -304,6 +307,7 @@ class Recorder:
     @_hook
     def on_attribute(self, owner: Any, name: str, old: Any, new: Any) -> None:
         """A tensor attribute of a Module is state; any other attribute that changes is an effect on Python."""
+        self._old_attributes.append((owner, name, old))
         self.attributes[(id(owner), name)] = (owner, new, here())
 
     def on_read(self, owner: Any, name: str, value: Any) -> None:
@@ -360,6 +364,14 @@ class Recorder:
             yield
         finally:
             self._paused -= 1
+
+    def restore(self) -> None:
+        """Put `.grad` and Module attributes back to what they were before the call."""
+        for leaf, old in self._old_grads.values():
+            leaf._grad = old
+        with self.paused():
+            for owner, name, old in reversed(self._old_attributes):
+                setattr(owner, name, old)
 
     def mark_state(self, number: int) -> None:
         """Graph input `number` gets a new value at the end."""

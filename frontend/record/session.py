@@ -66,6 +66,7 @@ def record_call(
     sizes: Mapping[str, int] | None = None,
     on_lift: Callable[[Tensor], None] | None = None,
     strict: bool = False,
+    export: bool = False,
 ) -> Recorded:
     """Run `function` on the arguments once, recording.
 
@@ -86,7 +87,7 @@ def record_call(
     del args, kwargs, inputs
     recorded = Recorded(result, None, recorder.refusal, recorder)
     if recorder.refusal is None:
-        _finish(recorded, watcher, function, leaves, names)
+        _finish(recorded, Finisher(recorder, watcher, function, leaves, names, export))
     if recorded.refusal is not None:
         watcher.replace_scalars()
     recorder.finished = True
@@ -94,12 +95,12 @@ def record_call(
     return recorded
 
 
-def _finish(recorded: Recorded, watcher: Watcher, function: Any, leaves: Sequence[Any], names: Sequence[str]) -> None:
+def _finish(recorded: Recorded, finisher: Finisher) -> None:
     recorder = recorded.recorder
     recorder.strict = True
     try:
         with using(recorder=recorder, grad=False):
-            recorded.trace = Finisher(recorder, watcher, function, leaves, names).run(recorded.result)
+            recorded.trace = finisher.run(recorded.result)
     except RecordingError as error:
         recorded.refusal = error
     recorder.refusal = recorded.refusal

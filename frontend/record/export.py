@@ -1,0 +1,377 @@
+"""`graphc.trace`: one call recorded twice from the same state, as a program that stands on its own and ships as one file."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphc import compiler
+from graphc.errors import ArgumentError, ArtifactError, GuardError, RecordingError
+from graphc.frontend import random as random_state
+from graphc.frontend.record.explain import describe
+from graphc.frontend.record.session import argument_names, record_call
+from graphc.frontend.record.trace import Trace, difference
+from graphc.frontend.record.tree import TreeSpec, flatten, from_json, to_json, unflatten
+from graphc.frontend.tensor import Tensor, fresh
+from graphc.ir.graph import Graph
+from graphc.ir.op import Array
+from graphc.ir.passes import bind
+from graphc.ir.types import Dim, Layout, TensorType, symbols_of
+from graphc.runtime import artifact
+
+_BINDINGS = 16  # executables kept for different values of the named sizes
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument leaf. kind: "tensor" (graph input), "float" (graph input), "constant" (must equal `value`)."""
+
+    name: str
+    kind: str
+    value: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One returned leaf. kind: "tensor", "number" (a graph output as a Python number) or "constant"."""
+
+    kind: str
+    output: int = -1
+    value: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """A computed value the graph is valid for: graph output `output` must be `expected`; `place` is the user's line."""
+
+    output: int
+    expected: bool
+    place: str
+
+
+@dataclass(slots=True)
+class Signature:
+    """What surrounds the graph of an exported program."""
+
+    arguments: list[Argument]
+    in_tree: TreeSpec
+    results: list[Result]
+    out_tree: TreeSpec
+    expectations: list[Expectation]
+    randoms: int
+    notes: list[str]
+
+
+class Program:
+    """An exported program: a graph, its state and its signature. Calling it runs the compiled graph on its own state.
+
+    `graph` is the recorded graph, `state` maps names to arrays (weights, buffers, optimiser and random state).
+    """
+
+    def __init__(self, graph: Graph, state: dict[str, Array], signature: Signature) -> None:
+        self.graph = graph
+        self.state = state
+        self.signature = signature
+        self._executables: OrderedDict[Any, Any] = OrderedDict()
+        self._lock = threading.RLock()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run on arguments shaped as in the trace. Raises ArgumentError for others, GuardError where a traced branch would go another way."""
+        leaves, spec = flatten((args, kwargs))
+        if to_json(spec) != to_json(self.signature.in_tree):
+            raise ArgumentError(f"{self.graph.name}: expected {self._expected()}, got {len(leaves)} values in another arrangement")
+        given = self._inputs(leaves)
+        with self._lock:
+            results = self.run(given)
+        out = [self._result(r, results) for r in self.signature.results]
+        return unflatten(self.signature.out_tree, out)
+
+    def run(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """Run on named arrays: one array a graph output; state is updated."""
+        sizes = self._sizes(inputs)
+        arrays = [inputs[i.name] if i.name in inputs else self.state[i.name] for i in self.graph.inputs]
+        results: list[Array] = self._executable(sizes, arrays)(arrays)
+        for e in self.signature.expectations:
+            if bool(results[e.output]) is not e.expected:
+                raise GuardError(f"{self.graph.name} was traced with {e.expected} at {e.place}, but it is {not e.expected} for these inputs; trace that case too")
+        for output, result in zip(self.graph.outputs, results, strict=True):
+            if output.kind == "state" and result is not self.state[output.name]:
+                np.copyto(self.state[output.name], result)
+        if self.signature.randoms:
+            self.state["random state"][1] += self.signature.randoms
+        return results
+
+    def _inputs(self, leaves: Sequence[Any]) -> dict[str, Array]:
+        found: dict[str, Array] = {}
+        for argument, x in zip(self.signature.arguments, leaves, strict=True):
+            if argument.kind == "tensor":
+                found[argument.name] = _array_of(argument.name, x)
+            elif argument.kind == "float":
+                if type(x) not in (float, int):
+                    raise ArgumentError(f"{self.graph.name}: {argument.name} must be a number, got {type(x).__name__}")
+                found[argument.name] = np.asarray(float(x))
+            elif type(x) is not type(argument.value) or x != argument.value:
+                raise ArgumentError(f"{self.graph.name}: {argument.name} was {argument.value!r} in the trace and cannot be {x!r}; trace again with it")
+        return found
+
+    def _sizes(self, inputs: Mapping[str, Array]) -> dict[str, int]:
+        sizes: dict[str, int] = {}
+        for i in self.graph.inputs:
+            if i.name in inputs:
+                _match(self.graph.name, i.name, i.value.type, inputs[i.name], sizes)
+        return sizes
+
+    def _executable(self, sizes: dict[str, int], arrays: Sequence[Array]) -> Any:
+        layouts = [Layout.of(a) for a in arrays]
+        key = (tuple(sorted(sizes.items())), tuple(layouts))
+        found = self._executables.get(key)
+        if found is None:
+            graph = self._guarded(bind.bind_dims(self.graph, sizes) if sizes else self.graph)
+            found = self._executables[key] = compiler.compile_graph(graph, layouts)
+            while len(self._executables) > _BINDINGS:
+                self._executables.popitem(last=False)
+        return found
+
+    def _guarded(self, graph: Graph) -> Graph:
+        """The graph to compile: state is not written in place before expectations are checked."""
+        if not self.signature.expectations:
+            return graph
+        from graphc.ir.graph import Output, copy_graph
+
+        plain, _ = copy_graph(graph)
+        plain.outputs = [Output(o.value, "output", o.name) for o in plain.outputs]
+        return plain
+
+    def _result(self, r: Result, results: Sequence[Array]) -> Any:
+        if r.kind == "constant":
+            return r.value
+        return fresh(results[r.output]) if r.kind == "tensor" else results[r.output].item()
+
+    def _expected(self) -> str:
+        return ", ".join(f"{a.name} ({a.kind})" for a in self.signature.arguments)
+
+    def explain(self) -> str:
+        """Inputs, state, results and what the recording noted."""
+        kinds = {a.name: a.kind for a in self.signature.arguments}
+        lines = [f"{self.graph.name}: {len(self.graph.nodes)} nodes"]
+        for i in self.graph.inputs:
+            lines.append(f"  {'state' if i.name in self.state else kinds.get(i.name, 'input')} {i.name}: {i.value.type}")
+        lines += [f"  valid where the value tested at {e.place} is {e.expected}" for e in self.signature.expectations]
+        return "\n".join(lines + [f"  {n}" for n in self.signature.notes])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The state as tensors that share its memory."""
+        return {name: fresh(a) for name, a in self.state.items()}
+
+    def save(self, path: str | Path) -> None:
+        """Write one file (`.gcz`): the graph as text, the state as safetensors, the signature. Atomic; raises ArtifactError naming the path."""
+        artifact.save(path, self.graph, self.state, _signature_json(self.signature))
+
+    def __repr__(self) -> str:
+        return f"<graphc program {self.graph.name}: {len(self.graph.nodes)} nodes, {len(self.state)} state tensors>"
+
+
+def trace(fn: Callable[..., Any], *inputs: Any, dynamic: Mapping[str, Mapping[int, Any]] | None = None) -> Program:
+    """Record `fn(*inputs)` and give the program: `.graph`, `.explain()`, `.save(path)`, callable.
+
+    `dynamic` names sizes that may change: `{"x": {0: "N"}}` (argument name -> axis -> name). The function is run twice from the same state, which is restored
+    afterwards: parameters, buffers, optimiser and random state are as before. Raises RecordingError at the line of anything a graph cannot repeat.
+    """
+    leaves, spec = flatten((inputs, {}))
+    names = argument_names(fn, inputs, {}, spec)
+    types, sizes = _named_types(leaves, names, dynamic or {})
+    first = _record(fn, leaves, spec, names, types, sizes)
+    second = _record(fn, leaves, spec, names, types, sizes)
+    text = difference(first, second)
+    if text is not None:
+        raise RecordingError(f"trace: two runs from the same state were not the same: {text}")
+    return _program(second, leaves, names, spec)
+
+
+def _record(
+    fn: Callable[..., Any], leaves: Sequence[Any], spec: TreeSpec, names: Sequence[str], types: dict[int, TensorType], sizes: dict[str, int]
+) -> Trace:
+    with _restoring() as note:
+        for x in leaves:
+            if isinstance(x, Tensor):
+                note(x)
+        recorded = record_call(fn, leaves, spec, names, types=types, sizes=sizes, on_lift=note, strict=True, export=True)
+        if recorded.refusal is not None:
+            raise recorded.refusal
+        recorded.recorder.restore()
+    assert recorded.trace is not None
+    return recorded.trace
+
+
+@contextmanager
+def _restoring() -> Any:
+    """Gives a function that notes a tensor's content; at the end all noted contents and the random state are put back."""
+    copies: dict[int, tuple[Tensor, Array]] = {}
+    generator = random_state.get_state()
+
+    def note(t: Tensor) -> None:
+        copies.setdefault(id(t), (t, t._a.copy()))
+
+    try:
+        yield note
+    finally:
+        for t, content in copies.values():
+            if t._a.tobytes() != content.tobytes():
+                np.copyto(t._a, content)
+                t._s.version += 1
+                t._v.value += 1
+        random_state.set_state(generator)
+
+
+def _named_types(leaves: Sequence[Any], names: Sequence[str], dynamic: Mapping[str, Mapping[int, Any]]) -> tuple[dict[int, TensorType], dict[str, int]]:
+    unknown = sorted(set(dynamic) - set(names))
+    if unknown:
+        raise ArgumentError(f"trace: dynamic names {unknown[0]!r}, but the arguments are {', '.join(names)}")
+    types: dict[int, TensorType] = {}
+    sizes: dict[str, int] = {}
+    for k, (x, name) in enumerate(zip(leaves, names, strict=True)):
+        if name not in dynamic:
+            continue
+        if not isinstance(x, Tensor):
+            raise ArgumentError(f"trace: dynamic names {name!r}, which is not a tensor")
+        shape: list[Any] = list(x._l.type.shape)
+        for axis, label in dynamic[name].items():
+            if not -len(shape) <= axis < len(shape):
+                raise ArgumentError(f"trace: {name} has {len(shape)} dimensions, dynamic names axis {axis}")
+            number = shape[axis]
+            if sizes.setdefault(str(label), number) != number:
+                raise ArgumentError(f"trace: the size {label} is {sizes[str(label)]} and {number}")
+            if number < 2:
+                raise ArgumentError(f"trace: the size {label} of {name} is {number}; trace with a size of at least 2, since 0 and 1 broadcast differently")
+            shape[axis] = Dim(str(label))
+        types[k] = TensorType(x.dtype, shape)
+    return types, sizes
+
+
+def _program(trace: Trace, leaves: Sequence[Any], names: Sequence[str], spec: TreeSpec) -> Program:
+    graph = trace.graph
+    state: dict[str, Array] = {}
+    for source, i in zip(trace.sources, graph.inputs, strict=True):
+        if source.kind == "random":
+            state[i.name] = random_state.state_array().copy()
+        elif source.kind in ("path", "setting"):
+            assert source.tensor is not None
+            state[i.name] = np.array(source.tensor._a, copy=True, order="C")
+    arguments = [_argument(x, n) for x, n in zip(leaves, names, strict=True)]
+    results = [Result({"fresh": "tensor"}.get(leaf.kind, leaf.kind), leaf.number, leaf.value) for leaf in trace.out_leaves]
+    first = len(graph.outputs) - len(trace.value_guards)
+    expectations = [Expectation(first + k, g.expected, str(g.loc)) for k, g in enumerate(trace.value_guards)]
+    notes = [*trace.notes, *describe(trace)[1 + len(trace.sources) :]]
+    return Program(graph, state, Signature(arguments, spec, results, trace.out_spec, expectations, trace.randoms, list(dict.fromkeys(notes))))
+
+
+def _argument(x: Any, name: str) -> Argument:
+    if isinstance(x, Tensor):
+        return Argument(name, "tensor")
+    if type(x) is float:
+        return Argument(name, "float")
+    if isinstance(x, (bool, int, str, type(None))):
+        return Argument(name, "constant", x)
+    raise RecordingError(f"trace: the argument {name} is a {type(x).__name__}; a file can only take tensors and numbers, so close over it instead")
+
+
+def _array_of(name: str, x: Any) -> Array:
+    if isinstance(x, Tensor):
+        return x._a
+    if isinstance(x, np.ndarray):
+        return x
+    raise ArgumentError(f"{name} must be a Tensor or a NumPy array, got {type(x).__name__}")
+
+
+def _match(graph: str, name: str, type: TensorType, array: Array, sizes: dict[str, int]) -> None:
+    """Check `array` against `type`; named sizes of one symbol take their number from it."""
+    given = Layout.of(array).type
+    if given.dtype is not type.dtype or given.ndim != type.ndim:
+        raise ArgumentError(f"{graph}: {name} is {given}, expected {type}")
+    for size, number in zip(type.shape, given.sizes, strict=True):
+        if isinstance(size, int):
+            fits = size == number
+        elif size.terms == (((str(size),), 1),):
+            fits = sizes.setdefault(str(size), number) == number
+        else:
+            fits = all(s in sizes for s in symbols_of(size)) and TensorType(type.dtype, (size,)).bind(sizes).shape == (number,)
+        if not fits:
+            raise ArgumentError(f"{graph}: {name} is {given}, expected {type}{f' with {sizes}' if sizes else ''}")
+
+
+# ---- files ------------------------------------------------------------------------------------------------------------
+
+
+def _signature_json(s: Signature) -> dict[str, Any]:
+    return {
+        "arguments": [{"name": a.name, "kind": a.kind, "value": _plain(a.value)} for a in s.arguments],
+        "in_tree": to_json(s.in_tree),
+        "results": [{"kind": r.kind, "output": r.output, "value": _plain(r.value)} for r in s.results],
+        "out_tree": to_json(s.out_tree),
+        "expectations": [{"output": e.output, "expected": e.expected, "place": e.place} for e in s.expectations],
+        "randoms": s.randoms,
+        "notes": s.notes,
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return {"float": value.hex()}
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    raise ArtifactError(f"a {type(value).__name__} cannot be part of a file's signature")
+
+
+def _unplain(data: Any) -> Any:
+    if isinstance(data, dict) and set(data) == {"float"} and isinstance(data["float"], str):
+        return float.fromhex(data["float"])
+    if data is None or isinstance(data, (bool, int, str)):
+        return data
+    raise ArtifactError("signature: not a plain value")
+
+
+def load(path: str | Path) -> Program:
+    """The program saved at `path`. Runs nothing from the file; raises ArtifactError for anything but a valid one."""
+    found = artifact.load(path)
+    try:
+        signature = _signature_of(found.signature, found.graph)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"{path}: the signature is not valid: {error}") from error
+    state = {name: np.array(a, copy=True, order="C") for name, a in found.state.items()}
+    _check_state(path, found.graph, state, signature)
+    return Program(found.graph, state, signature)
+
+
+def _signature_of(data: Mapping[str, Any], graph: Graph) -> Signature:
+    arguments = [Argument(str(a["name"]), str(a["kind"]), _unplain(a["value"])) for a in data["arguments"]]
+    results = [Result(str(r["kind"]), int(r["output"]), _unplain(r["value"])) for r in data["results"]]
+    expectations = [Expectation(int(e["output"]), bool(e["expected"]), str(e["place"])) for e in data["expectations"]]
+    in_tree, out_tree = from_json(data["in_tree"]), from_json(data["out_tree"])
+    numbers = [r.output for r in results if r.kind != "constant"] + [e.output for e in expectations]
+    if any(not 0 <= n < len(graph.outputs) for n in numbers):
+        raise ArtifactError("signature: a result refers to no output of the graph")
+    if in_tree.leaves != len(arguments) or out_tree.leaves != len(results):
+        raise ArtifactError("signature: the trees do not fit the arguments or results")
+    if any(a.kind not in ("tensor", "float", "constant") for a in arguments) or any(r.kind not in ("tensor", "number", "constant") for r in results):
+        raise ArtifactError("signature: unknown kind of argument or result")
+    return Signature(arguments, in_tree, results, out_tree, expectations, int(data["randoms"]), [str(n) for n in data["notes"]])
+
+
+def _check_state(path: Any, graph: Graph, state: Mapping[str, Array], signature: Signature) -> None:
+    fed = {a.name for a in signature.arguments if a.kind != "constant"}
+    for i in graph.inputs:
+        if i.name in fed:
+            continue
+        if i.name not in state:
+            raise ArtifactError(f"{path}: the graph needs the state {i.name!r}, which the file does not hold")
+        if Layout.of(state[i.name]).type is not i.value.type:
+            raise ArtifactError(f"{path}: the state {i.name!r} is {Layout.of(state[i.name]).type}, the graph needs {i.value.type}")
+    if signature.randoms and "random state" not in state:
+        raise ArtifactError(f"{path}: the random state is missing")
