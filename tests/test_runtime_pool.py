@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +45,15 @@ again:
   %k = phi i64 [ 0, %body ], [ %k1, %again ]
   %k1 = add i64 %k, 1
   store volatile i64 %k1, ptr %a, align 8
-  %c = icmp slt i64 %k1, 200000
+  %c = icmp slt i64 %k1, TIMES
   br i1 %c, label %again, label %spun
 spun:
-  store i64 1, ptr %a, align 8"""
+  %s = ptrtoint ptr %scratch to i64
+  store i64 %s, ptr %a, align 8"""
+
+BUSY = SPIN.replace("TIMES", "200000")
+_TIMES = "  %extra = mul i64 %i, 8000000\n  %times = add i64 %extra, 2000000\n"  # unit 1: five times as long as unit 0
+UNEVEN = SPIN.replace("TIMES", "%times").replace("  br label %again\nagain", _TIMES + "  br label %again\nagain")
 
 
 @pytest.fixture
@@ -113,18 +118,41 @@ def test_scratch_grows_under_running_jobs(threads: Pool) -> None:
     assert (job.data == 3000).all()
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def word(threads: Pool, offset: int) -> ctypes.c_int32:
+    return ctypes.c_int32.from_address(threads.page + offset)
+
+
 def test_sleeping_threads_wake(threads: Pool) -> None:
     set_num_threads(2)
-    job = Job(SPIN, 8)
-    sleepers = ctypes.c_int32.from_address(threads.page + pool_ir.SLEEPERS)
-    for _ in range(5):
-        deadline = time.monotonic() + 10
-        while not sleepers.value and time.monotonic() < deadline:
-            time.sleep(0.001)
-        assert sleepers.value == 1
-        job.data[:] = 0
+    job, sleepers = Job(BUSY, 8), word(threads, pool_ir.SLEEPERS)
+
+    def helped() -> bool:
         job.run()
-        assert (job.data == 1).all()
+        return len(set(job.data.tolist())) == 2
+
+    for _ in range(5):
+        wait_until(lambda: sleepers.value == 1)
+        wait_until(helped)
+
+
+def test_a_caller_sleeps_while_others_work_and_wakes(threads: Pool) -> None:
+    set_num_threads(2)
+    job, waiting = Job(UNEVEN, 2), word(threads, pool_ir.WAITING)
+
+    def slept() -> bool:
+        job.run()
+        assert (job.data > 1).all()
+        return waiting.value == 1
+
+    for _ in range(3):
+        wait_until(slept)
 
 
 def test_concurrent_callers(threads: Pool) -> None:
@@ -207,10 +235,10 @@ assert (job.data == 20).all() and pool().live == 2
 
 EXIT = """
 import threading, sys
-from tests.test_runtime_pool import SPIN, Job, pool, set_num_threads
+from tests.test_runtime_pool import BUSY, Job, pool, set_num_threads
 set_num_threads(4)
 pool().ensure()
-job = Job(SPIN, 64)
+job = Job(BUSY, 64)
 job.run()
 threading.Thread(target=job.run, args=(100000,), daemon=True).start()
 """
