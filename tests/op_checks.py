@@ -120,11 +120,18 @@ def check_reference(op: Op, sample: Sample, rtol: float = 1e-12, atol: float = 1
 
 
 def gradients(
-    op: Op, arrays: Sequence[Array], attrs: Mapping[str, Any], upstream: Sequence[Array | None]
+    op: Op,
+    arrays: Sequence[Array],
+    attrs: Mapping[str, Any],
+    upstream: Sequence[Array | None],
+    wrt: Sequence[int] | None = None,
 ) -> tuple[Array | None, ...]:
-    """The op's own vjp, or that of its decomposition's nodes; operands not saved are stand-ins."""
+    """The op's own vjp, or that of its decomposition's nodes; operands not saved are stand-ins.
+
+    `wrt`: the operands whose gradients are wanted, by number; None means every float operand.
+    """
     inputs = [ArrayOperand(a) for a in arrays]
-    needs = tuple(a.dtype.kind == "f" for a in arrays)
+    needs = tuple(a.dtype.kind == "f" and (wrt is None or k in wrt) for k, a in enumerate(arrays))
     with array_building():
         if op.vjp is not None:
             return _apply_vjp(op, inputs, attrs, tuple(None if u is None else ArrayOperand(u) for u in upstream), needs)
@@ -188,7 +195,9 @@ def _through_decomposition(
     return tuple(sums.get(leaf) if leaf.array.dtype.kind == "f" else None for leaf in leaves)
 
 
-def check_gradient(op: Op, sample: Sample, step: float = 1e-6, tol: float = 2e-7) -> None:
+def check_gradient(
+    op: Op, sample: Sample, step: float = 1e-6, tol: float = 2e-7, wrt: Sequence[int] | None = None
+) -> None:
     """vjp in float64 against central differences of the reference, along a random direction and a few axes."""
     if not (op.differentiable and sample.grad) or (sample.dtypes and float64 not in sample.dtypes):
         return
@@ -196,9 +205,9 @@ def check_gradient(op: Op, sample: Sample, step: float = 1e-6, tol: float = 2e-7
     arrays = sample_arrays(sample, float64)
     outs = evaluate(op, arrays, sample.attrs)
     upstream = [rng.standard_normal(o.shape) if o.dtype.kind == "f" else None for o in outs]
-    grads = gradients(op, arrays, sample.attrs, upstream)
+    grads = gradients(op, arrays, sample.attrs, upstream, wrt)
     for k, (array, grad) in enumerate(zip(arrays, grads, strict=True)):
-        if array.dtype.kind != "f":
+        if array.dtype.kind != "f" or (wrt is not None and k not in wrt):
             continue
         have = np.zeros(array.shape) if grad is None else grad
         assert have.shape == array.shape and have.dtype == array.dtype, (

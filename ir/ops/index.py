@@ -249,7 +249,7 @@ index_select = define(
     Op(
         "index_select",
         _select_infer,
-        lambda x, index, *, dim: x[(*(slice(None),) * dim, wrapped_array(index, x.shape[dim]))],
+        lambda x, index, *, dim: np.array(x[(*(slice(None),) * dim, wrapped_array(index, x.shape[dim]))]),
         _select_samples,
         lower=Elementwise(_select_lower),
         vjp=_select_vjp,
