@@ -95,7 +95,7 @@ def _blocks(lengths: Table) -> int:
 def _cost(c: Contract, r: _Roles) -> float:
     """Rough cycles with 16 lanes: to choose which side gives the lanes."""
     m, n, k = r.extents
-    columns = -(-n // 32) * 2
+    columns = -(-n // 32) * 2 if n > 16 else 1
     work = (m if m == 1 else -(-m // 8) * 8) * columns * k
     copies = 0.0 if len(_starts(r.column_at)) <= 1 else min(_copy_costs(r)) * -(-m // 256)
     last = r.column_axes[-1] if r.column_axes else -1
@@ -118,6 +118,8 @@ def _shape(r: _Roles, transposed: bool) -> tuple[int, int]:
     m, n, _ = r.extents
     if m == 1:
         return 1, 64 if transposed or n <= 128 else 256
+    if n <= 16:
+        return 8, 16
     return (4, 64) if m <= 4 and n > 32 else (8, 32)
 
 
@@ -245,8 +247,8 @@ def _columns(*parts: Table) -> Table:
 
 
 def _panels(r: _Roles, values: tuple[Table, ...], width: int, rows: int) -> tuple[Table, Table, Table]:
-    """Panel records (in place?, offset of column 0, first and last+1 copy run, first and last+1 store run); copy runs
-    (column in the panel, offset, length); store runs (column in the panel, length, axis values at its start).
+    """Panel records (see _in_place, offset of column 0, first and last+1 copy run, first and last+1 store run); copy
+    runs (column in the panel, offset, length); store runs (column in the panel, length, axis values at its start).
     """
     n = len(r.column_at)
     edges = np.arange(0, n, width)
@@ -260,18 +262,22 @@ def _panels(r: _Roles, values: tuple[Table, ...], width: int, rows: int) -> tupl
     copy_lengths, store_lengths = np.diff(np.r_[copy_starts, n]), np.diff(np.r_[store_starts, n])
     ends = np.minimum(edges + width, n)
     bounds = [np.searchsorted(s, e) for s in (copy_starts, store_starts) for e in (edges, ends)]
-    whole = (bounds[1] - bounds[0] == 1) & (ends - edges == width) & (step == 1) & _in_place(r, rows)
-    panels = _columns(whole.astype(np.int64), r.column_at[edges], bounds[0], bounds[1], bounds[2], bounds[3])
+    whole = (bounds[1] - bounds[0] == 1) & (ends - edges == width) & (step == 1)
+    panels = _columns(whole * _in_place(r, rows), r.column_at[edges], bounds[0], bounds[1], bounds[2], bounds[3])
     copies = _columns(copy_starts % width, r.column_at[copy_starts], copy_lengths)
     stores = _columns(store_starts % width, store_lengths, *(v[store_starts] for v in values))
     return panels, copies, stores
 
 
-def _in_place(r: _Roles, rows: int) -> bool:
-    """Whether reading in place is worth it: rows a multiple of a page apart fight for the same cache sets."""
+def _in_place(r: _Roles, rows: int) -> int:
+    """When to read a panel in place: 2 = always, 1 = unless it is read again for each of its parts, 0 = never.
+
+    Rows a multiple of a page apart fight for the same cache sets, and rows far apart take a cache line for each part.
+    """
+    if rows <= 64:
+        return 2
     steps = np.unique(np.diff(r.k_column))
-    clash = len(steps) == 1 and steps[0] * 4 % _PAGE == 0
-    return rows <= 64 or not clash
+    return 0 if len(steps) == 1 and steps[0] * 4 % _PAGE == 0 else 1
 
 
 def _k_runs(k_column: Table, length: int) -> tuple[Table, Table]:

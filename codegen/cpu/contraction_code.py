@@ -119,22 +119,40 @@ class _Code:
         """Rows k of a panel to scratch, run by run; a run may write past its end, where the next run or row follows."""
         e, width = self.e, self.s.width
         names = [(PTR, "b"), (PTR, "pairs"), (I64, "count"), (PTR, "runs"), (I64, "many"), (I64, "step"), (PTR, "to")]
-        with (
-            e.function(f"{e.name}.copy", names, internal=True) as (b, pairs, count, runs, many, step, to),
-            e.loop(0, count) as k,
-        ):
-            of_b = e.load(e.gep(pairs, e.iadd(e.imul(k.i, 2), 1), "i64"), I64)
-            source, row = e.gep(b, of_b, self.elem), e.gep(to, e.imul(k.i, width), self.elem)
-            with e.loop(0, many, carry=[runs]) as run:
-                place, offset, length = (e.load(e.gep(run.carried[0], x, "i64"), I64) for x in range(3))
-                first, start = e.gep(source, offset, self.elem), e.gep(row, place, self.elem)
-                with e.loop(0, e.select(e.icmp("eq", step, 1), length, 0), self.lanes) as piece:
-                    mask = e.tail_mask(e.isub(length, piece.i), self.lanes)
-                    got = e.masked_load(e.gep(first, piece.i, self.elem), mask, self.vector)
-                    e.store(got, e.gep(start, piece.i, self.elem))
-                with e.loop(0, e.select(e.icmp("eq", step, 1), e.i64(0), length)) as one:
-                    e.store(self.one(e.gep(first, e.imul(one.i, step), self.elem)), e.gep(start, one.i, self.elem))
-                run.next = [e.gep(run.carried[0], 3, "i64")]
+        with e.function(f"{e.name}.copy", names, internal=True) as (b, pairs, count, runs, many, step, to):
+            unit = e.icmp("eq", step, 1)
+            place, offset, length = self.triple(runs)
+            whole = e.bin("and", unit, e.icmp("eq", length, width))
+            with e.loop(0, e.select(whole, count, 0)) as k:  # one run is the panel
+                source = e.gep(e.gep(b, offset, self.elem), self.of_b(pairs, k.i), self.elem)
+                row = e.gep(to, e.imul(k.i, width), self.elem)
+                for j in range(0, width, self.lanes):
+                    e.store(e.load(e.gep(source, j, self.elem), self.vector), e.gep(row, j, self.elem))
+            with e.loop(0, e.select(whole, e.i64(0), count)) as k:
+                source = e.gep(b, self.of_b(pairs, k.i), self.elem)
+                row = e.gep(to, e.imul(k.i, width), self.elem)
+                with e.loop(0, many, carry=[runs]) as run:
+                    place, offset, length = self.triple(run.carried[0])
+                    self.copy_run(e.gep(source, offset, self.elem), e.gep(row, place, self.elem), length, unit, step)
+                    run.next = [e.gep(run.carried[0], 3, "i64")]
+
+    def triple(self, address: V) -> tuple[V, V, V]:
+        """Three words of a table."""
+        a, b, c = (self.e.load(self.e.gep(address, x, "i64"), I64) for x in range(3))
+        return a, b, c
+
+    def of_b(self, pairs: V, k: V) -> V:
+        return self.e.load(self.e.gep(pairs, self.e.iadd(self.e.imul(k, 2), 1), "i64"), I64)
+
+    def copy_run(self, source: V, to: V, length: V, unit: V, step: V) -> None:
+        """`length` elements `step` apart to consecutive places."""
+        e = self.e
+        with e.loop(0, e.select(unit, length, 0), self.lanes) as piece:
+            mask = e.tail_mask(e.isub(length, piece.i), self.lanes)
+            got = e.masked_load(e.gep(source, piece.i, self.elem), mask, self.vector)
+            e.store(got, e.gep(to, piece.i, self.elem))
+        with e.loop(0, e.select(unit, e.i64(0), length)) as one:
+            e.store(self.one(e.gep(source, e.imul(one.i, step), self.elem)), e.gep(to, one.i, self.elem))
 
     def one(self, address: V) -> V:
         return self.e.load(address, Ty(self.elem))
@@ -151,7 +169,7 @@ class _Code:
             e.function(f"{e.name}.copy", names, internal=True) as (b, columns, runs, many, to),
             e.loop(0, many, carry=[runs]) as run,
         ):
-            place, offset, length = (e.load(e.gep(run.carried[0], x, "i64"), I64) for x in range(3))
+            place, offset, length = self.triple(run.carried[0])
             source, corner = e.gep(b, offset, self.elem), e.gep(to, e.imul(place, width), self.elem)
             last = e.bin("sub", length, e.const(I64, part))
             long = e.icmp("sge", last, 0)
@@ -225,7 +243,8 @@ class _Code:
         e, s = self.e, self.s
         a = e.gep(self.words.operand(s.row_operand), e.load(record, I64), self.elem)
         b = e.gep(self.words.operand(s.column_operand), e.load(e.gep(record, 1, "i64"), I64), self.elem)
-        in_place = e.icmp("ne", e.load(at, I64), 0)
+        parts = s.width // (self.vectors * self.lanes)
+        in_place = e.icmp("sge", e.load(at, I64), 2 if parts > 1 else 1)
         direct = e.gep(b, e.load(e.gep(at, 1, "i64"), I64), self.elem)
         length = self.param(2)
         with e.loop(0, self.param(3)) as segment:
