@@ -53,7 +53,7 @@ class V:
 
 
 Int = V | int  # an i64 that may be known now
-_BITS = {"i1": 1, "i8": 8, "i16": 16, "i32": 32, "i64": 64, "float": 32, "double": 64, "ptr": 64}
+_BITS = {"i1": 1, "i8": 8, "i16": 16, "i32": 32, "i64": 64, "i128": 128, "float": 32, "double": 64, "ptr": 64}
 I1, I32, I64, PTR, F32, F64 = Ty("i1"), Ty("i32"), Ty("i64"), Ty("ptr"), Ty("float"), Ty("double")
 _ELEM = {float32: "float", float64: "double", int64: "i64", bool_: "i1"}
 _MEMORY = {float32: "float", float64: "double", int64: "i64", bool_: "i8"}
@@ -107,6 +107,7 @@ class Emitter:
         self.name = name
         self._done: list[str] = []
         self._helpers: set[str] = set()
+        self._tables: dict[str, str] = {}
         self._entry: list[str] = []
         self._lines: list[str] = []
         self._block = "start"
@@ -144,7 +145,13 @@ class Emitter:
 
     def text(self) -> str:
         """Everything written so far."""
-        return "\n\n".join(self._done) + "\n"
+        return "\n\n".join([*self._tables.values(), *self._done]) + "\n"
+
+    def table(self, name: str, words: Sequence[int]) -> V:
+        """The address of a constant array of i64, written once."""
+        symbol, listed = f"@{self.name}.{name}", ", ".join(f"i64 {w}" for w in words)
+        self._tables[name] = f"{symbol} = private unnamed_addr constant [{len(words)} x i64] [{listed}], align 8"
+        return V(symbol, PTR)
 
     def line(self, text: str) -> None:
         """One instruction without a result."""

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from graphc.codegen import vmath
 from graphc.codegen.emit import Emitter, V, elem
+from graphc.codegen.power import power
+from graphc.codegen.trig import cos, sin
 from graphc.errors import InternalError
 from graphc.ir.types import DType
 
@@ -196,3 +198,4 @@ for _name, _f, _u, _s in (
 ):  # fmt: skip
     _FUNCTIONS |= {(_name, "f"): _fcmp(_f), (_name, "b"): _icmp(_u), (_name, "i"): _icmp(_s)}
 _FUNCTIONS |= {(name, "f"): function for name, function in vmath.FUNCTIONS.items()}
+_FUNCTIONS |= {("pow", "f"): power, ("sin", "f"): sin, ("cos", "f"): cos}
