@@ -14,6 +14,7 @@ import numpy as np
 from graphc.errors import ArgumentError, DTypeError
 from graphc.frontend.dispatch import scalar_tensor
 from graphc.frontend.ops import ops
+from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import DType, bool_, dtype_of, float32, float64, int64
 
@@ -23,19 +24,8 @@ _RANK = {bool_: 0, int64: 1, float32: 2, float64: 3}
 _KIND = {"b": 0, "i": 1, "f": 2}
 
 
-class WeakScalar:
-    """A number that is known as a 0-d tensor (what `item()` gives inside a recording): promotes like a Python number."""
-
-    __slots__ = ()
-
-    @property
-    def tensor(self) -> Tensor:
-        """The number as a 0-d tensor of bool, int64 or float64."""
-        raise NotImplementedError
-
-
 Number: TypeAlias = bool | int | float
-Operand: TypeAlias = Tensor | Number
+Operand: TypeAlias = Tensor | Number | Scalar
 
 _NUMBERS = (bool, int, float)
 
@@ -97,7 +87,7 @@ def result_type(*operands: Any) -> DType:
 def _classify(name: str, x: Any) -> tuple[int, DType]:
     if isinstance(x, Tensor):
         return (0 if x._a.ndim else 1), x.dtype
-    if isinstance(x, WeakScalar):
+    if isinstance(x, Scalar):
         x = {"b": False, "i": 0, "f": 0.0}[x.tensor.dtype.kind]
     if isinstance(x, bool):
         return 2, bool_
@@ -122,7 +112,7 @@ def bad_operand(name: str, x: Any) -> ArgumentError:
 
 def plain(name: str, x: Any) -> Any:
     """`x` if it is a tensor or a Python number; NumPy numbers become Python ones. Raises ArgumentError."""
-    if isinstance(x, (Tensor, bool, int, float, WeakScalar)):
+    if isinstance(x, (Tensor, bool, int, float, Scalar)):
         return x
     if isinstance(x, np.generic):
         return plain(name, x.item())
@@ -137,10 +127,10 @@ def convert(x: Tensor, dtype: DType) -> Tensor:
     return made
 
 
-def lift(x: Operand | WeakScalar, dtype: DType) -> Tensor:
+def lift(x: Operand, dtype: DType) -> Tensor:
     """A tensor or number as a tensor of `dtype`."""
-    if isinstance(x, WeakScalar):
-        return convert(x.tensor, dtype)
+    if isinstance(x, Scalar):
+        return x.as_tensor(dtype)
     return convert(x, dtype) if isinstance(x, Tensor) else scalar_tensor(x, dtype)
 
 
@@ -164,7 +154,7 @@ def common(name: str, *operands: Any) -> tuple[Any, ...]:
 
 
 def _common(name: str, operands: Sequence[Any]) -> tuple[Tensor, ...]:
-    if not any(isinstance(x, (Tensor, WeakScalar)) for x in operands):
+    if not any(isinstance(x, (Tensor, Scalar)) for x in operands):
         raise ArgumentError(f"{name}: expected a Tensor, got {' and '.join(type(x).__name__ for x in operands)}")
     dtype = result_type(*operands)
     return tuple(lift(x, dtype) for x in operands)
@@ -174,7 +164,7 @@ def tensor_operand(name: str, x: Any) -> Tensor:
     """`x` as a Tensor. Raises ArgumentError for anything else."""
     if isinstance(x, Tensor):
         return x
-    if isinstance(x, WeakScalar):
+    if isinstance(x, Scalar):
         return x.tensor
     raise ArgumentError(f"{name}: expected a Tensor, got {type(x).__name__}")
 
@@ -182,7 +172,7 @@ def tensor_operand(name: str, x: Any) -> Tensor:
 def floating(name: str, *operands: Any) -> tuple[Any, ...]:
     """As `common`, and integers become the default floating-point dtype."""
     found = common(name, *operands)
-    if all(isinstance(x, Tensor) and x.dtype.is_floating_point or isinstance(x, _NUMBERS) for x in found):
+    if all((isinstance(x, Tensor) and x.dtype.is_floating_point) or isinstance(x, _NUMBERS) for x in found):
         like = next(x for x in found if isinstance(x, Tensor))
         if like.dtype.is_floating_point:
             return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,11 @@ from graphc.errors import AutogradError, InternalError
 from graphc.frontend.mode import mode
 from graphc.ir.op import Array, Attrs, Op
 from graphc.ir.types import DType, Layout, TensorType
+
+if TYPE_CHECKING:
+    from graphc.frontend.methods import TensorMethods
+else:
+    TensorMethods = object  # graphc.frontend.methods gives Tensor its table of methods at import
 
 Chain = tuple[tuple[Op, dict[str, Any]], ...]
 _new = object.__new__
@@ -40,7 +45,7 @@ class VersionCounter:
         self.value = 0
 
 
-class Tensor:
+class Tensor(TensorMethods):
     """A multi-dimensional array of one dtype, as in PyTorch.
 
     Internals: `_a` the NumPy array over the memory, `_l` its interned Layout, `_s` its Storage, `_chain` the view operations that lead from
@@ -148,7 +153,7 @@ def view_of(base: Tensor, array: Array, op: Op, attrs: dict[str, Any]) -> Tensor
     t._v = base._v
     _clear(t)
     t._chain = (*base._chain, (op, attrs))
-    t._gbase = base._gbase or base
+    t._gbase = base if base._gbase is None else base._gbase
     t._gskip = t._gbase._gskip if t._gbase._gbase is not None else len(t._gbase._chain)
     t._history = base._s.history
     return t

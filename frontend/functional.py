@@ -1,0 +1,27 @@
+"""All functions on tensors under one name; each family has its module."""
+
+from __future__ import annotations
+
+from graphc.frontend import (
+    functional_data,
+    functional_index,
+    functional_linalg,
+    functional_math,
+    functional_reduce,
+    functional_shape,
+)
+from graphc.frontend.functional_data import *
+from graphc.frontend.functional_index import *
+from graphc.frontend.functional_linalg import *
+from graphc.frontend.functional_math import *
+from graphc.frontend.functional_reduce import *
+from graphc.frontend.functional_shape import *
+
+__all__ = [
+    *functional_data.__all__,
+    *functional_index.__all__,
+    *functional_linalg.__all__,
+    *functional_math.__all__,
+    *functional_reduce.__all__,
+    *functional_shape.__all__,
+]

@@ -1,0 +1,157 @@
+"""Functions that read and write at places given by integer tensors. Places out of range raise IndexingError in eager execution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import ArgumentError, DTypeError, IndexingError, ShapeError
+from graphc.frontend.functional_shape import expand
+from graphc.frontend.ops import ops
+from graphc.frontend.promote import Number, Operand, can_cast, lift, result_type, tensor_operand
+from graphc.frontend.tensor import Tensor
+from graphc.ir.infer import normalize_dim
+from graphc.ir.types import int64
+
+__all__ = [
+    "gather", "index_add", "index_copy", "index_fill", "index_select", "scatter", "scatter_add", "take_along_dim",
+]  # fmt: skip
+
+
+def check_range(name: str, index: Tensor, size: int, dim: int, low: int | None = None) -> Tensor:
+    """`index` if all of it lies in [low, size). Raises DTypeError unless it is int64, IndexingError naming the first bad value."""
+    if index.dtype is not int64:
+        raise DTypeError(f"{name}: expected an int64 index, got {index._l.type}; convert it with .long()")
+    low = -size if low is None else low
+    places = index._a
+    if places.size and (int(np.min(places)) < low or int(np.max(places)) >= size):
+        bad = places[(places < low) | (places >= size)].flat[0]
+        raise IndexingError(f"{name}: index {bad} is out of bounds for dimension {dim} with size {size}")
+    return index
+
+
+def _placed(name: str, input: Tensor, dim: int, index: Tensor) -> tuple[Tensor, int, Tensor]:
+    x, places = tensor_operand(name, input), tensor_operand(name, index)
+    d = normalize_dim(name, dim, x._a.ndim)
+    return x, d, check_range(name, places, x._a.shape[d] if x._a.ndim else 1, d, 0)
+
+
+def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """out[i, j] = input[i, index[i, j]] for dim 1, and so on. Raises IndexingError, ShapeError."""
+    x, d, places = _placed("gather", input, dim, index)
+    if not x._a.ndim:
+        return ops.reshape(ops.clone(x), shape=places.type.shape)  # type: ignore[no-any-return]
+    made: Tensor = ops.gather(x, places, dim=d)
+    return made
+
+
+def take_along_dim(input: Tensor, indices: Tensor, dim: int) -> Tensor:
+    """gather() with the other axes broadcast. Raises IndexingError, ShapeError."""
+    x, d = tensor_operand("take_along_dim", input), normalize_dim("take_along_dim", dim, input._a.ndim)
+    if indices._a.ndim != x._a.ndim:
+        raise ShapeError(
+            f"take_along_dim: input {x._l.type} and indices {indices._l.type} should have the same number of dimensions"
+        )
+    shape = [max(a, b) for a, b in zip(x._a.shape, indices._a.shape, strict=True)]
+    wide, narrow = list(shape), list(shape)
+    wide[d], narrow[d] = x._a.shape[d], indices._a.shape[d]
+    return gather(expand(x, wide), d, expand(indices, narrow))
+
+
+def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """The slices of `input` at the places of a 1-d `index` along `dim`. Raises IndexingError, ShapeError."""
+    x, d, places = _placed("index_select", input, dim, index)
+    if places._a.ndim > 1:
+        raise ShapeError(f"index_select: index is supposed to be a vector, got {places._l.type}")
+    if not places._a.ndim:
+        places = ops.reshape(places, shape=(1,))
+    made: Tensor = ops.index_select(x, places, dim=d)
+    return made
+
+
+def _source(name: str, x: Tensor, index: Tensor, src: Operand) -> Tensor:
+    if not isinstance(src, Tensor):
+        return expand(lift(src, x.dtype), index.type.shape)
+    if src.dtype is not x.dtype:
+        raise DTypeError(
+            f"{name}: expected self.dtype to be equal to src.dtype, got {x._l.type} and {src._l.type}; convert one of them"
+        )
+    sizes = index._a.shape
+    if src._a.ndim != index._a.ndim or any(a > b for a, b in zip(sizes, src._a.shape, strict=True)):
+        raise ShapeError(f"{name}: index {index._l.type} must have the rank of src {src._l.type} and fit into it")
+    for d, (a, b) in enumerate(zip(sizes, src._a.shape, strict=True)):
+        if a < b:
+            src = ops.slice(src, dim=d, start=0, stop=a, step=1)
+    return src
+
+
+def scatter(
+    input: Tensor,
+    dim: int,
+    index: Tensor,
+    src: Operand | None = None,
+    *,
+    value: Number | None = None,
+    reduce: str | None = None,
+) -> Tensor:
+    """`input` with src[i, j] written at [i, index[i, j]] for dim 1, and so on; of several writes to a place the last wins.
+
+    reduce="add" adds instead. Raises IndexingError, ShapeError, DTypeError, ArgumentError.
+    """
+    x, d, places = _placed("scatter", input, dim, index)
+    given = src if value is None else value
+    if given is None or (src is not None and value is not None):
+        raise ArgumentError("scatter: give src or value")
+    if reduce not in (None, "add"):
+        raise ArgumentError(f"scatter: reduce must be None or 'add', got {reduce!r}")
+    made: Tensor = (ops.scatter if reduce is None else ops.scatter_add)(
+        x, places, _source("scatter", x, places, given), dim=d
+    )
+    return made
+
+
+def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    """`input` with src[i, j] added at [i, index[i, j]] for dim 1, and so on, in ascending order of j."""
+    x, d, places = _placed("scatter_add", input, dim, index)
+    made: Tensor = ops.scatter_add(x, places, _source("scatter_add", x, places, src), dim=d)
+    return made
+
+
+def _rows(name: str, input: Tensor, dim: int, index: Tensor, source: Tensor) -> tuple[Tensor, int, Tensor, Tensor]:
+    x, d, places = _placed(name, input, dim, index)
+    src = tensor_operand(name, source)
+    if places._a.ndim != 1:
+        raise ShapeError(f"{name}: index is supposed to be a vector, got {places._l.type}")
+    if src.dtype is not x.dtype:
+        raise DTypeError(
+            f"{name}: self {x._l.type} and source {src._l.type} must have the same dtype; convert one of them"
+        )
+    return x, d, places, src
+
+
+def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Number = 1) -> Tensor:
+    """`input` with the slices of alpha * source added at the places of `index` along `dim`, in ascending order."""
+    x, d, places, src = _rows("index_add", input, dim, index, source)
+    if alpha != 1:
+        src = ops.mul(src, alpha)
+    made: Tensor = ops.index_add(x, places, src, dim=d)
+    return made
+
+
+def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    """`input` with its slices at the places of `index` along `dim` replaced by those of `source`; the last write wins."""
+    x, d, places, src = _rows("index_copy", input, dim, index, source)
+    made: Tensor = ops.index_copy(x, places, src, dim=d)
+    return made
+
+
+def index_fill(input: Tensor, dim: int, index: Tensor, value: Operand) -> Tensor:
+    """`input` with its slices at the places of `index` along `dim` set to a number."""
+    x, d, places = _placed("index_fill", input, dim, index)
+    if not can_cast(result_type(value), x.dtype):
+        raise DTypeError(f"index_fill: value {value} does not fit the dtype of {x._l.type}; convert one of them")
+    shape: Sequence[Any] = (*x.type.shape[:d], *places.type.shape, *x.type.shape[d + 1 :])
+    made: Tensor = ops.index_copy(x, places, expand(lift(value, x.dtype), tuple(shape)), dim=d)
+    return made

@@ -1,0 +1,606 @@
+"""Pointwise functions: promotion in front of the ops. Every name works as `graphc.name(x, …)` and, where PyTorch has it, as a method."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from collections.abc import Callable
+from typing import Any
+
+from graphc.errors import ArgumentError, DTypeError, ShapeError
+from graphc.frontend.ops import ops
+from graphc.frontend.promote import (
+    Number,
+    Operand,
+    can_cast,
+    common,
+    convert,
+    floating,
+    lift,
+    promote_types,
+    result_type,
+    tensor_operand,
+)
+from graphc.frontend.scalar import Scalar
+from graphc.frontend.tensor import Tensor
+from graphc.ir.types import bool_
+
+__all__ = [
+    "abs",
+    "absolute",
+    "add",
+    "addcdiv",
+    "addcmul",
+    "bitwise_and",
+    "bitwise_not",
+    "bitwise_or",
+    "bitwise_xor",
+    "ceil",
+    "clamp",
+    "clamp_max",
+    "clamp_min",
+    "clip",
+    "cos",
+    "deg2rad",
+    "div",
+    "divide",
+    "eq",
+    "erf",
+    "exp",
+    "expm1",
+    "floor",
+    "floor_divide",
+    "fmod",
+    "frac",
+    "ge",
+    "greater",
+    "greater_equal",
+    "gt",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "le",
+    "lerp",
+    "less",
+    "less_equal",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "logaddexp",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "lt",
+    "masked_fill",
+    "maximum",
+    "minimum",
+    "mul",
+    "multiply",
+    "nan_to_num",
+    "ne",
+    "neg",
+    "negative",
+    "not_equal",
+    "pow",
+    "reciprocal",
+    "relu",
+    "remainder",
+    "round",
+    "rsqrt",
+    "rsub",
+    "sigmoid",
+    "sign",
+    "sin",
+    "sqrt",
+    "square",
+    "sub",
+    "subtract",
+    "tan",
+    "tanh",
+    "true_divide",
+    "trunc",
+    "where",
+]  # fmt: skip
+
+Unary = Callable[[Tensor], Tensor]
+Binary = Callable[[Operand, Operand], Tensor]
+
+
+def _named(function: Any, name: str, doc: str) -> Any:
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
+    return function
+
+
+def _float_unary(name: str, doc: str) -> Unary:
+    """A function of floating-point numbers; integers become the default dtype first."""
+
+    def function(input: Tensor) -> Tensor:
+        (x,) = floating(name, input)
+        made: Tensor = getattr(ops, name)(x)
+        return made
+
+    found: Unary = _named(function, name, f"{doc} Integers become the default floating-point dtype.")
+    return found
+
+
+def _rounding(name: str, doc: str) -> Unary:
+    """A function that leaves integers as they are."""
+
+    def function(input: Tensor) -> Tensor:
+        x = tensor_operand(name, input)
+        if x.dtype is bool_:
+            raise DTypeError(f"{name}: operand 0 is {x._l.type}; bool is not supported, convert it to int64 first")
+        made: Tensor = getattr(ops, name)(x) if x.dtype.is_floating_point else ops.clone(x)
+        return made
+
+    found: Unary = _named(function, name, doc)
+    return found
+
+
+exp = _float_unary("exp", "e ** input.")
+expm1 = _float_unary("expm1", "exp(input) - 1, accurate for small input.")
+log = _float_unary("log", "Natural logarithm.")
+log1p = _float_unary("log1p", "log(1 + input), accurate for small input.")
+sqrt = _float_unary("sqrt", "Square root; NaN below zero.")
+rsqrt = _float_unary("rsqrt", "1 / sqrt(input).")
+reciprocal = _float_unary("reciprocal", "1 / input.")
+sin = _float_unary("sin", "Sine of radians.")
+cos = _float_unary("cos", "Cosine of radians.")
+tanh = _float_unary("tanh", "Hyperbolic tangent.")
+sigmoid = _float_unary("sigmoid", "1 / (1 + exp(-input)).")
+erf = _float_unary("erf", "Error function.")
+floor = _rounding("floor", "The largest integer not above each element.")
+ceil = _rounding("ceil", "The smallest integer not below each element.")
+trunc = _rounding("trunc", "Each element without its fraction.")
+
+
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
+    """The nearest integer, halves to even; `decimals` counts digits after the point (before it when negative)."""
+    x = tensor_operand("round", input)
+    if decimals == 0:
+        return _round(x)
+    scale = 10.0 ** builtins.abs(decimals)
+    return div(_round(mul(x, scale)), scale) if decimals > 0 else mul(_round(div(x, scale)), scale)
+
+
+_round = _rounding("round", "The nearest integer, halves to even.")
+
+
+def tan(input: Tensor) -> Tensor:
+    """sin(input) / cos(input)."""
+    return div(sin(input), cos(input))
+
+
+def log2(input: Tensor) -> Tensor:
+    """Logarithm of base 2."""
+    return mul(log(input), 1.0 / math.log(2.0))
+
+
+def log10(input: Tensor) -> Tensor:
+    """Logarithm of base 10."""
+    return mul(log(input), 1.0 / math.log(10.0))
+
+
+def frac(input: Tensor) -> Tensor:
+    """The fraction of each element, with its sign."""
+    return sub(input, trunc(input))
+
+
+def deg2rad(input: Tensor) -> Tensor:
+    """Degrees to radians."""
+    (x,) = floating("deg2rad", input)
+    return mul(x, math.pi / 180.0)
+
+
+def _numeric(name: str, input: Tensor) -> Tensor:
+    x = tensor_operand(name, input)
+    if x.dtype is bool_:
+        raise DTypeError(
+            f"{name}: operand 0 is {x._l.type}; bool is not supported, use logical_not() or convert it first"
+        )
+    return x
+
+
+def neg(input: Tensor) -> Tensor:
+    """-input. Raises DTypeError for bool."""
+    made: Tensor = ops.neg(_numeric("neg", input))
+    return made
+
+
+def positive(input: Tensor) -> Tensor:
+    """`input` itself. Raises DTypeError for bool."""
+    return _numeric("positive", input)
+
+
+def abs(input: Tensor) -> Tensor:
+    """Absolute value. Raises DTypeError for bool."""
+    made: Tensor = ops.abs(_numeric("abs", input))
+    return made
+
+
+def sign(input: Tensor) -> Tensor:
+    """-1, 0 or 1 (bool: itself)."""
+    x = tensor_operand("sign", input)
+    made: Tensor = ops.clone(x) if x.dtype is bool_ else ops.sign(x)
+    return made
+
+
+def relu(input: Tensor) -> Tensor:
+    """0 where input < 0, else input; NaN stays. Raises DTypeError for bool."""
+    made: Tensor = ops.relu(_numeric("relu", input))
+    return made
+
+
+def square(input: Tensor) -> Tensor:
+    """input * input (bool becomes int64)."""
+    x = tensor_operand("square", input)
+    made: Tensor = ops.square(lift(x, promote_types(x.dtype, result_type(0))))
+    return made
+
+
+def isnan(input: Tensor) -> Tensor:
+    """Where elements are NaN, as bool."""
+    return _test("isnan", input, False)
+
+
+def isinf(input: Tensor) -> Tensor:
+    """Where elements are infinite, as bool."""
+    return _test("isinf", input, False)
+
+
+def isfinite(input: Tensor) -> Tensor:
+    """Where elements are neither NaN nor infinite, as bool."""
+    return _test("isfinite", input, True)
+
+
+def _test(name: str, input: Tensor, otherwise: bool) -> Tensor:
+    x = tensor_operand(name, input)
+    if x.dtype.is_floating_point:
+        made: Tensor = getattr(ops, name)(x)
+    else:
+        from graphc.frontend.dispatch import nullary
+
+        made = nullary(ops.full, shape=x.type.shape, value=otherwise, dtype=bool_)
+    return made
+
+
+# ---------------------------------------------------------------- arithmetic of two operands
+
+
+def _scaled(name: str, other: Operand, alpha: Number) -> Operand:
+    if type(alpha) is int and alpha == 1:
+        return other
+    if isinstance(alpha, float) and not result_type(other).is_floating_point:
+        raise DTypeError(
+            f"{name}: for integral input tensors, argument alpha must not be a floating point number, got {alpha}"
+        )
+    if isinstance(other, (Tensor, Scalar)) or isinstance(alpha, (Tensor, Scalar)):
+        return mul(other, alpha)
+    return other * alpha
+
+
+def add(input: Operand, other: Operand, *, alpha: Number = 1) -> Tensor:
+    """input + alpha * other; bools give their or."""
+    x, y = common("add", input, _scaled("add", other, alpha))
+    made: Tensor = (ops.bitwise_or if _both_bool(x, y) else ops.add)(x, y)
+    return made
+
+
+def _both_bool(x: Any, y: Any) -> bool:
+    return (x if isinstance(x, Tensor) else y).dtype is bool_
+
+
+def sub(input: Operand, other: Operand, *, alpha: Number = 1) -> Tensor:
+    """input - alpha * other. Raises DTypeError for bools."""
+    x, y = common("sub", input, _scaled("sub", other, alpha))
+    if _bool_among(input, other):
+        raise DTypeError("sub: subtraction with a bool operand is not supported; use logical_xor() or convert it first")
+    made: Tensor = ops.sub(x, y)
+    return made
+
+
+def _bool_among(x: Operand, y: Operand) -> bool:
+    return (
+        type(x) is bool or type(y) is bool or getattr(x, "dtype", None) is bool_ or getattr(y, "dtype", None) is bool_
+    )
+
+
+def rsub(input: Operand, other: Operand, *, alpha: Number = 1) -> Tensor:
+    """other - alpha * input."""
+    return sub(other, input, alpha=alpha)
+
+
+def mul(input: Operand, other: Operand) -> Tensor:
+    """input * other; bools give their and."""
+    x, y = common("mul", input, other)
+    made: Tensor = (ops.bitwise_and if _both_bool(x, y) else ops.mul)(x, y)
+    return made
+
+
+def div(input: Operand, other: Operand, *, rounding_mode: str | None = None) -> Tensor:
+    """input / other in floating point; rounding_mode "trunc" or "floor" rounds the quotient and keeps integers.
+
+    Raises ArgumentError for another rounding mode.
+    """
+    if rounding_mode is None:
+        x, y = floating("div", input, other)
+        made: Tensor = ops.div(x, y)
+        return made
+    if rounding_mode == "floor":
+        return floor_divide(input, other)
+    if rounding_mode != "trunc":
+        raise ArgumentError(f"div: rounding_mode must be None, 'trunc' or 'floor', got {rounding_mode!r}")
+    x, y = _numbers("div", input, other)
+    like = x if isinstance(x, Tensor) else y
+    if like.dtype.is_floating_point:
+        made = ops.trunc(ops.div(x, y))
+    else:  # exact: the remainder of the truncated division is taken off first
+        made = ops.floor_divide(ops.sub(x, ops.fmod(x, y)), y)
+    return made
+
+
+def _numbers(name: str, input: Operand, other: Operand) -> tuple[Any, Any]:
+    x, y = common(name, input, other)
+    if _both_bool(x, y):
+        raise DTypeError(f"{name}: bool tensors are not supported; convert one of them to int64 or float32")
+    return x, y
+
+
+def floor_divide(input: Operand, other: Operand) -> Tensor:
+    """floor(input / other), exact for integers; x // 0 is 0 for integers. Raises DTypeError for bools."""
+    made: Tensor = ops.floor_divide(*_numbers("floor_divide", input, other))
+    return made
+
+
+def remainder(input: Operand, other: Operand) -> Tensor:
+    """input - floor(input / other) * other: the sign of `other`. Raises DTypeError for bools."""
+    made: Tensor = ops.remainder(*_numbers("remainder", input, other))
+    return made
+
+
+def fmod(input: Operand, other: Operand) -> Tensor:
+    """input - trunc(input / other) * other: the sign of `input`. Raises DTypeError for bools."""
+    made: Tensor = ops.fmod(*_numbers("fmod", input, other))
+    return made
+
+
+_POWERS = {2: "square", 0.5: "sqrt", -1: "reciprocal", -0.5: "rsqrt"}
+
+
+def pow(input: Operand, exponent: Operand) -> Tensor:
+    """input ** exponent. Raises ArgumentError for an integer tensor to a negative integer power."""
+    x, y = common("pow", input, exponent)
+    like = x if isinstance(x, Tensor) else y
+    if like.dtype is bool_:
+        x, y = lift(x, result_type(0)), lift(y, result_type(0))
+    if isinstance(exponent, (int, float)) and not isinstance(exponent, bool):
+        if like.dtype.is_floating_point and exponent in _POWERS:
+            made: Tensor = getattr(ops, _POWERS[exponent])(x)
+            return made
+        if not like.dtype.is_floating_point and exponent < 0:
+            raise ArgumentError(f"pow: integers to negative integer powers are not allowed, got exponent {exponent}")
+    made = ops.pow(x, y)
+    return made
+
+
+def _two(name: str, doc: str) -> Binary:
+    """A function of two tensors or numbers without further arguments."""
+
+    def function(input: Operand, other: Operand) -> Tensor:
+        x, y = common(name, input, other)
+        made: Tensor = getattr(ops, name)(x, y)
+        return made
+
+    found: Binary = _named(function, name, doc)
+    return found
+
+
+maximum = _two("maximum", "The larger of each pair; NaN propagates.")
+minimum = _two("minimum", "The smaller of each pair; NaN propagates.")
+eq = _two("eq", "input == other, as bool.")
+ne = _two("ne", "input != other, as bool.")
+lt = _two("lt", "input < other, as bool.")
+le = _two("le", "input <= other, as bool.")
+gt = _two("gt", "input > other, as bool.")
+ge = _two("ge", "input >= other, as bool.")
+
+
+def _bits(name: str, doc: str) -> Binary:
+    def function(input: Operand, other: Operand) -> Tensor:
+        x, y = common(name, input, other)
+        like = x if isinstance(x, Tensor) else y
+        if like.dtype.is_floating_point:
+            raise DTypeError(f"{name}: takes bool and integer tensors, got {like._l.type}; convert it first")
+        made: Tensor = getattr(ops, name)(x, y)
+        return made
+
+    found: Binary = _named(function, name, doc)
+    return found
+
+
+bitwise_and = _bits("bitwise_and", "Bits set in both (bool: and). Raises DTypeError for floating point.")
+bitwise_or = _bits("bitwise_or", "Bits set in either (bool: or). Raises DTypeError for floating point.")
+bitwise_xor = _bits(
+    "bitwise_xor", "Bits set in one of the two (bool: exclusive or). Raises DTypeError for floating point."
+)
+
+
+def bitwise_not(input: Tensor) -> Tensor:
+    """All bits turned (bool: not). Raises DTypeError for floating point."""
+    x = tensor_operand("bitwise_not", input)
+    if x.dtype.is_floating_point:
+        raise DTypeError(f"bitwise_not: takes bool and integer tensors, got {x._l.type}; convert it first")
+    made: Tensor = ops.bitwise_not(x)
+    return made
+
+
+def _truth(name: str, x: Any) -> Tensor:
+    t = tensor_operand(name, x)
+    return t if t.dtype is bool_ else ne(t, 0)
+
+
+def logical_and(input: Tensor, other: Tensor) -> Tensor:
+    """Where both are not zero, as bool."""
+    made: Tensor = ops.bitwise_and(_truth("logical_and", input), _truth("logical_and", other))
+    return made
+
+
+def logical_or(input: Tensor, other: Tensor) -> Tensor:
+    """Where one or both are not zero, as bool."""
+    made: Tensor = ops.bitwise_or(_truth("logical_or", input), _truth("logical_or", other))
+    return made
+
+
+def logical_xor(input: Tensor, other: Tensor) -> Tensor:
+    """Where exactly one is not zero, as bool."""
+    made: Tensor = ops.bitwise_xor(_truth("logical_xor", input), _truth("logical_xor", other))
+    return made
+
+
+def logical_not(input: Tensor) -> Tensor:
+    """Where elements are zero, as bool."""
+    made: Tensor = ops.bitwise_not(_truth("logical_not", input))
+    return made
+
+
+# ---------------------------------------------------------------- three operands and more
+
+
+def where(condition: Tensor, input: Operand | None = None, other: Operand | None = None) -> Tensor:
+    """input where condition holds, else other. Raises DTypeError unless `condition` is bool.
+
+    The form with the condition alone has a result whose size depends on values: ArgumentError, use nonzero().
+    """
+    if input is None or other is None:
+        raise ArgumentError(
+            "where: give input and other too; the form with a condition alone is nonzero(condition, as_tuple=True)"
+        )
+    mask = tensor_operand("where", condition)
+    if mask.dtype is not bool_:
+        raise DTypeError(
+            f"where: expected condition to be a boolean tensor, got {mask._l.type}; compare it with something first"
+        )
+    if isinstance(input, (Tensor, Scalar)) or isinstance(other, (Tensor, Scalar)):
+        x, y = common("where", input, other)
+    else:
+        x = y = None
+    dtype = result_type(input, other) if x is None else (x if isinstance(x, Tensor) else y).dtype
+    made: Tensor = ops.where(
+        mask, lift(input, dtype) if x is None else lift(x, dtype), lift(other, dtype) if y is None else lift(y, dtype)
+    )
+    return made
+
+
+def masked_fill(input: Tensor, mask: Tensor, value: Operand) -> Tensor:
+    """`value` (a number or 0-d tensor) where `mask` holds, else input; the dtype of `input` stays.
+
+    Raises DTypeError unless `mask` is bool and the value fits the dtype.
+    """
+    x, m = tensor_operand("masked_fill", input), tensor_operand("masked_fill", mask)
+    if m.dtype is not bool_:
+        raise DTypeError(f"masked_fill: only supports boolean masks, got {m._l.type}; compare it with something first")
+    if isinstance(value, Tensor) and value.ndim:
+        raise ShapeError(f"masked_fill: only supports a 0-dimensional value tensor, got {value._l.type}; use where()")
+    lossy = (
+        not can_cast(value.dtype, x.dtype)
+        if isinstance(value, Tensor)
+        else not x.dtype.is_floating_point and not _finite(value)
+    )
+    if lossy:
+        raise DTypeError(
+            f"masked_fill: value {value} cannot be converted to {x.dtype} without loss; convert the tensor first"
+        )
+    made: Tensor = ops.where(m, lift(value, x.dtype), x)
+    return made
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, Scalar) or math.isfinite(value)
+
+
+def clamp(input: Tensor, min: Operand | None = None, max: Operand | None = None) -> Tensor:
+    """minimum(maximum(input, min), max). Raises ArgumentError when both limits are missing."""
+    x = tensor_operand("clamp", input)
+    if min is None and max is None:
+        raise ArgumentError("clamp: at least one of min or max must not be None")
+    limits = [v for v in (min, max) if v is not None]
+    dtype = result_type(x, *limits)
+    if dtype is bool_:
+        raise DTypeError("clamp: bool tensors are not supported; convert the tensor first")
+    x = convert(x, dtype)
+    if _all_numbers(limits):
+        kind = float if dtype.is_floating_point else int
+        given = {k: kind(v) for k, v in (("min", min), ("max", max)) if isinstance(v, (int, float))}
+        made: Tensor = ops.clamp(x, **given)
+        return made
+    if min is not None:
+        x = ops.maximum(x, lift(min, dtype))
+    if max is not None:
+        x = ops.minimum(x, lift(max, dtype))
+    return x
+
+
+def _all_numbers(values: list[Any]) -> bool:
+    return all(isinstance(v, (bool, int, float)) for v in values)
+
+
+def clamp_min(input: Tensor, min: Operand) -> Tensor:
+    """maximum(input, min)."""
+    return clamp(input, min=min)
+
+
+def clamp_max(input: Tensor, max: Operand) -> Tensor:
+    """minimum(input, max)."""
+    return clamp(input, max=max)
+
+
+def lerp(input: Tensor, end: Tensor, weight: Operand) -> Tensor:
+    """input + weight * (end - input)."""
+    return add(input, mul(weight, sub(end, input)))
+
+
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+    """input + value * tensor1 * tensor2."""
+    product = mul(tensor1, tensor2)
+    return add(input, product if value == 1 else mul(product, value))
+
+
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+    """input + value * tensor1 / tensor2."""
+    quotient = div(tensor1, tensor2)
+    return add(input, quotient if value == 1 else mul(quotient, value))
+
+
+def logaddexp(input: Tensor, other: Tensor) -> Tensor:
+    """log(exp(input) + exp(other)) without overflow."""
+    x, y = floating("logaddexp", input, other)
+    top = ops.maximum(x, y)
+    apart = ops.neg(ops.abs(ops.sub(x, y)))
+    same = ops.eq(x, y)  # two equal infinities have no difference
+    made: Tensor = ops.add(top, ops.where(same, lift(math.log(2.0), top.dtype), ops.log1p(ops.exp(apart))))
+    return made
+
+
+def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
+    """NaN and infinities replaced by finite numbers (the largest of the dtype unless given)."""
+    x = tensor_operand("nan_to_num", input)
+    if not x.dtype.is_floating_point:
+        made: Tensor = ops.clone(x)
+        return made
+    import numpy as np
+
+    top = float(np.finfo(x.dtype.np).max)
+    x = ops.where(ops.isnan(x), lift(float(nan), x.dtype), x)
+    x = ops.where(ops.eq(x, math.inf), lift(top if posinf is None else float(posinf), x.dtype), x)
+    made = ops.where(ops.eq(x, -math.inf), lift(-top if neginf is None else float(neginf), x.dtype), x)
+    return made
+
+
+absolute = abs
+clip = clamp
+divide = true_divide = div
+greater, greater_equal, less, less_equal, not_equal = gt, ge, lt, le, ne
+multiply, negative, subtract = mul, neg, sub

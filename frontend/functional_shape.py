@@ -1,0 +1,609 @@
+"""Functions that rearrange elements: views where PyTorch gives views, copies where it gives copies."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterable, Sequence
+from operator import index as as_index
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import ArgumentError, DimError, ShapeError
+from graphc.frontend.dispatch import concrete
+from graphc.frontend.ops import ops
+from graphc.frontend.promote import convert, promote_types, tensor_operand
+from graphc.frontend.size import Size
+from graphc.frontend.tensor import Tensor
+from graphc.ir.infer import broadcast_shape, normalize_dim
+from graphc.ir.types import Dim, Shape, exact_div
+from graphc.ir.types import Size as AnySize
+
+__all__ = [
+    "atleast_1d", "atleast_2d", "broadcast_shapes", "broadcast_tensors", "broadcast_to", "cat", "chunk", "clone", "concat", "concatenate",
+    "contiguous", "expand", "expand_as", "flatten", "flip", "fliplr", "flipud", "hstack", "meshgrid", "moveaxis", "movedim", "narrow", "numel",
+    "pad", "permute", "ravel", "repeat", "repeat_interleave", "reshape", "reshape_as", "roll", "select", "split", "split_with_sizes", "squeeze",
+    "stack", "swapaxes", "swapdims", "t", "tile", "transpose", "tril", "triu", "unbind", "unflatten", "unsqueeze", "view", "view_as", "vstack",
+]  # fmt: skip
+
+ShapeLike = Sequence[AnySize]
+
+
+def sizes_of(name: str, sizes: tuple[Any, ...]) -> tuple[AnySize, ...]:
+    """`(2, 3)` or `((2, 3),)` as a tuple of sizes. Raises ArgumentError for anything but ints and named sizes."""
+    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
+        sizes = tuple(sizes[0])
+    return tuple(s if type(s) is int else size_of(name, s) for s in sizes)
+
+
+def size_of(name: str, size: Any) -> AnySize:
+    """One size. Raises ArgumentError unless it is an int (or has `__index__`) or a named size."""
+    if isinstance(size, Dim):
+        return size
+    if isinstance(size, builtins.bool) or not hasattr(size, "__index__"):
+        raise ArgumentError(f"{name}: sizes must be ints, got {type(size).__name__} {size!r}")
+    return as_index(size)
+
+
+def _dim(name: str, x: Tensor, dim: int, extra: int = 0) -> int:
+    return normalize_dim(name, dim, x._a.ndim + extra)
+
+
+# ---------------------------------------------------------------- one element order, another shape
+
+
+def _target_shape(name: str, x: Tensor, shape: tuple[AnySize, ...]) -> Shape:
+    """`shape` with its -1 filled in. Raises ShapeError."""
+    total = x.type.numel
+    if -1 not in shape:
+        if any(isinstance(s, int) and s < 0 for s in shape):
+            raise ShapeError(f"{name}: invalid shape dimension in {list(shape)}; only one may be -1")
+        return shape
+    if shape.count(-1) > 1:
+        raise ShapeError(f"{name}: only one dimension can be inferred, got shape {list(shape)}")
+    known: AnySize = 1
+    for s in shape:
+        if s != -1:
+            known = known * s
+    if known == 0:
+        raise ShapeError(
+            f"{name}: cannot reshape {x._l.type} into {list(shape)}: the size of -1 could be any; write it out"
+        )
+    if isinstance(known, int) and isinstance(total, int) and total % known:
+        raise ShapeError(f"{name}: shape {list(shape)} is invalid for input of size {total} ({x._l.type})")
+    return tuple(exact_div(total, known) if s == -1 else s for s in shape)
+
+
+def reshape(input: Tensor, *shape: Any) -> Tensor:
+    """The same elements in another shape: a view where the layout allows it, else a copy. One size may be -1.
+
+    Raises ShapeError when the number of elements differs.
+    """
+    x = tensor_operand("reshape", input)
+    made: Tensor = ops.reshape(x, shape=_target_shape("reshape", x, sizes_of("reshape", shape)))
+    return made
+
+
+def view(input: Tensor, *shape: Any) -> Tensor:
+    """The same memory in another shape. Raises ShapeError when the layout does not allow it; use reshape() then."""
+    x = tensor_operand("view", input)
+    target = _target_shape("view", x, sizes_of("view", shape))
+    if not x._l.contiguous and not _viewable(x, target):
+        raise ShapeError(
+            f"view: view size {list(target)} is not compatible with input tensor's size and stride ({x._l}; at least one dimension "
+            "spans across two contiguous subspaces); use .reshape(...) instead"
+        )
+    made: Tensor = ops.reshape(x, shape=target)
+    return made
+
+
+def _viewable(x: Tensor, target: Shape) -> builtins.bool:
+    if x._a.size == 0:
+        return True
+    numbers = concrete({"shape": target})["shape"]
+    if np.prod(numbers, dtype=object) != x._a.size:
+        return True  # the op reports the count
+    return np.may_share_memory(x._a.reshape(numbers), x._a)
+
+
+def reshape_as(input: Tensor, other: Tensor) -> Tensor:
+    """reshape() to the shape of `other`."""
+    return reshape(input, other.type.shape)
+
+
+def view_as(input: Tensor, other: Tensor) -> Tensor:
+    """view() with the shape of `other`."""
+    return view(input, other.type.shape)
+
+
+def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """The axes start_dim to end_dim as one. Raises ShapeError when start_dim comes after end_dim."""
+    x = tensor_operand("flatten", input)
+    first, last = _dim("flatten", x, start_dim), _dim("flatten", x, end_dim)
+    if first > last:
+        raise ShapeError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
+    if x._a.ndim and first == last:
+        return x
+    shape = x.type.shape
+    merged: AnySize = 1
+    for s in shape[first : last + 1]:
+        merged = merged * s
+    made: Tensor = ops.reshape(x, shape=(*shape[:first], merged, *shape[last + 1 :]))
+    return made
+
+
+def ravel(input: Tensor) -> Tensor:
+    """All elements in one axis."""
+    return reshape(input, -1) if input._a.size else reshape(input, 0)
+
+
+def unflatten(input: Tensor, dim: int, sizes: ShapeLike) -> Tensor:
+    """The axis `dim` as several; one of `sizes` may be -1. Raises ShapeError when they do not multiply to its size."""
+    x = tensor_operand("unflatten", input)
+    d, shape = _dim("unflatten", x, dim), x.type.shape
+    parts = sizes_of("unflatten", (tuple(sizes),))
+    known: AnySize = 1
+    for s in parts:
+        if s != -1:
+            known = known * s
+    full = tuple(exact_div(shape[d], known) if s == -1 else s for s in parts)
+    product: AnySize = 1
+    for s in full:
+        product = product * s
+    if product != shape[d]:
+        raise ShapeError(
+            f"unflatten: sizes {list(parts)} do not multiply up to the size {shape[d]} of dim {dim} of {x._l.type}"
+        )
+    made: Tensor = ops.reshape(x, shape=(*shape[:d], *full, *shape[d + 1 :]))
+    return made
+
+
+def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
+    """Axes of size 1 taken out: all of them, or those of `dim` that have size 1."""
+    x = tensor_operand("squeeze", input)
+    shape = x.type.shape
+    wanted = (
+        range(len(shape)) if dim is None else [_dim("squeeze", x, d) for d in ([dim] if isinstance(dim, int) else dim)]
+    )
+    kept = tuple(s for d, s in enumerate(shape) if d not in wanted or s != 1)
+    made: Tensor = ops.reshape(x, shape=kept)
+    return made
+
+
+def unsqueeze(input: Tensor, dim: int) -> Tensor:
+    """A new axis of size 1 before axis `dim` of the result."""
+    x = tensor_operand("unsqueeze", input)
+    d, shape = _dim("unsqueeze", x, dim, 1), x.type.shape
+    made: Tensor = ops.reshape(x, shape=(*shape[:d], 1, *shape[d:]))
+    return made
+
+
+# ---------------------------------------------------------------- axes
+
+
+def permute(input: Tensor, *dims: Any) -> Tensor:
+    """A view with the axes in the order `dims`. Raises ShapeError or DimError unless every axis is named once."""
+    x = tensor_operand("permute", input)
+    given = sizes_of("permute", dims)
+    if len(given) != x._a.ndim:
+        raise ShapeError(
+            f"permute: {x._l.type} has {x._a.ndim} dimensions, but the order {list(given)} names {len(given)}"
+        )
+    order = tuple(_dim("permute", x, d) for d in given)  # type: ignore[arg-type]
+    if len({*order}) != len(order):
+        raise DimError(f"permute: duplicate dims are not allowed, got {list(given)}")
+    made: Tensor = ops.permute(x, dims=order)
+    return made
+
+
+def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
+    """A view with two axes exchanged."""
+    x = tensor_operand("transpose", input)
+    a, b = _dim("transpose", x, dim0), _dim("transpose", x, dim1)
+    order = list(range(x._a.ndim))
+    if order:
+        order[a], order[b] = order[b], order[a]
+    made: Tensor = ops.permute(x, dims=tuple(order))
+    return made
+
+
+def t(input: Tensor) -> Tensor:
+    """The transpose of a matrix; vectors and 0-d tensors as they are. Raises ShapeError beyond 2 dimensions."""
+    x = tensor_operand("t", input)
+    if x._a.ndim > 2:
+        raise ShapeError(f"t: expects a tensor with <= 2 dimensions, but self is {x._l.type}; use mT or transpose()")
+    return transpose(x, 0, 1) if x._a.ndim == 2 else permute(x, tuple(range(x._a.ndim)))
+
+
+def movedim(input: Tensor, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
+    """A view with the axes `source` moved to the places `destination`."""
+    x = tensor_operand("movedim", input)
+    froms = [_dim("movedim", x, d) for d in ([source] if isinstance(source, int) else source)]
+    tos = [_dim("movedim", x, d) for d in ([destination] if isinstance(destination, int) else destination)]
+    if len(froms) != len(tos):
+        raise ShapeError(f"movedim: {len(froms)} source dims and {len(tos)} destination dims; give equally many")
+    places = dict(zip(tos, froms, strict=True))
+    rest = iter(d for d in range(x._a.ndim) if d not in froms)
+    return permute(x, tuple(places[k] if k in places else next(rest) for k in range(x._a.ndim)))
+
+
+def expand(input: Tensor, *sizes: Any) -> Tensor:
+    """A view with axes of size 1 repeated to `sizes`; -1 keeps a size. Raises ShapeError."""
+    x = tensor_operand("expand", input)
+    given, shape = sizes_of("expand", sizes), x.type.shape
+    lead = len(given) - len(shape)
+    if lead < 0:
+        raise ShapeError(
+            f"expand: the number of sizes {list(given)} must not be below the number of dimensions of {x._l.type}"
+        )
+    if -1 in given[:lead]:
+        raise ShapeError(f"expand: -1 is not allowed for a new leading dimension, got {list(given)}")
+    target = tuple(shape[k - lead] if s == -1 else s for k, s in enumerate(given))
+    for k, (s, old) in enumerate(zip(target[lead:], shape, strict=True)):
+        if old != 1 and s != old:
+            raise ShapeError(
+                f"expand: the expanded size {s} must match the existing size {old} at non-singleton dimension {k + lead}; {x._l.type} to {list(given)}"
+            )
+    made: Tensor = ops.expand(ops.reshape(x, shape=(1,) * lead + shape) if lead else x, shape=target)
+    return made
+
+
+def expand_as(input: Tensor, other: Tensor) -> Tensor:
+    """expand() to the shape of `other`."""
+    return expand(input, other.type.shape)
+
+
+def broadcast_to(input: Tensor, size: ShapeLike) -> Tensor:
+    """expand() under NumPy's name."""
+    return expand(input, tuple(size))
+
+
+def broadcast_shapes(*shapes: ShapeLike) -> Size:
+    """The shape of a pointwise result. Raises ShapeError."""
+    return Size(broadcast_shape("broadcast_shapes", *(sizes_of("broadcast_shapes", (tuple(s),)) for s in shapes)))
+
+
+def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Views of all tensors in their common shape."""
+    given = [tensor_operand("broadcast_tensors", x) for x in tensors]
+    shape = broadcast_shape("broadcast_tensors", *(x.type.shape for x in given))
+    return tuple(expand(x, shape) for x in given)
+
+
+def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
+    """Coordinate grids of 1-d (or 0-d) tensors. `indexing`: "ij" or "xy" (the first two axes exchanged)."""
+    given = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else list(tensors)
+    if indexing not in ("ij", "xy"):
+        raise ArgumentError(f"meshgrid: indexing must be 'xy' or 'ij', got {indexing!r}")
+    swapped = indexing == "xy" and len(given) >= 2
+    if swapped:
+        given[:2] = given[1::-1]
+    n = len(given)
+    grids = broadcast_tensors(*(reshape(x, (1,) * k + (-1,) + (1,) * (n - k - 1)) for k, x in enumerate(given)))
+    return tuple(transpose(g, 0, 1) for g in (grids[1], grids[0], *grids[2:])) if swapped else grids
+
+
+# ---------------------------------------------------------------- parts
+
+
+def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
+    """The view of `length` elements from `start` along `dim`. Raises DimError, ShapeError out of range."""
+    x = tensor_operand("narrow", input)
+    d = _dim("narrow", x, dim)
+    size = x._a.shape[d]
+    start, length = as_index(start), as_index(length)
+    if not -size <= start <= size:
+        raise DimError(f"narrow: start {start} is out of range for size {size}; use {-size} to {size}")
+    start += size if start < 0 else 0
+    if length < 0 or start + length > size:
+        raise ShapeError(
+            f"narrow: start ({start}) + length ({length}) exceeds dimension size ({size}) or length is negative"
+        )
+    made: Tensor = ops.slice(x, dim=d, start=start, stop=start + length, step=1)
+    return made
+
+
+def select(input: Tensor, dim: int, index: int) -> Tensor:
+    """The view at `index` along `dim`, without that axis. Raises DimError out of range."""
+    x = tensor_operand("select", input)
+    if not x._a.ndim:
+        raise DimError("select: cannot be applied to a 0-dim tensor")
+    d = _dim("select", x, dim)
+    size, k = x._a.shape[d], as_index(index)
+    if not -size <= k < size:
+        raise DimError(f"select: index {k} out of range for tensor of size {list(x._a.shape)} at dimension {d}")
+    made: Tensor = ops.select(x, dim=d, index=k % size)
+    return made
+
+
+def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+    """The views at each index along `dim`."""
+    x = tensor_operand("unbind", input)
+    if not x._a.ndim:
+        raise DimError("unbind: dimension specified as 0 but tensor has no dimensions")
+    d = _dim("unbind", x, dim)
+    return tuple(ops.select(x, dim=d, index=k) for k in range(x._a.shape[d]))
+
+
+def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of parts along `dim`: of one size (the last may be smaller) or of the sizes listed. Raises ShapeError."""
+    x = tensor_operand("split", input)
+    if isinstance(split_size_or_sections, (list, tuple)):
+        return split_with_sizes(x, split_size_or_sections, dim)
+    if not x._a.ndim:
+        raise DimError("split: expects at least a 1-dimensional tensor")
+    d, step = _dim("split", x, dim), as_index(split_size_or_sections)  # type: ignore[arg-type]
+    size = x._a.shape[d]
+    if step < 0 or (step == 0 and size):
+        raise ShapeError(f"split: expects split_size be positive, got {step}")
+    if not size:
+        return (narrow(x, d, 0, 0),)
+    return tuple(narrow(x, d, k, min(step, size - k)) for k in range(0, size, step))
+
+
+def split_with_sizes(input: Tensor, split_sizes: Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of parts of the given sizes along `dim`. Raises ShapeError unless they add up to its size."""
+    x = tensor_operand("split_with_sizes", input)
+    d = _dim("split_with_sizes", x, dim)
+    sizes = [as_index(s) for s in split_sizes]
+    if sum(sizes) != x._a.shape[d] or any(s < 0 for s in sizes):
+        raise ShapeError(
+            f"split_with_sizes: sizes {sizes} must be >= 0 and sum exactly to {x._a.shape[d]} (size of dim {d} of {x._l.type})"
+        )
+    return tuple(narrow(x, d, sum(sizes[:k]), s) for k, s in enumerate(sizes))
+
+
+def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """At most `chunks` views of equal size (the last may be smaller) along `dim`. Raises ShapeError unless chunks > 0."""
+    x = tensor_operand("chunk", input)
+    count = as_index(chunks)
+    if count <= 0:
+        raise ShapeError(f"chunk: expects chunks to be greater than 0, got {count}")
+    size = x._a.shape[_dim("chunk", x, dim)] if x._a.ndim else 0
+    return split(x, max(-(-size // count), 1), dim) if size else tuple(narrow(x, dim, 0, 0) for _ in range(count))
+
+
+# ---------------------------------------------------------------- joins and copies
+
+
+def _all_tensors(name: str, tensors: Iterable[Tensor]) -> list[Tensor]:
+    if isinstance(tensors, Tensor):
+        raise ArgumentError(f"{name}: expects a list or tuple of Tensors, got one Tensor")
+    given = [tensor_operand(name, x) for x in tensors]
+    if not given:
+        raise ArgumentError(f"{name}: expects a non-empty list of Tensors")
+    dtype = given[0].dtype
+    for x in given:
+        dtype = promote_types(dtype, x.dtype)
+    return [convert(x, dtype) for x in given]
+
+
+def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Tensors joined along an existing axis. Raises ShapeError unless the other sizes agree."""
+    given = _all_tensors("cat", tensors)
+    given = [x for x in given if x._a.shape != (0,)] or given[
+        :1
+    ]  # as PyTorch: a 1-d tensor without elements fits anywhere
+    if not given[0]._a.ndim:
+        raise ShapeError("cat: zero-dimensional tensors cannot be concatenated; use stack()")
+    made: Tensor = ops.cat(*given, dim=_dim("cat", given[0], dim))
+    return made
+
+
+def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Tensors of one shape joined along a new axis. Raises ShapeError."""
+    given = _all_tensors("stack", tensors)
+    for k, x in enumerate(given):
+        if x.type.shape != given[0].type.shape:
+            raise ShapeError(
+                f"stack: expects each tensor to be equal size, but got {given[0]._l.type} at entry 0 and {x._l.type} at entry {k}"
+            )
+    d = _dim("stack", given[0], dim, 1)
+    made: Tensor = ops.cat(*(unsqueeze(x, d) for x in given), dim=d)
+    return made
+
+
+def atleast_1d(input: Tensor) -> Tensor:
+    """`input` with at least one dimension."""
+    return input if input._a.ndim else reshape(input, 1)
+
+
+def atleast_2d(input: Tensor) -> Tensor:
+    """`input` with at least two dimensions (new ones in front)."""
+    return input if input._a.ndim >= 2 else unsqueeze(atleast_1d(input), 0)
+
+
+def hstack(tensors: Sequence[Tensor]) -> Tensor:
+    """cat along axis 1 (axis 0 for 1-d tensors)."""
+    given = [atleast_1d(x) for x in tensors]
+    return cat(given, 0 if given and given[0]._a.ndim == 1 else 1)
+
+
+def vstack(tensors: Sequence[Tensor]) -> Tensor:
+    """cat of rows along axis 0."""
+    return cat([atleast_2d(x) for x in tensors], 0)
+
+
+def clone(input: Tensor) -> Tensor:
+    """A copy of the elements in new memory, with gradients."""
+    made: Tensor = ops.clone(tensor_operand("clone", input))
+    return made
+
+
+def contiguous(input: Tensor) -> Tensor:
+    """`input` itself when its memory is row-major, else a copy that is."""
+    return input if input._l.contiguous else clone(input)
+
+
+def flip(input: Tensor, *dims: Any) -> Tensor:
+    """A copy with the order along `dims` reversed."""
+    x = tensor_operand("flip", input)
+    given = tuple(_dim("flip", x, d) for d in sizes_of("flip", dims))  # type: ignore[arg-type]
+    if len({*given}) != len(given):
+        raise DimError(f"flip: a dim appears multiple times in {list(given)}")
+    made: Tensor = ops.flip(x, dims=tuple(sorted(given)))
+    return made
+
+
+def fliplr(input: Tensor) -> Tensor:
+    """flip along axis 1."""
+    return flip(input, 1)
+
+
+def flipud(input: Tensor) -> Tensor:
+    """flip along axis 0."""
+    return flip(input, 0)
+
+
+def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
+    """Elements moved by `shifts` along `dims`, coming back in at the other end; without dims in the flattened order."""
+    x = tensor_operand("roll", input)
+    if dims is None:
+        return reshape(roll(ravel(x), shifts, 0), x.type.shape)
+    steps = [shifts] if isinstance(shifts, int) else list(shifts)
+    axes = [dims] if isinstance(dims, int) else list(dims)
+    if len(steps) != len(axes):
+        raise ShapeError(f"roll: shifts and dimensions must align, got {len(steps)} shifts and {len(axes)} dims")
+    for step, dim in zip(steps, axes, strict=True):
+        d = _dim("roll", x, dim)
+        size = x._a.shape[d]
+        if size and step % size:
+            cut = size - step % size
+            x = ops.cat(narrow(x, d, cut, size - cut), narrow(x, d, 0, cut), dim=d)
+    return x if x is not input else clone(x)
+
+
+def repeat(input: Tensor, *repeats: Any) -> Tensor:
+    """The tensor copied `repeats` times along each axis (new axes in front). Raises ShapeError for too few numbers."""
+    x = tensor_operand("repeat", input)
+    counts = sizes_of("repeat", repeats)
+    lead = len(counts) - x._a.ndim
+    if lead < 0:
+        raise ShapeError(
+            f"repeat: number of dimensions of repeat dims {list(counts)} can not be smaller than those of {x._l.type}"
+        )
+    shape = (1,) * lead + x.type.shape
+    paired = tuple(s for n, size in zip(counts, shape, strict=True) for s in (1, size))
+    target = tuple(s for n, size in zip(counts, shape, strict=True) for s in (n, size))
+    spread = ops.expand(ops.reshape(x, shape=paired), shape=target)
+    copy = ops.clone(spread)
+    made: Tensor = ops.reshape(copy, shape=tuple(n * size for n, size in zip(counts, shape, strict=True)))
+    return made
+
+
+def tile(input: Tensor, *dims: Any) -> Tensor:
+    """repeat() that takes fewer numbers than axes (1 is put in front)."""
+    counts = sizes_of("tile", dims)
+    return repeat(input, (1,) * (input._a.ndim - len(counts)) + counts)
+
+
+def repeat_interleave(input: Tensor, repeats: int, dim: int | None = None) -> Tensor:
+    """Each element `repeats` times in a row along `dim` (flattened without it)."""
+    x = tensor_operand("repeat_interleave", input)
+    if not isinstance(repeats, int):
+        raise ArgumentError(
+            f"repeat_interleave: repeats must be an int, got {type(repeats).__name__}; the size must not depend on values"
+        )
+    if dim is None:
+        x, dim = ravel(x), 0
+    d, shape = _dim("repeat_interleave", x, dim), x.type.shape
+    wide = ops.expand(unsqueeze(x, d + 1), shape=(*shape[: d + 1], repeats, *shape[d + 1 :]))
+    made: Tensor = ops.reshape(ops.clone(wide), shape=(*shape[:d], shape[d] * repeats, *shape[d + 1 :]))
+    return made
+
+
+_PAD_MODES = ("constant", "reflect", "replicate", "circular")
+
+
+def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+    """Elements added around the last axes: `pad` = (left, right, top, bottom, …) from the last axis on; negative numbers cut off.
+
+    mode "constant" fills with `value` (0); "reflect", "replicate" and "circular" continue the tensor. Raises ShapeError, ArgumentError.
+    """
+    x = tensor_operand("pad", input)
+    widths = [as_index(p) for p in pad]
+    if len(widths) % 2 or len(widths) // 2 > x._a.ndim:
+        raise ShapeError(
+            f"pad: padding {widths} needs an even length of at most twice the {x._a.ndim} dimensions of {x._l.type}"
+        )
+    if mode not in _PAD_MODES:
+        raise ArgumentError(f"pad: unrecognised padding mode {mode!r}; use one of {', '.join(_PAD_MODES)}")
+    pairs = [(0, 0)] * (x._a.ndim - len(widths) // 2) + list(zip(widths[::2], widths[1::2], strict=True))[::-1]
+    if mode != "constant":
+        for d, (low, high) in enumerate(pairs):
+            x = _pad_axis(x, d, low, high, mode)
+        return x
+    for d, (low, high) in enumerate(pairs):
+        if low < 0 or high < 0:
+            x = narrow(x, d, max(-low, 0), x._a.shape[d] + min(low, 0) + min(high, 0))
+    positive = tuple((max(low, 0), max(high, 0)) for low, high in pairs)
+    fill: Any = 0 if value is None else value
+    kind = {"f": float, "i": int, "b": builtins.bool}[x.dtype.kind]
+    made: Tensor = ops.pad(x, pads=positive, value=kind(fill))
+    return made
+
+
+def _pad_axis(x: Tensor, d: int, low: int, high: int, mode: str) -> Tensor:
+    if not low and not high:
+        return x
+    size = x._a.shape[d]
+    limit = {"reflect": size - 1, "circular": size, "replicate": max(low, high)}[mode]
+    if max(low, high) > limit or min(low, high) < 0 or not size:
+        raise ShapeError(
+            f"pad: padding ({low}, {high}) at dim {d} does not fit {x._l.type} in mode {mode!r}; it may be 0 to {limit}"
+        )
+    if mode == "replicate":
+        before = expand_axis(narrow(x, d, 0, 1), d, low)
+        after = expand_axis(narrow(x, d, size - 1, 1), d, high)
+    elif mode == "reflect":
+        before = flip(narrow(x, d, 1, low), d)
+        after = flip(narrow(x, d, size - 1 - high, high), d)
+    else:
+        before, after = narrow(x, d, size - low, low), narrow(x, d, 0, high)
+    made: Tensor = ops.cat(before, x, after, dim=d)
+    return made
+
+
+def expand_axis(x: Tensor, d: int, size: AnySize) -> Tensor:
+    """Axis `d` of size 1 repeated `size` times."""
+    shape = x.type.shape
+    made: Tensor = ops.expand(x, shape=(*shape[:d], size, *shape[d + 1 :]))
+    return made
+
+
+# ---------------------------------------------------------------- triangles
+
+
+def _triangle(name: str, input: Tensor, diagonal: int, lower: builtins.bool) -> Tensor:
+    x = tensor_operand(name, input)
+    if x._a.ndim < 2:
+        raise ShapeError(f"{name}: input tensor must have at least 2 dimensions, got {x._l.type}")
+    from graphc.frontend.dispatch import nullary, scalar_tensor
+    from graphc.ir.types import int64
+
+    matrix = x.type.shape[-2:]
+    row, column = (nullary(ops.iota, shape=matrix, dim=k, dtype=int64) for k in (0, 1))
+    offset = ops.sub(column, row)
+    mask = (ops.le if lower else ops.ge)(offset, scalar_tensor(as_index(diagonal), int64))
+    made: Tensor = ops.where(mask, x, scalar_tensor(0, x.dtype))
+    return made
+
+
+def tril(input: Tensor, diagonal: int = 0) -> Tensor:
+    """The elements on and below a diagonal of the last two axes; 0 elsewhere."""
+    return _triangle("tril", input, diagonal, True)
+
+
+def triu(input: Tensor, diagonal: int = 0) -> Tensor:
+    """The elements on and above a diagonal of the last two axes; 0 elsewhere."""
+    return _triangle("triu", input, diagonal, False)
+
+
+def numel(input: Tensor) -> int:
+    """Number of elements."""
+    return tensor_operand("numel", input)._a.size
+
+
+concat = concatenate = cat
+moveaxis = movedim
+swapaxes = swapdims = transpose

@@ -1,0 +1,302 @@
+"""`x[...]`: reading and writing parts of a tensor.
+
+Ints, slices, None and Ellipsis make views. Integer tensors and lists pick elements and copy. A boolean mask reads as many elements as
+it has true ones, so its result has a size that depends on values: a recording refuses it; writing through a mask is a `where`.
+"""
+
+from __future__ import annotations
+
+from operator import index as as_index
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import DTypeError, IndexingError, ShapeError, UnsupportedError
+from graphc.frontend import functional_math as fm
+from graphc.frontend import functional_shape as fs
+from graphc.frontend.autograd import check_inplace, ticket
+from graphc.frontend.functional_index import check_range
+from graphc.frontend.mode import mode
+from graphc.frontend.ops import ops
+from graphc.frontend.promote import lift, plain
+from graphc.frontend.scalar import Scalar
+from graphc.frontend.tensor import Tensor, fresh
+from graphc.ir.infer import broadcast_shape
+from graphc.ir.types import bool_, int64
+
+__all__ = ["masked_select", "nonzero"]
+
+
+def get(self: Tensor, key: Any) -> Tensor:
+    """`self[key]`: a view for ints, slices, None and Ellipsis, else a copy. Raises IndexingError."""
+    if isinstance(key, Tensor) and key.dtype is bool_ and key._a.ndim == self._a.ndim and key._a.ndim:
+        return masked_select(self, key, exact=True)
+    view, picks = _basic(self, key)
+    if not picks:
+        return view if view is not self else ops.reshape(self, shape=self.type.shape)  # type: ignore[no-any-return]
+    return _pick(view, picks)
+
+
+def set(self: Tensor, key: Any, value: Any) -> None:
+    """`self[key] = value`: broadcast and converted to the dtype of this tensor. Raises IndexingError, ShapeError, DTypeError."""
+    from graphc.frontend.inplace import store
+
+    if mode.get().grad:
+        check_inplace(self, "setitem")
+    if (
+        isinstance(key, Tensor)
+        and key.dtype is bool_
+        and (key._a.ndim == 0 or key._a.shape == self._a.shape[: key._a.ndim])
+    ):
+        _set_masked(self, key, value)
+        return
+    view, picks = _basic(self, key)
+    since = ticket()
+    if not picks:
+        store(view, _fitted(value, view), "setitem", since)
+        return
+    store(view, _put(view, picks, value), "setitem", since)
+
+
+def _value(value: Any, target: Tensor) -> Tensor:
+    if isinstance(value, (list, tuple, np.ndarray)):
+        from graphc.frontend.creation import tensor
+
+        value = tensor(value)
+    return lift(plain("setitem", value), target.dtype)
+
+
+def _fitted(value: Any, target: Tensor) -> Tensor:
+    source = _value(value, target)
+    shape = target.type.shape
+    while source._a.ndim > len(shape) and source.type.shape[0] == 1:
+        source = fs.squeeze(source, 0)
+    if source.type.shape == shape:
+        return ops.clone(source) if source.requires_grad and source is value else source  # type: ignore[no-any-return]
+    return fs.expand(source, shape)
+
+
+# ---------------------------------------------------------------- ints, slices, None, Ellipsis
+
+
+def _basic(x: Tensor, key: Any) -> tuple[Tensor, list[tuple[int, Tensor]]]:
+    """The view the basic parts of a key give, and (axis of the view, index) for the integer tensors."""
+    parts = _expanded(x, key)
+    axis = 0
+    picks: list[tuple[int, Tensor]] = []
+    for part in parts:
+        if part is None:
+            x, axis = fs.unsqueeze(x, axis), axis + 1
+        elif isinstance(part, slice):
+            x, axis = _sliced(x, axis, part), axis + 1
+        elif isinstance(part, (Tensor, list, np.ndarray)):
+            for index in _integers(part, x, axis):
+                picks.append((axis, index))
+                axis += 1
+        else:
+            x = _selected(x, axis, part)
+    return x, picks
+
+
+def _expanded(x: Tensor, key: Any) -> list[Any]:
+    """The key as a list of parts, the Ellipsis replaced by whole slices."""
+    parts = list(key) if isinstance(key, tuple) else [key]
+    used = sum(_axes_used(p) for p in parts)
+    if used > x._a.ndim:
+        raise IndexingError(f"too many indices for tensor of dimension {x._a.ndim} ({x._l.type}): got {used}")
+    dots = [k for k, p in enumerate(parts) if p is Ellipsis]
+    if len(dots) > 1:
+        raise IndexingError("an index can only have a single ellipsis ('...')")
+    if dots:
+        parts[dots[0] : dots[0] + 1] = [slice(None)] * (x._a.ndim - used)
+    return parts
+
+
+def _axes_used(part: Any) -> int:
+    if part is None or part is Ellipsis:
+        return 0
+    if isinstance(part, (bool, np.bool_)):
+        raise IndexingError("a Python bool is not supported as an index; use None to add an axis or where() to choose")
+    if isinstance(part, (Tensor, np.ndarray)) and _is_mask(part):
+        return part.ndim
+    if isinstance(part, (float, str)) or not (
+        isinstance(part, (slice, Tensor, list, np.ndarray, Scalar)) or hasattr(part, "__index__")
+    ):
+        raise IndexingError(
+            "only integers, slices (`:`), ellipsis (`...`), None and long or bool Tensors are valid indices "
+            f"(got {type(part).__name__})"
+        )
+    return 1
+
+
+def _is_mask(part: Any) -> bool:
+    return part.dtype is bool_ if isinstance(part, Tensor) else part.dtype == np.bool_
+
+
+def _sliced(x: Tensor, axis: int, part: slice) -> Tensor:
+    if part == slice(None):
+        return x
+    step = 1 if part.step is None else as_index(part.step)
+    if step <= 0:
+        raise IndexingError(f"slice step must be positive, got {step}; use flip()")
+    size = x._a.shape[axis]
+    start, stop, _ = slice(_bound(part.start), _bound(part.stop), step).indices(size)
+    made: Tensor = ops.slice(x, dim=axis, start=start, stop=max(stop, start), step=step)
+    return made
+
+
+def _bound(value: Any) -> int | None:
+    if value is None:
+        return None
+    try:
+        return as_index(value)
+    except TypeError:
+        raise IndexingError(f"slice indices must be integers or None, got {type(value).__name__}") from None
+
+
+def _selected(x: Tensor, axis: int, part: Any) -> Tensor:
+    k, size = as_index(part), x._a.shape[axis]
+    if not -size <= k < size:
+        raise IndexingError(f"index {k} is out of bounds for dimension {axis} with size {size}")
+    made: Tensor = ops.select(x, dim=axis, index=k % size)
+    return made
+
+
+# ---------------------------------------------------------------- integer tensors
+
+
+def _integers(part: Any, x: Tensor, axis: int) -> list[Tensor]:
+    """An index of any kind as int64 tensors, one an axis (a mask gives as many as it has axes)."""
+    if not isinstance(part, Tensor):
+        from graphc.frontend.creation import tensor
+
+        if isinstance(part, list) and not part:
+            part = np.zeros(0, np.int64)
+        part = tensor(part)
+    if part.dtype is bool_:
+        if part._a.shape != x._a.shape[axis : axis + part._a.ndim]:
+            raise IndexingError(
+                f"the shape of the mask {list(part._a.shape)} at index {axis} does not match the shape of the indexed tensor {list(x._a.shape)}"
+            )
+        return list(nonzero(part, as_tuple=True))
+    if part.dtype is not int64:
+        raise IndexingError(f"tensors used as indices must be long or bool tensors, got {part._l.type}")
+    return [check_range("index", part, x._a.shape[axis], axis)]
+
+
+def _pick(x: Tensor, picks: list[tuple[int, Tensor]]) -> Tensor:
+    x, first = _adjacent(x, picks)
+    made: Tensor = ops.index(x, *(i for _, i in picks), dim=first)
+    return made
+
+
+def _adjacent(x: Tensor, picks: list[tuple[int, Tensor]]) -> tuple[Tensor, int]:
+    """`x` with the indexed axes next to each other: in place if they are, else first, as in NumPy."""
+    axes = [a for a, _ in picks]
+    if axes == list(range(axes[0], axes[0] + len(axes))):
+        return x, axes[0]
+    rest = [d for d in range(x._a.ndim) if d not in axes]
+    return fs.permute(x, (*axes, *rest)), 0
+
+
+def _put(x: Tensor, picks: list[tuple[int, Tensor]], value: Any) -> Tensor:
+    """`x` with the elements at the places replaced."""
+    moved, first = _adjacent(x, picks)
+    indices = [i for _, i in picks]
+    shape = moved.type.shape
+    picked = broadcast_shape("setitem", *(i.type.shape for i in indices))
+    wanted = (*shape[:first], *picked, *shape[first + len(indices) :])
+    source = _value(value, x)
+    while source._a.ndim > len(wanted) and source.type.shape[0] == 1:
+        source = fs.squeeze(source, 0)
+    source = fs.expand(source, wanted)
+    made: Tensor = ops.index_put(moved, source, *indices, dim=first, accumulate=False)
+    if moved is x:
+        return made
+    axes = [a for a, _ in picks]
+    order = axes + [d for d in range(x._a.ndim) if d not in axes]
+    return fs.permute(made, tuple(order.index(d) for d in range(x._a.ndim)))
+
+
+def index_put(input: Tensor, indices: tuple[Tensor, ...], values: Tensor, accumulate: bool = False) -> Tensor:
+    """`input` with values at the places of integer tensors for its first axes, or added there. Raises IndexingError, ShapeError."""
+    given = [check_range("index_put", i, input._a.shape[k], k) for k, i in enumerate(indices)]
+    shape = input.type.shape
+    picked = broadcast_shape("index_put", *(i.type.shape for i in given))
+    source = fs.expand(_value(values, input), (*picked, *shape[len(given) :]))
+    made: Tensor = ops.index_put(input, source, *given, dim=0, accumulate=accumulate)
+    return made
+
+
+# ---------------------------------------------------------------- masks
+
+
+def _refuse_recording(what: str) -> None:
+    if mode.get().recorder is not None:
+        raise UnsupportedError(
+            f"{what}: the size of the result depends on values, which a recording cannot hold; use where() or masked_fill()"
+        )
+
+
+def masked_select(input: Tensor, mask: Tensor, *, exact: bool = False) -> Tensor:
+    """The elements where the mask holds, in a row. Raises UnsupportedError inside a recording, IndexingError for another shape."""
+    if mask.dtype is not bool_:
+        raise DTypeError(f"masked_select: expected a bool mask, got {mask._l.type}")
+    _refuse_recording("x[mask]")
+    if exact and mask._a.shape != input._a.shape:
+        raise IndexingError(
+            f"the shape of the mask {list(mask._a.shape)} does not match the shape of the indexed tensor {list(input._a.shape)}"
+        )
+    x, m = fs.broadcast_tensors(input, mask)
+    places = fresh(np.flatnonzero(m._a))
+    made: Tensor = ops.index_select(fs.reshape(x, (x._a.size,)), places, dim=0)
+    return made
+
+
+def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
+    """The places of elements that are not zero: one row each, or a tuple of one tensor an axis. Raises UnsupportedError when recorded."""
+    _refuse_recording("nonzero")
+    found = np.nonzero(np.atleast_1d(input._a))
+    if as_tuple:
+        return tuple(fresh(np.ascontiguousarray(f)) for f in found)
+    rows = np.stack(found, axis=1) if input._a.ndim else np.zeros((len(found[0]), 0), np.int64)
+    return fresh(np.array(rows, np.int64, order="C"))
+
+
+def _set_masked(self: Tensor, mask: Tensor, value: Any) -> None:
+    from graphc.frontend.inplace import store
+
+    m = fs.reshape(mask, (*mask.type.shape, *(1 for _ in range(self._a.ndim - mask._a.ndim))))
+    source = _value(value, self)
+    since = ticket()
+    if source._a.ndim and not _broadcasts(source, self, mask):
+        _set_picked(self, mask, source)
+        return
+    spread = fs.expand(source, self.type.shape)
+    store(self, fm.where(fs.expand(m, self.type.shape), spread, self), "setitem", since)
+
+
+def _broadcasts(source: Tensor, target: Tensor, mask: Tensor) -> bool:
+    """True when every picked row gets the same elements: the value has no axis for the picked places, or one of size 1."""
+    rest = target._a.ndim - mask._a.ndim
+    lead = source._a.shape[: source._a.ndim - rest] if source._a.ndim > rest else ()
+    if source._a.ndim > rest + 1 and any(n != 1 for n in lead):
+        raise ShapeError(
+            f"setitem: the value {source._l.type} does not fit the elements a mask picks from {target._l.type}"
+        )
+    return all(n == 1 for n in lead)
+
+
+def _set_picked(self: Tensor, mask: Tensor, source: Tensor) -> None:
+    """x[mask] = values, one for each true element in order."""
+    from graphc.frontend.inplace import store
+
+    _refuse_recording("x[mask] = values")
+    picks = list(enumerate(nonzero(mask, as_tuple=True)))
+    since = ticket()
+    count = picks[0][1]._a.size
+    if source._a.shape[0] != count:
+        raise ShapeError(
+            f"setitem: shape mismatch: {source._a.shape[0]} values cannot be assigned to the {count} elements the mask picks"
+        )
+    store(self, _put(self, picks, source), "setitem", since)

@@ -1,0 +1,400 @@
+"""The table of methods and operators of Tensor: one line each.
+
+Tensor cannot name the functions itself (they are written in terms of Tensor), so it derives from this class for type checkers only and
+gets its entries at import.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphc.frontend import autograd, creation, indexing, printing
+from graphc.frontend import functional_data as fd
+from graphc.frontend import functional_index as fi
+from graphc.frontend import functional_linalg as fl
+from graphc.frontend import functional_math as fm
+from graphc.frontend import functional_reduce as fr
+from graphc.frontend import functional_shape as fs
+from graphc.frontend import inplace as ip
+from graphc.frontend.inplace import inplace
+from graphc.frontend.promote import Operand
+from graphc.frontend.scalar import Scalar
+from graphc.frontend.tensor import Tensor
+
+_COMPARABLE = (Tensor, bool, int, float, Scalar)
+
+
+def _rdiv(self: Tensor, other: Operand) -> Tensor:
+    return fm.div(other, self)
+
+
+def _rpow(self: Tensor, other: Operand) -> Tensor:
+    return fm.pow(other, self)
+
+
+def _rfloordiv(self: Tensor, other: Operand) -> Tensor:
+    return fm.floor_divide(other, self)
+
+
+def _rmod(self: Tensor, other: Operand) -> Tensor:
+    return fm.remainder(other, self)
+
+
+def _equal(self: Tensor, other: Any) -> Any:
+    return fm.eq(self, other) if isinstance(other, _COMPARABLE) or hasattr(other, "dtype") else NotImplemented
+
+
+def _unequal(self: Tensor, other: Any) -> Any:
+    return fm.ne(self, other) if isinstance(other, _COMPARABLE) or hasattr(other, "dtype") else NotImplemented
+
+
+def _reversed_axes(self: Tensor) -> Tensor:
+    """The axes in reverse order."""
+    return fs.permute(self, tuple(reversed(range(self._a.ndim))))
+
+
+def _matrix_transpose(self: Tensor) -> Tensor:
+    """The last two axes exchanged."""
+    return fs.transpose(self, -2, -1)
+
+
+def _where(self: Tensor, condition: Tensor, other: Operand) -> Tensor:
+    """`self` where the condition holds, else other."""
+    return fm.where(condition, self, other)
+
+
+def _false(self: Tensor) -> bool:
+    """False: tensors are dense and live on the CPU."""
+    return False
+
+
+class TensorMethods:
+    """What Tensor offers; see the functions of the same names."""
+
+    # operators
+    __add__ = __radd__ = fm.add
+    __sub__ = fm.sub
+    __rsub__ = fm.rsub
+    __mul__ = __rmul__ = fm.mul
+    __truediv__ = fm.div
+    __rtruediv__ = _rdiv
+    __floordiv__ = fm.floor_divide
+    __rfloordiv__ = _rfloordiv
+    __mod__ = fm.remainder
+    __rmod__ = _rmod
+    __pow__ = fm.pow
+    __rpow__ = _rpow
+    __matmul__ = fl.matmul
+    __and__ = __rand__ = fm.bitwise_and
+    __or__ = __ror__ = fm.bitwise_or
+    __xor__ = __rxor__ = fm.bitwise_xor
+    __invert__ = fm.bitwise_not
+    __neg__ = fm.neg
+    __pos__ = fm.positive
+    __abs__ = fm.abs
+    __eq__ = _equal  # type: ignore[assignment]
+    __ne__ = _unequal  # type: ignore[assignment]
+    __lt__ = fm.lt
+    __le__ = fm.le
+    __gt__ = fm.gt
+    __ge__ = fm.ge
+    __hash__ = object.__hash__
+    __iadd__ = inplace(fm.add)
+    __isub__ = inplace(fm.sub)
+    __imul__ = inplace(fm.mul)
+    __itruediv__ = inplace(fm.div)
+    __ifloordiv__ = inplace(fm.floor_divide)
+    __imod__ = inplace(fm.remainder)
+    __ipow__ = inplace(fm.pow)
+    __iand__ = inplace(fm.bitwise_and)
+    __ior__ = inplace(fm.bitwise_or)
+    __ixor__ = inplace(fm.bitwise_xor)
+    __getitem__ = indexing.get
+    __setitem__ = indexing.set
+    __len__ = fd.length
+    __iter__ = fd.iterate
+    __contains__ = fd.contains
+    __bool__ = fd.to_bool
+    __float__ = fd.to_float
+    __int__ = fd.to_int
+    __index__ = fd.to_index
+    __array__ = fd.array_protocol
+    __array_priority__ = 1000
+    __repr__ = printing.show
+    __format__ = fd.format_protocol
+    __deepcopy__ = fd.deepcopy
+    __reduce_ex__ = fd.reduce_protocol  # type: ignore[assignment]
+
+    # properties
+    shape = property(fd.shape)
+    device = property(fd.get_device)
+    T = property(_reversed_axes)
+    mT = property(_matrix_transpose)
+    data = property(fd.get_data, fd.set_data)
+    grad = property(autograd.get_grad, autograd.set_grad)
+    grad_fn = property(autograd.grad_fn)
+    output_nr = property(autograd.output_nr)
+    retains_grad = property(autograd.retains_grad)
+    is_cuda = property(_false)
+    is_sparse = property(_false)
+    itemsize = property(fd.element_size)
+    nbytes = property(fd.nbytes)
+
+    # pointwise
+    abs = absolute = fm.abs
+    add = fm.add
+    addcdiv = fm.addcdiv
+    addcmul = fm.addcmul
+    bitwise_and = fm.bitwise_and
+    bitwise_not = fm.bitwise_not
+    bitwise_or = fm.bitwise_or
+    bitwise_xor = fm.bitwise_xor
+    ceil = fm.ceil
+    clamp = clip = fm.clamp
+    clamp_max = fm.clamp_max
+    clamp_min = fm.clamp_min
+    cos = fm.cos
+    deg2rad = fm.deg2rad
+    div = divide = true_divide = fm.div
+    eq = fm.eq
+    erf = fm.erf
+    exp = fm.exp
+    expm1 = fm.expm1
+    floor = fm.floor
+    floor_divide = fm.floor_divide
+    fmod = fm.fmod
+    frac = fm.frac
+    ge = greater_equal = fm.ge
+    gt = greater = fm.gt
+    isfinite = fm.isfinite
+    isinf = fm.isinf
+    isnan = fm.isnan
+    le = less_equal = fm.le
+    lerp = fm.lerp
+    log = fm.log
+    log10 = fm.log10
+    log1p = fm.log1p
+    log2 = fm.log2
+    logaddexp = fm.logaddexp
+    logical_and = fm.logical_and
+    logical_not = fm.logical_not
+    logical_or = fm.logical_or
+    logical_xor = fm.logical_xor
+    lt = less = fm.lt
+    masked_fill = fm.masked_fill
+    maximum = fm.maximum
+    minimum = fm.minimum
+    mul = multiply = fm.mul
+    nan_to_num = fm.nan_to_num
+    ne = not_equal = fm.ne
+    neg = negative = fm.neg
+    pow = fm.pow
+    reciprocal = fm.reciprocal
+    relu = fm.relu
+    remainder = fm.remainder
+    round = fm.round
+    rsqrt = fm.rsqrt
+    sigmoid = fm.sigmoid
+    sign = fm.sign
+    sin = fm.sin
+    sqrt = fm.sqrt
+    square = fm.square
+    sub = subtract = fm.sub
+    tan = fm.tan
+    tanh = fm.tanh
+    trunc = fm.trunc
+    where = _where
+
+    # reductions
+    all = fr.all
+    allclose = fr.allclose
+    amax = fr.amax
+    amin = fr.amin
+    aminmax = fr.aminmax
+    any = fr.any
+    argmax = fr.argmax
+    argmin = fr.argmin
+    count_nonzero = fr.count_nonzero
+    equal = fr.equal
+    isclose = fr.isclose
+    log_softmax = fr.log_softmax
+    logsumexp = fr.logsumexp
+    max = fr.max
+    mean = fr.mean
+    min = fr.min
+    norm = fr.norm
+    prod = fr.prod
+    softmax = fr.softmax
+    std = fr.std
+    sum = fr.sum
+    var = fr.var
+
+    # shape
+    broadcast_to = fs.broadcast_to
+    chunk = fs.chunk
+    clone = fs.clone
+    contiguous = fs.contiguous
+    dim = fd.dim
+    element_size = fd.element_size
+    expand = fs.expand
+    expand_as = fs.expand_as
+    flatten = fs.flatten
+    flip = fs.flip
+    fliplr = fs.fliplr
+    flipud = fs.flipud
+    is_contiguous = fd.is_contiguous
+    movedim = moveaxis = fs.movedim
+    narrow = fs.narrow
+    ndimension = fd.dim
+    nelement = fd.numel
+    numel = fd.numel
+    permute = fs.permute
+    ravel = fs.ravel
+    repeat = fs.repeat
+    repeat_interleave = fs.repeat_interleave
+    reshape = fs.reshape
+    reshape_as = fs.reshape_as
+    roll = fs.roll
+    select = fs.select
+    size = fd.size
+    split = fs.split
+    split_with_sizes = fs.split_with_sizes
+    squeeze = fs.squeeze
+    storage_offset = fd.storage_offset
+    stride = fd.stride
+    t = fs.t
+    tile = fs.tile
+    transpose = swapaxes = swapdims = fs.transpose
+    tril = fs.tril
+    triu = fs.triu
+    unbind = fs.unbind
+    unflatten = fs.unflatten
+    unsqueeze = fs.unsqueeze
+    view = fs.view
+    view_as = fs.view_as
+
+    # places given by integer tensors
+    gather = fi.gather
+    index_add = fi.index_add
+    index_copy = fi.index_copy
+    index_fill = fi.index_fill
+    index_select = fi.index_select
+    masked_select = indexing.masked_select
+    nonzero = indexing.nonzero
+    scatter = fi.scatter
+    scatter_add = fi.scatter_add
+    take_along_dim = fi.take_along_dim
+
+    # products
+    addmm = fl.addmm
+    baddbmm = fl.baddbmm
+    bmm = fl.bmm
+    diag = fl.diag
+    dot = fl.dot
+    inner = fl.inner
+    matmul = fl.matmul
+    mm = fl.mm
+    mv = fl.mv
+    outer = ger = fl.outer
+
+    # conversions
+    bool = fd.bool
+    cpu = fd.cpu
+    cuda = fd.cuda
+    data_ptr = fd.data_ptr
+    double = fd.double
+    float = fd.float
+    is_floating_point = fd.is_floating_point
+    is_nonzero = fd.is_nonzero
+    item = fd.item
+    long = fd.long
+    new_empty = new_zeros = creation.new_zeros
+    new_full = creation.new_full
+    new_ones = creation.new_ones
+    new_tensor = creation.new_tensor
+    numpy = fd.numpy
+    to = fd.to
+    tolist = fd.tolist
+    type_as = fd.type_as
+
+    # gradients
+    backward = autograd.tensor_backward
+    detach = fd.detach
+    detach_ = fd.detach_
+    register_hook = autograd.register_hook
+    retain_grad = autograd.retain_grad
+
+    # in place
+    abs_ = inplace(fm.abs)
+    add_ = inplace(fm.add)
+    addcdiv_ = inplace(fm.addcdiv)
+    addcmul_ = inplace(fm.addcmul)
+    addmm_ = inplace(fl.addmm)
+    bernoulli_ = ip.bernoulli_
+    bitwise_and_ = inplace(fm.bitwise_and)
+    bitwise_not_ = inplace(fm.bitwise_not)
+    bitwise_or_ = inplace(fm.bitwise_or)
+    bitwise_xor_ = inplace(fm.bitwise_xor)
+    ceil_ = inplace(fm.ceil)
+    clamp_ = clip_ = inplace(fm.clamp)
+    clamp_max_ = inplace(fm.clamp_max)
+    clamp_min_ = inplace(fm.clamp_min)
+    copy_ = ip.copy_
+    cos_ = inplace(fm.cos)
+    div_ = divide_ = inplace(fm.div)
+    exp_ = inplace(fm.exp)
+    exponential_ = ip.exponential_
+    fill_ = ip.fill_
+    floor_ = inplace(fm.floor)
+    floor_divide_ = inplace(fm.floor_divide)
+    fmod_ = inplace(fm.fmod)
+    index_add_ = inplace(fi.index_add)
+    index_copy_ = inplace(fi.index_copy)
+    index_fill_ = inplace(fi.index_fill)
+    lerp_ = inplace(fm.lerp)
+    log_ = inplace(fm.log)
+    logical_and_ = inplace(fm.logical_and)
+    logical_not_ = inplace(fm.logical_not)
+    logical_or_ = inplace(fm.logical_or)
+    masked_fill_ = inplace(fm.masked_fill)
+    mul_ = multiply_ = inplace(fm.mul)
+    neg_ = negative_ = inplace(fm.neg)
+    normal_ = ip.normal_
+    pow_ = inplace(fm.pow)
+    random_ = ip.random_
+    reciprocal_ = inplace(fm.reciprocal)
+    relu_ = inplace(fm.relu)
+    remainder_ = inplace(fm.remainder)
+    round_ = inplace(fm.round)
+    rsqrt_ = inplace(fm.rsqrt)
+    scatter_ = inplace(fi.scatter)
+    scatter_add_ = inplace(fi.scatter_add)
+    sigmoid_ = inplace(fm.sigmoid)
+    sin_ = inplace(fm.sin)
+    sqrt_ = inplace(fm.sqrt)
+    square_ = inplace(fm.square)
+    sub_ = subtract_ = inplace(fm.sub)
+    tanh_ = inplace(fm.tanh)
+    tril_ = inplace(fs.tril)
+    triu_ = inplace(fs.triu)
+    trunc_ = inplace(fm.trunc)
+    uniform_ = ip.uniform_
+    zero_ = ip.zero_
+
+
+def _install() -> None:
+    for name, value in vars(TensorMethods).items():
+        if name not in (
+            "__module__",
+            "__dict__",
+            "__weakref__",
+            "__doc__",
+            "__qualname__",
+            "__static_attributes__",
+            "__firstlineno__",
+        ):
+            setattr(Tensor, name, value)
+
+
+_install()
+Tensor.__module__ = "graphc"
