@@ -6,6 +6,7 @@ Text is data: whatever it holds, the only error is GraphError.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 
 from graphc.errors import ArgumentError, GraphcError, GraphError
 from graphc.ir.graph import Graph, Location, Value, frozen
-from graphc.ir.limits import MAX_INT, MAX_NAME, MAX_RANK, Limits, legal_name
+from graphc.ir.limits import MAX_BYTES, MAX_INT, MAX_NAME, MAX_RANK, MAX_SIZE, Limits, legal_name
 from graphc.ir.op import Array, Op, op_named
 from graphc.ir.schema import attr_problem
 from graphc.ir.types import Dim, DType, Size, TensorType, dtype_named
@@ -218,6 +219,9 @@ class _Parser:
         shape = self.comma_list("]", self.size)
         if len(shape) > MAX_RANK:
             raise self.error(f"{len(shape)} dimensions, at most {MAX_RANK} are accepted")
+        sizes = [s for s in shape if isinstance(s, int)]
+        if any(s > MAX_SIZE for s in sizes) or math.prod(max(s, 1) for s in sizes) * dtype.itemsize > MAX_BYTES:
+            raise self.error(f"a tensor of more than {MAX_SIZE} in one dimension or {MAX_BYTES} bytes")
         try:
             return TensorType(dtype, shape)
         except GraphcError as error:

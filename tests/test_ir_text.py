@@ -158,6 +158,8 @@ BROKEN = [
     ("value=1.5", "value=1.55555555555555555555555555555555555555", "too many digits"),
     ("value=1.5", "value=@c9", "constant 'c9' is not given"),
     ("value=1.5", "value=f32[2]{1.0}", "an array of type f32[2] with 1 elements"),
+    ("value=1.5", "value=f32[0, 9223372036854775807]{}", "a tensor of more than"),
+    ("[2, N] input", f"[0{', 1000000000' * 5}] input", "a tensor of more than"),
     ("value=1.5", "value=f32[1]{1}", "an element that is not of type f32"),
     ("value=1.5", "value=i64[1]{True}", "an element that is not of type i64"),
     ("value=1.5", 'value="\\x"', "unknown escape"),
