@@ -117,7 +117,7 @@ def _shape(r: _Roles, transposed: bool) -> tuple[int, int]:
     """(row class, panel width): how many rows the microkernel holds at most, and columns of a panel."""
     m, n, _ = r.extents
     if m == 1:
-        return 1, 64 if transposed or n <= 128 else 256
+        return 1, 16 if n <= 16 and transposed else 64 if transposed or n <= 128 else 256
     if n <= 16:
         return 8, 16
     return (4, 64) if m <= 4 and n > 32 else (8, 32)

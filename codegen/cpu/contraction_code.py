@@ -40,9 +40,20 @@ class Structure:
             f"{self.width} {int(self.transposed)} {self.counts} {self.slots}"
         )
 
+    @property
+    def dotted(self) -> bool:
+        """One row and columns that run along k: transposed in registers and used at once."""
+        return self.transposed and self.rows_held == 1
+
+    def lanes(self, target: Target) -> int:
+        """Elements of a vector; 32 bytes at most where shuffles are most of the work."""
+        return min(target.lanes(self.dtype), 32 // self.dtype.itemsize if self.dotted else 64)
+
     def tile(self, target: Target) -> tuple[int, int]:
         """(rows, vectors) of the microkernel: as many accumulators as registers hold besides the operands."""
-        lanes = target.lanes(self.dtype)
+        if self.dotted:
+            return 1, 2
+        lanes = self.lanes(target)
         wide = target.vector_bits == 512 or target.name == "aarch64"
         rows, vectors = {8: (8 if wide else 6, 2), 4: (4, 4 if wide else 2), 1: (1, 16 if wide else 8)}[self.rows_held]
         return rows, min(vectors, self.width // lanes)
@@ -64,7 +75,7 @@ class _Code:
     def __init__(self, e: Emitter, s: Structure, words: ParamBlock) -> None:
         self.e, self.s, self.words = e, s, words
         self.elem = memory_elem(s.dtype)
-        self.lanes = e.target.lanes(s.dtype)
+        self.lanes = s.lanes(e.target)
         self.rows, self.vectors = s.tile(e.target)
         self.part = 16 // s.dtype.itemsize  # elements in 16 bytes
         self.vector = Ty(self.elem, self.lanes)
@@ -191,6 +202,65 @@ class _Code:
         for i, row in enumerate(self.transposed(rows)):
             self.e.store(row, self.e.gep(to, i * self.s.width, self.elem))
 
+    def dots(self) -> None:
+        """One row times a panel read along k: as copy_rows, but each transposed row is used at once."""
+        e = self.e
+        names = [
+            (PTR, "a"),
+            (PTR, "pairs"),
+            (PTR, "b"),
+            (PTR, "columns"),
+            (PTR, "runs"),
+            (I64, "many"),
+            (PTR, "tile"),
+            (I64, "more"),
+        ]
+        with (
+            e.function(f"{e.name}.dots", names, internal=True) as (a, pairs, b, columns, runs, many, tile, more),
+            e.loop(0, self.s.width, 2 * self.lanes) as group,
+        ):
+            table = e.gep(columns, group.i, "i64")
+            offsets = [e.load(e.gep(table, c, "i64"), I64) for c in range(2 * self.lanes)]
+            at = [e.gep(b, x, self.elem) for x in offsets]
+            with e.loop(0, many, carry=[runs, *[e.const(self.vector, 0)] * 2]) as run:
+                place, offset, length = self.triple(run.carried[0])
+                steps = e.gep(pairs, e.imul(place, 2), "i64")
+                whole = e.bin("and", length, -self.part)
+                with e.loop(0, whole, self.part, carry=run.carried[1:]) as piece:
+                    k = e.iadd(offset, piece.i)
+                    piece.next = self.dot_piece(
+                        a, e.gep(steps, e.imul(piece.i, 2), "i64"), [e.gep(x, k, self.elem) for x in at], piece.carried
+                    )
+                with e.loop(whole, length, carry=piece.out) as one:
+                    here = e.gep(b, e.iadd(offset, one.i), self.elem)
+                    after = e.gep(steps, e.imul(one.i, 2), "i64")
+                    one.next = self.dot_one(a, after, here, table, one.carried)
+                run.next = [e.gep(run.carried[0], 3, "i64"), *one.out]
+            self.finish(e.gep(tile, group.i, self.elem), run.out[1:], more)
+
+    def dot_piece(self, a: V, steps: V, at: list[V], sums: Sequence[V]) -> list[V]:
+        """`part` steps of k for two vectors of columns."""
+        e = self.e
+        left = [self.one(e.gep(a, e.load(e.gep(steps, 2 * k, "i64"), I64), self.elem)) for k in range(self.part)]
+        splats = [e.splat(x, self.lanes) for x in left]
+        out = []
+        for v, total in enumerate(sums):
+            mine = at[v * self.lanes : (v + 1) * self.lanes]
+            for x, row in zip(
+                splats, self.transposed([self.gathered(mine[i :: self.part]) for i in range(self.part)]), strict=True
+            ):
+                total = self.multiply_add(x, row, total)
+            out.append(total)
+        return out
+
+    def dot_one(self, a: V, steps: V, b: V, table: V, sums: Sequence[V]) -> list[V]:
+        """One step of k, the elements of b gathered."""
+        e, lanes = self.e, self.lanes
+        left = e.splat(self.one(e.gep(a, e.load(steps, I64), self.elem)), lanes)
+        at = [e.load(e.gep(table, v * lanes, "i64"), Ty("i64", lanes)) for v in range(len(sums))]
+        rows = [e.gather(e.gep(b, x, self.elem), None, self.vector) for x in at]
+        return [self.multiply_add(left, row, total) for row, total in zip(rows, sums, strict=True)]
+
     def gathered(self, addresses: list[V]) -> V:
         """The pieces at these addresses side by side."""
         pieces = [self.e.load(a, Ty(self.elem, self.part)) for a in addresses]
@@ -224,8 +294,11 @@ class _Code:
     def units(self, lo: V, hi: V, scratch: V) -> None:
         """Units lo … hi of the kernel."""
         e = self.e
-        self.microkernel()
-        (self.copy_rows if self.s.transposed else self.copy_columns)()
+        if self.s.dotted:
+            self.dots()
+        else:
+            self.microkernel()
+            (self.copy_rows if self.s.transposed else self.copy_columns)()
         panels, chunks, chunk = (self.param(k) for k in (4, 5, 6))
         packed = e.gep(scratch, e.imul(chunk, self.s.width), self.elem)
         with e.loop(lo, hi) as unit:
@@ -243,32 +316,51 @@ class _Code:
         e, s = self.e, self.s
         a = e.gep(self.words.operand(s.row_operand), e.load(record, I64), self.elem)
         b = e.gep(self.words.operand(s.column_operand), e.load(e.gep(record, 1, "i64"), I64), self.elem)
-        parts = s.width // (self.vectors * self.lanes)
-        in_place = e.icmp("sge", e.load(at, I64), 2 if parts > 1 else 1)
-        direct = e.gep(b, e.load(e.gep(at, 1, "i64"), I64), self.elem)
         length = self.param(2)
         with e.loop(0, self.param(3)) as segment:
             start = e.bin("mul", segment.i, length)
-            count = e.i64(e.imin(e.isub(self.param(1), start), length))
             pairs = e.gep(self.words.table(2), e.imul(start, 2), "i64")
-            e.when(e.invert(in_place), lambda: self.copy(b, panel, at, segment.i, pairs, count, packed))
-            source = self.select(in_place, direct, packed)
-            steps = self.select(in_place, pairs, e.gep(self.words.table(3), e.imul(start, 2), "i64"))
-            with e.loop(first, last, self.rows) as row, e.loop(0, s.width, self.vectors * self.lanes) as column:
-                rows = e.gep(self.words.table(1), row.i, "i64")
-                place = e.iadd(e.imul(e.isub(row.i, first), s.width), column.i)
-                target, right = e.gep(tile, place, self.elem), e.gep(source, column.i, self.elem)
-                self.call("micro", [a, rows, steps, count, right, target, segment.i])
+            if s.dotted:
+                row = e.gep(a, e.load(self.words.table(1), I64), self.elem)
+                columns, runs, many = self.runs_along_k(panel, segment.i)
+                self.call("dots", [row, pairs, b, columns, runs, many, tile, segment.i])
+            else:
+                count = e.i64(e.imin(e.isub(self.param(1), start), length))
+                packed_pairs = e.gep(self.words.table(3), e.imul(start, 2), "i64")
+                source, steps = self.panel(b, panel, at, segment.i, count, (pairs, packed_pairs), packed)
+                self.sweep(a, steps, count, source, first, last, tile, segment.i)
+
+    def panel(self, b: V, panel: V, at: V, segment: V, count: V, pairs: tuple[V, V], packed: V) -> tuple[V, V]:
+        """Address of a panel's segment, in place or in scratch, and the offsets that go with it."""
+        e = self.e
+        parts = self.s.width // (self.vectors * self.lanes)
+        in_place = e.icmp("sge", e.load(at, I64), 2 if parts > 1 else 1)
+        direct = e.gep(b, e.load(e.gep(at, 1, "i64"), I64), self.elem)
+        e.when(e.invert(in_place), lambda: self.copy(b, panel, at, segment, pairs[0], count, packed))
+        return self.select(in_place, direct, packed), self.select(in_place, *pairs)
+
+    def sweep(self, a: V, steps: V, count: V, source: V, first: V, last: V, tile: V, more: V) -> None:
+        """The microkernel over the rows of a unit and the parts of a panel."""
+        e, width = self.e, self.s.width
+        with e.loop(first, last, self.rows) as row, e.loop(0, width, self.vectors * self.lanes) as column:
+            rows = e.gep(self.words.table(1), row.i, "i64")
+            place = e.iadd(e.imul(e.isub(row.i, first), width), column.i)
+            target, right = e.gep(tile, place, self.elem), e.gep(source, column.i, self.elem)
+            self.call("micro", [a, rows, steps, count, right, target, more])
+
+    def runs_along_k(self, panel: V, segment: V) -> tuple[V, V, V]:
+        """Column offsets of a panel; the runs along k of a segment and their number."""
+        e = self.e
+        columns = e.gep(self.words.table(8), e.imul(panel, self.s.width), "i64")
+        edge = e.gep(self.words.table(9), segment, "i64")
+        low, high = e.load(edge, I64), e.load(e.gep(edge, 1, "i64"), I64)
+        return columns, e.gep(self.words.table(10), e.imul(low, 3), "i64"), e.i64(e.isub(high, low))
 
     def copy(self, b: V, panel: V, at: V, segment: V, pairs: V, count: V, packed: V) -> None:
         """One panel and segment to scratch."""
         e = self.e
         if self.s.transposed:
-            columns = e.gep(self.words.table(8), e.imul(panel, self.s.width), "i64")
-            edge = e.gep(self.words.table(9), segment, "i64")
-            low, high = e.load(edge, I64), e.load(e.gep(edge, 1, "i64"), I64)
-            runs = e.gep(self.words.table(10), e.imul(low, 3), "i64")
-            self.call("copy", [b, columns, runs, e.i64(e.isub(high, low)), packed])
+            self.call("copy", [b, *self.runs_along_k(panel, segment), packed])
             return
         low, high = e.load(e.gep(at, 2, "i64"), I64), e.load(e.gep(at, 3, "i64"), I64)
         runs = e.gep(self.words.table(5), e.imul(low, 3), "i64")
