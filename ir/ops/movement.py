@@ -395,7 +395,7 @@ def _pad_reference(x: Array, *, pads: Any, value: bool | int | float) -> Array:
 def _pad_samples(rng: np.random.Generator) -> Iterator[Sample]:
     for shape, pads, value in (
         ((), (), 0), ((3,), ((1, 2),), 0), ((2, 3), ((0, 0), (2, 0)), 1), ((2, 3), ((0, 1), (1, 1)), 0),
-        ((0, 2), ((1, 1), (0, 0)), 3), ((2,), ((0, 0),), 0),
+        ((0, 2), ((1, 1), (0, 0)), 3), ((0, 2), ((0, 0), (1, 0)), 3), ((2,), ((0, 0),), 0),
     ):  # fmt: skip
         yield Sample((rng.standard_normal(shape),), {"pads": pads, "value": value}, f"{shape} by {pads}")
 

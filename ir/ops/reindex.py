@@ -47,16 +47,14 @@ def split_index(terms: Sequence[tuple[Expr, int, int]], stride: int, size: int) 
 
     Terms that provably add nothing are dropped, so the result stays affine where the mapping is.
     """
-    kept = [(i, c, n) for i, c, n in terms if c % (stride * size)]
-    low = [t for t in kept if t[1] % stride]
-    if sum(c * (n - 1) for _, c, n in low) < stride:
-        kept, divided = [(i, c // stride, n) for i, c, n in kept if c % stride == 0], True
-    else:
-        divided = False
-    bound = sum(c * (n - 1) for _, c, n in kept)
-    out = iadd(*(imul(i, c) for i, c, _ in kept))
-    if not divided:
-        out, bound = idiv(out, stride), bound // stride
+    kept = [t for t in terms if t[1] % (stride * size)]
+    whole = [(i, c // stride, n) for i, c, n in kept if c % stride == 0]
+    parts = [t for t in kept if t[1] % stride]
+    rest = sum(c * (n - 1) for _, c, n in parts) // stride  # the most the divided part can be
+    bound = sum(c * (n - 1) for _, c, n in whole) + rest
+    out = iadd(*(imul(i, c) for i, c, _ in whole))
+    if rest:
+        out = iadd(out, idiv(iadd(*(imul(i, c) for i, c, _ in parts)), stride))
     return out if bound < size else imod(out, size)
 
 
@@ -81,6 +79,8 @@ def _axis_groups(source: Sequence[int], target: Sequence[int]) -> Iterator[tuple
 
 def reshape_index(index: Sequence[Expr], source: Sequence[int], target: Sequence[int]) -> tuple[Expr, ...]:
     """Where element `index` of the shape `target` lies in the shape `source` (equal row-major positions)."""
+    if tuple(source) == tuple(target):
+        return tuple(index[: len(source)])
     if 0 in source:
         return (iconst(0),) * len(source)
     found = [iconst(0)] * len(source)
