@@ -213,10 +213,11 @@ def _scatter(kernel: Scatter, operands: Sequence[Array]) -> None:
     full = (*kernel.space, kernel.run)
     env = Env(_mesh(full), operands)
     target = operands[kernel.target]
-    flat, value = (np.broadcast_to(evaluate(e, env), full).reshape(-1, kernel.run) for e in (kernel.flat, kernel.value))
-    keep = np.ones(flat.shape, bool)
+    shape = (int(np.prod(kernel.space, dtype=np.int64)), kernel.run)
+    flat, value = (np.broadcast_to(evaluate(e, env), full).reshape(shape) for e in (kernel.flat, kernel.value))
+    keep = np.ones(shape, bool)
     if kernel.where is not None:
-        keep = np.broadcast_to(evaluate(kernel.where, env), full).reshape(flat.shape)
+        keep = np.broadcast_to(evaluate(kernel.where, env), full).reshape(shape)
     if (keep & ((flat < 0) | (flat >= target.size))).any():
         raise InternalError("a scatter is out of bounds")
     with np.errstate(all="ignore"):
