@@ -40,25 +40,39 @@ def attr_problem(op: Op, attrs: Mapping[str, Any]) -> str | None:
     """What is wrong with the names or kinds of `attrs`, or None."""
     declared = schema(op)
     for name, value in attrs.items():
-        if name not in declared:
+        hint = declared.get(name) or _collected(op).get(name)
+        if hint is None:
             return f"{op.name} has no attribute {name[:80]!r}"
-        hint = declared[name]
         if not _fits(hint, value):
             return f"{op.name}: attribute {name} must be {_name(hint)}, got {str(value)[:80]} ({type(value).__name__})"
     return None
 
 
+@cache
+def _collected(op: Op) -> Mapping[str, Any]:
+    """Attributes that the infer rule collects in `**attrs: kind`: those of the op's samples."""
+    for p in inspect.signature(op.infer, follow_wrapped=False).parameters.values():
+        if p.kind is p.VAR_KEYWORD:
+            hint = _hints(op.infer).get(p.name, Any)
+            return {name: hint for sample in op.samples(np.random.default_rng(0)) for name in sample.attrs}
+    return {}
+
+
 def _keywords(rule: Callable[..., Any]) -> list[tuple[str, Any]]:
     """Keyword parameters of a rule: keyword-only, or with a default. Operands have neither."""
-    try:
-        hints = typing.get_type_hints(rule)
-    except NameError:  # an annotation that only the type checker can see
-        hints = {}
+    hints = _hints(rule)
     found = []
     for p in inspect.signature(rule, follow_wrapped=False).parameters.values():
         if p.kind is p.KEYWORD_ONLY or (p.kind is p.POSITIONAL_OR_KEYWORD and p.default is not p.empty):
             found.append((p.name, hints.get(p.name, _UNANNOTATED.get(p.name, Any))))
     return found
+
+
+def _hints(rule: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(rule)
+    except NameError:  # an annotation that only the type checker can see
+        return {}
 
 
 def _fits(hint: Any, value: Any) -> bool:
