@@ -1,8 +1,7 @@
 """Constant folding: nodes whose operands are all constants become constants.
 
-Arithmetic is folded only with an `evaluator`, which runs the kernels that compiled code runs (the numerics contract
-asks for the same
-bits). Without one, only ops that move values are folded, by their reference.
+Ops that only move values are folded by their reference. Arithmetic is folded only with an `evaluator`, which runs the
+kernels that compiled code runs: the numerics contract asks for the same bits.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ def run(graph: Graph, evaluator: Evaluator | None = None, max_bytes: int = MAX_B
         known = [a for a in arrays if a is not None]
         if not inputs or len(known) < len(arrays) or not _small(node, known, max_bytes):
             return None
-        if evaluator is not None:
+        if isinstance(node.op.lower, Elementwise) and node.op.lower.movement:
+            results: Sequence[Array] = [node.op.reference(*known, **node.attrs)]  # exact, and needs no kernel
+        elif evaluator is not None:
             results = evaluator(node.op, known, node.attrs)
-        elif isinstance(node.op.lower, Elementwise) and node.op.lower.movement:
-            results = [node.op.reference(*known, **node.attrs)]
         else:
             return None
         return tuple(out.constant(np.asarray(r)) for r in results)
