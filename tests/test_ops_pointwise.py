@@ -32,7 +32,7 @@ PRIMITIVES = [op for op in OPS if op.lower is not None and op.name != "constant"
 LOOSE = {"randn": (2e-6, 1e-6)}
 
 
-def lowered(op: Op, arrays: tuple[Any, ...], attrs: Any) -> Any:
+def lowered(op: Op, arrays: tuple[Any, ...], attrs: Any, execute: Any = run_kernel) -> Any:
     """The op run through its own lowering as a Map kernel over contiguous operands."""
     assert isinstance(op.lower, Elementwise)
     types = [TensorType(dtype_of(a.dtype), a.shape) for a in arrays]
@@ -48,7 +48,7 @@ def lowered(op: Op, arrays: tuple[Any, ...], attrs: Any) -> Any:
     flat = expr.flat_index(index, contiguous_strides(out.sizes))
     kernel = Map((*(t.dtype for t in types), out.dtype), out.sizes, (Store(len(types), flat, value),))
     result = np.empty(int(np.prod(out.sizes)), out.dtype.np)
-    run_kernel(kernel, [*(np.ascontiguousarray(a).reshape(-1) for a in arrays), result])
+    execute(kernel, [*(np.ascontiguousarray(a).reshape(-1) for a in arrays), result])
     return result.reshape(out.sizes)
 
 
