@@ -29,7 +29,7 @@ class Slot:
 Num = int | Slot  # 0, 1 or a slot
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Node:
     """An expression without numbers. op: "affine", "load", "const", "result", "acc", "divpos", "rempos" or a function.
 
@@ -45,6 +45,9 @@ class Node:
     nums: tuple[Num, ...]
     axes: tuple[int, ...]
     depends: frozenset[int]
+
+    def __repr__(self) -> str:
+        return f"%{self.number} {self.op}"
 
 
 @dataclass(frozen=True, slots=True)

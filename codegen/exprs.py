@@ -8,7 +8,7 @@ is on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from graphc.codegen.canonical import ACC, RESULT, Node, Num, StoreNode
@@ -44,6 +44,22 @@ def all_nodes(roots: Iterable[Node]) -> list[Node]:
 def store_roots(stores: Iterable[StoreNode]) -> list[Node]:
     """The nodes a list of stores needs."""
     return [n for s in stores for n in (s.flat, s.value, s.where) if n is not None]
+
+
+def _below(root: Node, done: Callable[[Node], bool], operands: Callable[[Node], Sequence[Node]]) -> list[Node]:
+    """What is still to be written for `root`, operands first."""
+    order: list[Node] = []
+    stack = [(root, False)]
+    seen: set[int] = set()
+    while stack:
+        x, ready = stack.pop()
+        if ready:
+            order.append(x)
+        elif x.number not in seen and not done(x):
+            seen.add(x.number)
+            stack.append((x, True))
+            stack.extend((a, False) for a in reversed(operands(x)))
+    return order
 
 
 class Printer:
@@ -120,9 +136,12 @@ class Printer:
             seen[n.number] = n
             if self.uniform(n):
                 continue
-            below = n.args[1:] if n.op == "load" and self._is_run(n.args[0]) else n.args
-            stack.extend(reversed(below))
+            stack.extend(reversed(self._vector_operands(n)))
         return list(seen.values())
+
+    def _vector_operands(self, n: Node) -> tuple[Node, ...]:
+        """What `n` needs as vectors: not an address that is a run."""
+        return n.args[1:] if n.op == "load" and self._is_run(n.args[0]) else n.args
 
     def uniform(self, n: Node) -> bool:
         """True when `n` is a scalar known here."""
@@ -138,9 +157,9 @@ class Printer:
         """`n` in every lane."""
         if self.width == 1:
             return self.scalar(n)
-        if self.uniform(n):
-            return self._splat(n)
-        return self._memo("vector", n) or self._keep("vector", n, self._vector(n))
+        for x in self._vectors_below(n):  # operands first: no deep recursion
+            self._keep("vector", x, self._vector(x))
+        return self._memo("vector", n) or self._splat(n)
 
     def scalar(self, n: Node) -> V:
         """`n`, which must be uniform here (see `uniform`)."""
@@ -190,18 +209,7 @@ class Printer:
     # -- scalars --------------------------------------------------------------------------------------------------
 
     def _scalars_below(self, n: Node) -> list[Node]:
-        order: list[Node] = []
-        stack = [(n, False)]
-        seen: set[int] = set()
-        while stack:
-            x, done = stack.pop()
-            if done:
-                order.append(x)
-            elif x.number not in seen and self._memo("scalar", x) is None:
-                seen.add(x.number)
-                stack.append((x, True))
-                stack.extend((a, False) for a in reversed(x.args))
-        return order
+        return _below(n, lambda x: self._memo("scalar", x) is not None, lambda x: x.args)
 
     def _scalar(self, n: Node) -> V:
         if n.op == "affine":
@@ -231,6 +239,9 @@ class Printer:
         if n.op == "const" or self.width == 1:
             return self.e.splat(self.scalar(n), self.width)
         return self._memo("splat", n) or self._keep("splat", n, self.e.splat(self.scalar(n), self.width))
+
+    def _vectors_below(self, n: Node) -> list[Node]:
+        return _below(n, lambda x: self.uniform(x) or self._memo("vector", x) is not None, self._vector_operands)
 
     def _vector(self, n: Node) -> V:
         if n.op == "affine":

@@ -114,6 +114,9 @@ class _Writer:
         """All units lo … hi-1: counters run like an odometer, so that only the first unit costs divisions."""
         e = self.e
         self.printer.hoist_stores(self.plan.stores)
+        if self.plan.split and self.outer == 0:  # one axis: neighbouring blocks are one run
+            self._run(e.imul(lo, BLOCK), e.i64(e.imin(e.imul(hi, BLOCK), self.sizes[-1])), [])
+            return
         limits = self.sizes[:-1]
         with e.loop(lo, hi, carry=self._digits(lo, limits)) as loop:
             counters = loop.carried
