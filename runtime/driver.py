@@ -5,7 +5,8 @@ then runs each kernel, in chunks on the pool where it is large enough. Floating-
 is the default inside and the caller's again outside: host programs do change it.
 
 Frame, in 8-byte words: calls, number of calls, relocations, number of relocations, io, data offset, scratch, pool.
-Call: function, block, units, grain. Relocation: address of a block word, index into io, byte offset to add.
+Call: function, block, units, grain. Relocation: address of a block word (or of the scratch word), index into io, byte
+offset to add.
 io holds data addresses, or (data offset >= 0) addresses of objects that hold the data address at that offset.
 """
 
@@ -40,7 +41,6 @@ entry:
   %f5 = getelementptr i64, ptr %frame, i64 5
   %data = load i64, ptr %f5, align 8
   %scratch.at = getelementptr i64, ptr %frame, i64 6
-  %scratch = load ptr, ptr %scratch.at, align 8
   %f7 = getelementptr i64, ptr %frame, i64 7
   %pool = load ptr, ptr %f7, align 8
   %objects = icmp sge i64 %data, 0
@@ -74,6 +74,7 @@ store:
   %k1 = add i64 %k, 1
   br label %relocate
 ready:
+  %scratch = load ptr, ptr %scratch.at, align 8
   br label %next
 next:
   %i = phi i64 [ 0, %ready ], [ %i1, %done ]

@@ -1,8 +1,8 @@
 """Executables: a program bound to compiled kernels. One native call runs the whole graph.
 
-A context is what one run writes to: the words native code reads (runtime/frame.py), the arena and the scratch. It
-serves one caller at a time; concurrent callers of one executable get contexts of their own, and a few are kept for
-later.
+A context is the array of words native code reads (runtime/frame.py). It serves one caller at a time; concurrent
+callers of one executable get contexts of their own, and a few are kept for later. Arena and scratch come from
+runtime/workspace.py.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from graphc.errors import ArgumentError, InternalError
 from graphc.ir.types import Layout
 from graphc.runtime.code import KernelLibrary, library
 from graphc.runtime.driver import native
-from graphc.runtime.frame import IO_AT, BoundKernel, Bytes, Instance, Template, build_template
+from graphc.runtime.frame import IO_AT, BoundKernel, Instance, Template, build_template, scratch_offset
 from graphc.runtime.llvm import TargetSpec
 from graphc.runtime.memory import aligned_bytes, aligned_empty
 from graphc.runtime.pool import pool
 from graphc.runtime.program import BufferRef, OutputSpec, Program
+from graphc.runtime.workspace import Bytes, give_workspace, take_workspace
 
 Array = np.ndarray[Any, Any]
 
@@ -79,6 +80,7 @@ def _data_offset() -> int:
 
 
 DATA_OFFSET = _data_offset()
+_NO_WORKSPACE: Bytes = np.empty(0, np.uint8)
 _Make = Callable[[tuple[int, ...], np.dtype[Any]], Array]
 
 
@@ -89,13 +91,6 @@ class Stats:
     kernels: int  # calls of kernels in one run
     codes: int  # different pieces of code among them
     native_calls: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Context:
-    instance: Instance
-    arena: Bytes
-    scratch: Bytes
 
 
 class Executable:
@@ -121,7 +116,8 @@ class Executable:
         self.stats = Stats(len(kernels), len({kernel.key for kernel in kernels}))
         self._constants = [_placed(array) for array in program.constants]
         self._tables = [tuple(np.ascontiguousarray(table, np.int64) for table in kernel.tables) for kernel in kernels]
-        self._scratch_bytes = max((kernel.scratch for kernel in kernels), default=0)
+        scratch = max((kernel.scratch for kernel in kernels), default=0)
+        self._workspace_bytes = scratch_offset(program) + scratch
         shared = [kernel for kernel in kernels if kernel.units > kernel.grain]
         self._parallel = bool(shared)
         pool().reserve_scratch(max((kernel.scratch for kernel in shared), default=0))
@@ -131,8 +127,8 @@ class Executable:
         self._results = [_result(spec) for spec in program.outputs]
         self._any_donated = any(spec.donated is not None for spec in program.outputs)
         self._template = self._bind(kernels)
-        self._pack = struct.Struct(f"={len(program.inputs) + len(program.outputs)}q").pack_into
-        self._free: list[_Context] = []
+        self._pack = struct.Struct(f"={len(program.inputs) + len(program.outputs) + 1}q").pack_into
+        self._free: list[Instance] = []
 
     def __call__(self, inputs: Sequence[Array], outs: Sequence[Array] | None = None) -> list[Array]:
         """Run on arrays of exactly the layouts of `program.inputs`.
@@ -165,16 +161,18 @@ class Executable:
         try:
             context = self._free.pop()
         except IndexError:
-            context = self._new_context()
+            context = self._template.instantiate()
+        workspace = take_workspace(self._workspace_bytes) if self._workspace_bytes else _NO_WORKSPACE
         if self.poison:
-            self._fill(context, results)
-        instance = context.instance
+            self._fill(workspace, results)
         if DATA_OFFSET >= 0:
-            self._pack(instance.view, IO_AT, *map(id, [*inputs, *results]))
+            self._pack(context.view, IO_AT, *map(id, [*inputs, *results, workspace]))
         else:
-            self._pack(instance.view, IO_AT, *(array.ctypes.data for array in (*inputs, *results)))
-        self._run(instance.frame)
+            self._pack(context.view, IO_AT, *(array.ctypes.data for array in (*inputs, *results, workspace)))
+        self._run(context.frame)
         self.stats.native_calls += 1
+        if self._workspace_bytes:
+            give_workspace(workspace)
         if len(self._free) < KEPT_CONTEXTS:
             self._free.append(context)
         return results
@@ -187,14 +185,9 @@ class Executable:
         addresses = [array.ctypes.data for array in self._constants]
         return build_template(self.program, bound, addresses, DATA_OFFSET, self._pool.page)
 
-    def _new_context(self) -> _Context:
-        arena, scratch = aligned_bytes(self.program.arena_bytes), aligned_bytes(self._scratch_bytes)
-        return _Context(self._template.instantiate(arena.ctypes.data, scratch.ctypes.data), arena, scratch)
-
-    def _fill(self, context: _Context, results: Sequence[Array]) -> None:
+    def _fill(self, workspace: Bytes, results: Sequence[Array]) -> None:
         byte = _POISONS[self.stats.native_calls % 2]
-        context.arena.fill(byte)
-        context.scratch.fill(byte)
+        workspace[: self._workspace_bytes].fill(byte)
         for array, spec in zip(results, self.program.outputs, strict=True):
             if spec.donated is None:
                 array.reshape(-1).view(np.uint8).fill(byte)

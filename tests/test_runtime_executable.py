@@ -16,11 +16,13 @@ from graphc.config import config
 from graphc.errors import ArgumentError, InternalError
 from graphc.ir.types import Layout, float32
 from graphc.runtime import executable as module
+from graphc.runtime import workspace
 from graphc.runtime.code import KernelLibrary, library
 from graphc.runtime.executable import Executable
 from graphc.runtime.guard import guarded_empty
 from graphc.runtime.pool import get_num_threads, set_num_threads
 from graphc.runtime.program import BufferRef, OutputSpec
+from graphc.runtime.workspace import release_workspaces
 from tests.runtime_kernels import (
     AFFINE,
     PRODUCT,
@@ -193,6 +195,18 @@ def test_poison_shows_what_nobody_wrote() -> None:
     idle = Executable(program((layout(4),), (fresh(4),), ()), [], host_target())
     idle.poison = True
     assert np.isnan(idle([x])[0]).all()
+
+
+def test_executables_share_workspaces_and_grow_them() -> None:
+    release_workspaces()
+    x, y = np.ones(100, np.float32), np.ones(50000, np.float32)
+    small, large = twice(100), twice(50000)
+    for exe, array in ((small, x), (large, y), (small, x), (large, y)):
+        assert (exe([array])[0] == 13).all()
+    assert [w.nbytes for w in workspace._free] == [64 + 4 * 50000]
+    assert all(w.ctypes.data % 64 == 0 for w in workspace._free)
+    release_workspaces()
+    assert not workspace._free
 
 
 def test_debug_checks_of_donated_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
