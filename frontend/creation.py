@@ -19,11 +19,16 @@ from graphc.frontend.ops import ops
 from graphc.frontend.promote import Number, as_dtype, convert, get_default_dtype, lift, tensor_operand
 from graphc.frontend.random import Generator, draw
 from graphc.frontend.scalar import Scalar
+from graphc.frontend.size import Size
 from graphc.frontend.tensor import Tensor, fresh
 from graphc.ir.op import Array
 from graphc.ir.types import DType, Shape, bool_, dtype_of, float32, float64, int64
 
 __all__ = [
+    "BoolTensor",
+    "DoubleTensor",
+    "FloatTensor",
+    "LongTensor",
     "arange", "as_tensor", "asarray", "bernoulli", "empty", "empty_like", "eye", "finfo", "from_numpy", "full", "full_like", "iinfo", "linspace",
     "multinomial", "normal", "ones", "ones_like", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm",
     "scalar_tensor", "tensor", "zeros", "zeros_like",
@@ -199,6 +204,34 @@ def asarray(obj: Any, *, dtype: DType | None = None, device: Any = None, require
 def scalar_tensor(s: Number, *, dtype: DType | None = None) -> Tensor:
     """A 0-d tensor of a number, of the default dtype unless given."""
     return full((), s, dtype=dtype or get_default_dtype())
+
+
+def legacy_tensor(data: tuple[Any, ...], dtype: DType | None = None) -> Tensor:
+    """What `Tensor(...)` and `LongTensor(...)` make: of sizes an empty tensor, of one list or array a copy."""
+    wanted = get_default_dtype() if dtype is None else dtype
+    if len(data) == 1 and not isinstance(data[0], int) and type(data[0]) is not Size:
+        return tensor(data[0], dtype=wanted)
+    return zeros(*data, dtype=wanted) if data else zeros(0, dtype=wanted)
+
+
+def FloatTensor(*data: Any) -> Tensor:
+    """A float32 tensor of a list, an array or sizes."""
+    return legacy_tensor(data, float32)
+
+
+def DoubleTensor(*data: Any) -> Tensor:
+    """A float64 tensor of a list, an array or sizes."""
+    return legacy_tensor(data, float64)
+
+
+def LongTensor(*data: Any) -> Tensor:
+    """An int64 tensor of a list, an array or sizes."""
+    return legacy_tensor(data, int64)
+
+
+def BoolTensor(*data: Any) -> Tensor:
+    """A bool tensor of a list, an array or sizes."""
+    return legacy_tensor(data, bool_)
 
 
 # ---------------------------------------------------------------- constant contents
@@ -384,7 +417,7 @@ def _limits(limits: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any, A
     if "end" not in values:
         raise ArgumentError("arange: end is missing")
     found = values.get("start", 0), values["end"], values.get("step", 1)
-    return tuple(_plain_number("arange", v) for v in found)  # type: ignore[return-value]
+    return tuple(_plain_number("arange", v) for v in found)
 
 
 def _plain_number(name: str, value: Any) -> Any:

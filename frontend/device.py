@@ -13,12 +13,11 @@ class device:
     """Where tensors live: `device("cpu")`. Raises UnsupportedError for a kind this version does not have."""
 
     __slots__ = ("index", "type")
-    type: str
-    index: int | None
-
     def __init__(self, type: str | device, index: int | None = None) -> None:
         if isinstance(type, device):
-            type, index = type.type, type.index
+            self.type: str = type.type
+            self.index: int | None = type.index
+            return
         if not isinstance(type, str):
             raise ArgumentError(f"device: expected a string such as 'cpu', got {type!r}")
         kind, _, number = type.partition(":")

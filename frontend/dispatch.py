@@ -64,7 +64,7 @@ def apply_op(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
     return outputs[0] if op.outputs == 1 else outputs
 
 
-Tensor.apply_op = staticmethod(apply_op)  # type: ignore[method-assign]
+Tensor.apply_op = staticmethod(apply_op)
 
 
 def eager_default(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:

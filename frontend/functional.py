@@ -17,11 +17,10 @@ from graphc.frontend.functional_math import *
 from graphc.frontend.functional_reduce import *
 from graphc.frontend.functional_shape import *
 
-__all__ = [
-    *functional_data.__all__,
-    *functional_index.__all__,
-    *functional_linalg.__all__,
-    *functional_math.__all__,
-    *functional_reduce.__all__,
-    *functional_shape.__all__,
-]
+__all__: list[str] = []
+__all__ += functional_data.__all__
+__all__ += functional_index.__all__
+__all__ += functional_linalg.__all__
+__all__ += functional_math.__all__
+__all__ += functional_reduce.__all__
+__all__ += functional_shape.__all__

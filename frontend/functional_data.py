@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import operator
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     wanted = self.dtype if dtype is None else as_dtype("to", dtype)
     if wanted is not self.dtype:
         return convert(self, wanted)
-    return ops.clone(self) if copy else self  # type: ignore[no-any-return]
+    return ops.clone(self) if copy else self
 
 
 def type_as(self: Tensor, other: Tensor) -> Tensor:
@@ -281,7 +282,7 @@ def length(self: Tensor) -> int:
     if not self._a.ndim:
         raise ArgumentError("len() of a 0-d tensor")
     found = self.type.shape[0]
-    return found if isinstance(found, int) else found.__index__()  # type: ignore[attr-defined,no-any-return]
+    return found if isinstance(found, int) else operator.index(found)  # type: ignore[arg-type]
 
 
 def iterate(self: Tensor) -> Any:
@@ -325,11 +326,11 @@ def deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
         raise AutogradError(
             "only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol; clone() them"
         )
-    from graphc.frontend.autograd import no_grad
+    from graphc.frontend.grad_mode import no_grad
 
     with no_grad():
         made: Tensor = ops.clone(self)
-    found = type(self).__new__(type(self)) if type(self) is not Tensor else made
+    found = object.__new__(type(self)) if type(self) is not Tensor else made
     if found is not made:
         copy_slots(made, found)
     found._requires_grad = self._requires_grad
@@ -340,7 +341,7 @@ def deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
 
 
 def copy_slots(source: Tensor, target: Tensor) -> None:
-    """Let `target` (made by `__new__` alone) be what `source` is."""
+    """Let `target` (made by `object.__new__`) be what `source` is."""
     for name in Tensor.__slots__:
         if name != "__weakref__":
             setattr(target, name, getattr(source, name))

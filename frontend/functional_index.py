@@ -73,7 +73,8 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
 
 def _source(name: str, x: Tensor, index: Tensor, src: Operand) -> Tensor:
     if not isinstance(src, Tensor):
-        return expand(lift(src, x.dtype), index.type.shape)
+        spread: Tensor = expand(lift(src, x.dtype), index.type.shape)
+        return spread
     if src.dtype is not x.dtype:
         raise DTypeError(
             f"{name}: expected self.dtype to be equal to src.dtype, got {x._l.type} and {src._l.type}; convert one of them"
@@ -81,10 +82,11 @@ def _source(name: str, x: Tensor, index: Tensor, src: Operand) -> Tensor:
     sizes = index._a.shape
     if src._a.ndim != index._a.ndim or any(a > b for a, b in zip(sizes, src._a.shape, strict=True)):
         raise ShapeError(f"{name}: index {index._l.type} must have the rank of src {src._l.type} and fit into it")
+    fitted: Tensor = src
     for d, (a, b) in enumerate(zip(sizes, src._a.shape, strict=True)):
         if a < b:
-            src = ops.slice(src, dim=d, start=0, stop=a, step=1)
-    return src
+            fitted = ops.slice(fitted, dim=d, start=0, stop=a, step=1)
+    return fitted
 
 
 def scatter(

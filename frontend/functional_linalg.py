@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from graphc.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
 from graphc.frontend import functional_math as fm
@@ -161,7 +162,7 @@ def _on_diagonal(n: int, diagonal: int) -> Tensor:
 # ---------------------------------------------------------------- einsum
 
 
-def einsum(equation: str, *operands: Tensor) -> Tensor:
+def einsum(equation: str, *operands: Any) -> Tensor:
     """Sums of products named by letters, as in "bij,bjk->bik". Operands are contracted from left to right.
 
     Raises ArgumentError for an equation that does not fit, UnsupportedError for `...` and letters repeated in one operand.

@@ -270,7 +270,7 @@ def _test(name: str, input: Tensor, otherwise: bool) -> Tensor:
 # ---------------------------------------------------------------- arithmetic of two operands
 
 
-def _scaled(name: str, other: Operand, alpha: Number) -> Operand:
+def _scaled(name: str, other: Operand, alpha: Any) -> Operand:
     if type(alpha) is int and alpha == 1:
         return other
     if isinstance(alpha, float) and not result_type(other).is_floating_point:
@@ -279,7 +279,8 @@ def _scaled(name: str, other: Operand, alpha: Number) -> Operand:
         )
     if isinstance(other, (Tensor, Scalar)) or isinstance(alpha, (Tensor, Scalar)):
         return mul(other, alpha)
-    return other * alpha
+    scaled: Number = other * alpha
+    return scaled
 
 
 def add(input: Operand, other: Operand, *, alpha: Number = 1) -> Tensor:

@@ -175,7 +175,7 @@ def _position(op: Any, input: Tensor, dim: int | None, keepdim: bool) -> Tensor:
     if dim is None:
         flat = ops.reshape(x, shape=(x.type.numel,))
         made: Tensor = op(flat, dim=0, keepdim=False)
-        return ops.reshape(made, shape=(1,) * x._a.ndim) if keepdim else made  # type: ignore[no-any-return]
+        return ops.reshape(made, shape=(1,) * x._a.ndim) if keepdim else made
     d = normalize_dim(op.name, dim, x._a.ndim)
     if not x._a.ndim:
         x, keepdim = ops.reshape(x, shape=(1,)), False

@@ -33,7 +33,7 @@ def get(self: Tensor, key: Any) -> Tensor:
         return masked_select(self, key, exact=True)
     view, picks = _basic(self, key)
     if not picks:
-        return view if view is not self else ops.reshape(self, shape=self.type.shape)  # type: ignore[no-any-return]
+        return view if view is not self else ops.reshape(self, shape=self.type.shape)
     return _pick(view, picks)
 
 
@@ -72,7 +72,7 @@ def _fitted(value: Any, target: Tensor) -> Tensor:
     while source._a.ndim > len(shape) and source.type.shape[0] == 1:
         source = fs.squeeze(source, 0)
     if source.type.shape == shape:
-        return ops.clone(source) if source.requires_grad and source is value else source  # type: ignore[no-any-return]
+        return ops.clone(source) if source.requires_grad and source is value else source
     return fs.expand(source, shape)
 
 

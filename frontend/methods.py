@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphc.frontend import autograd, creation, indexing, printing
+from graphc.frontend import creation, gradients, indexing, printing
 from graphc.frontend import functional_data as fd
 from graphc.frontend import functional_index as fi
 from graphc.frontend import functional_linalg as fl
@@ -92,8 +92,8 @@ class TensorMethods:
     __neg__ = fm.neg
     __pos__ = fm.positive
     __abs__ = fm.abs
-    __eq__ = _equal  # type: ignore[assignment]
-    __ne__ = _unequal  # type: ignore[assignment]
+    __eq__ = _equal
+    __ne__ = _unequal
     __lt__ = fm.lt
     __le__ = fm.le
     __gt__ = fm.gt
@@ -123,7 +123,7 @@ class TensorMethods:
     __repr__ = printing.show
     __format__ = fd.format_protocol
     __deepcopy__ = fd.deepcopy
-    __reduce_ex__ = fd.reduce_protocol  # type: ignore[assignment]
+    __reduce_ex__ = fd.reduce_protocol
 
     # properties
     shape = property(fd.shape)
@@ -131,10 +131,10 @@ class TensorMethods:
     T = property(_reversed_axes)
     mT = property(_matrix_transpose)
     data = property(fd.get_data, fd.set_data)
-    grad = property(autograd.get_grad, autograd.set_grad)
-    grad_fn = property(autograd.grad_fn)
-    output_nr = property(autograd.output_nr)
-    retains_grad = property(autograd.retains_grad)
+    grad = property(gradients.get_grad, gradients.set_grad)
+    grad_fn = property(gradients.grad_fn)
+    output_nr = property(gradients.output_nr)
+    retains_grad = property(gradients.retains_grad)
     is_cuda = property(_false)
     is_sparse = property(_false)
     itemsize = property(fd.element_size)
@@ -318,11 +318,11 @@ class TensorMethods:
     type_as = fd.type_as
 
     # gradients
-    backward = autograd.tensor_backward
+    backward = gradients.tensor_backward
     detach = fd.detach
     detach_ = fd.detach_
-    register_hook = autograd.register_hook
-    retain_grad = autograd.retain_grad
+    register_hook = gradients.register_hook
+    retain_grad = gradients.retain_grad
 
     # in place
     abs_ = inplace(fm.abs)

@@ -54,7 +54,7 @@ def set_printoptions(
     if profile is not None and profile not in _PROFILES:
         raise ArgumentError(f"set_printoptions: profile must be one of {', '.join(_PROFILES)}, got {profile!r}")
     base = _Current.options if profile is None else _PROFILES[profile]
-    given = {"precision": precision, "threshold": threshold, "edgeitems": edgeitems, "linewidth": linewidth}
+    given: dict[str, Any] = {"precision": precision, "threshold": threshold, "edgeitems": edgeitems, "linewidth": linewidth}
     _Current.options = replace(base, sci_mode=sci_mode, **{k: v for k, v in given.items() if v is not None})
 
 
@@ -88,7 +88,7 @@ def _suffixes(t: Tensor) -> list[str]:
     if t._requires_grad:
         found.append("requires_grad=True")
     elif t.requires_grad:
-        from graphc.frontend.autograd import grad_fn
+        from graphc.frontend.gradients import grad_fn
 
         found.append(f"grad_fn=<{grad_fn(t).name()}>")
     return found

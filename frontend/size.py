@@ -17,7 +17,7 @@ class Size(tuple[Any, ...]):
         total: Any = 1
         for s in self:
             total = total * s
-        return int(total) if isinstance(total, int) else total  # type: ignore[no-any-return]
+        return int(total) if isinstance(total, int) else total
 
     def __getitem__(self, index: Any) -> Any:
         found = tuple.__getitem__(self, index)

@@ -73,6 +73,12 @@ class Tensor(TensorMethods):
     _retain: bool
     _memo: Any  # a recorder's note: (recording, base value, value)
 
+    def __new__(cls, *data: Any) -> Tensor:
+        """`Tensor([1, 2])` copies data in the default dtype, `Tensor(2, 3)` makes a tensor of that shape."""
+        from graphc.frontend.creation import legacy_tensor
+
+        return legacy_tensor(data)
+
     apply_op: Callable[[Op, tuple[Any, ...], Attrs], Any]  # set by frontend.dispatch
 
     @property

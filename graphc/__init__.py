@@ -1,3 +1,60 @@
-"""Setup of the package."""
+"""graphc: a PyTorch-style front end that runs line by line, and a compiler for static graphs that gives the same bits.
+
+Names are found at first use, so that `import graphc` alone costs next to nothing.
+"""
+
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from graphc import autograd as autograd
+    from graphc import cuda as cuda
+    from graphc import errors as errors
+    from graphc import testing as testing
+    from graphc.frontend.creation import *
+    from graphc.frontend.device import *
+    from graphc.frontend.functional_data import *
+    from graphc.frontend.functional_index import *
+    from graphc.frontend.functional_linalg import *
+    from graphc.frontend.functional_math import *
+    from graphc.frontend.functional_reduce import *
+    from graphc.frontend.functional_shape import *
+    from graphc.frontend.grad_mode import *
+    from graphc.frontend.indexing import *
+    from graphc.frontend.printing import *
+    from graphc.frontend.promote import *
+    from graphc.frontend.random import *
+    from graphc.frontend.record.api import *
+    from graphc.frontend.size import *
+    from graphc.frontend.tensor import Tensor as Tensor
+
+    from graphc.frontend.dtypes import *  # isort: skip
+
 __version__ = "0.1.0"
+
+_MODULES = ("autograd", "compiler", "config", "cuda", "errors", "nn", "optim", "testing", "utils")
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        from importlib import import_module
+
+        if name in _MODULES:
+            return import_module(f"graphc.{name}")
+        if name.startswith("__") and name != "__all__":
+            raise AttributeError(f"module 'graphc' has no attribute {name!r}")
+        public = import_module("graphc.frontend.public")
+        if name == "__all__":
+            return [*public.__all__, *_MODULES]
+        if name not in public.__all__:
+            raise AttributeError(f"module 'graphc' has no attribute {name!r}")
+        found = globals()[name] = getattr(public, name)
+        return found
+
+
+def __dir__() -> list[str]:
+    from graphc.frontend import public
+
+    return sorted({*globals(), *public.__all__, *_MODULES})

@@ -12,6 +12,7 @@ from typing import Any
 
 from graphc.errors import AutogradError
 from graphc.frontend import autograd
+from graphc.frontend.backward import grad
 from graphc.frontend.mode import mode, using
 from graphc.frontend.record.trace import Leaf, Trace
 from graphc.frontend.tensor import Tensor, fresh
@@ -73,7 +74,7 @@ class History:
         pairs = [(o, x) for o, x in zip(outs, gs, strict=True) if x is not None and o.requires_grad]
         if not pairs:
             return (None,) * len(self.differentiable)
-        return autograd.grad(
+        return grad(
             [o for o, _ in pairs], self.differentiable, [x for _, x in pairs], retain_graph=True, create_graph=create, allow_unused=True
         )
 

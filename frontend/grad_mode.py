@@ -1,0 +1,98 @@
+"""Whether operations are put on the tape: context managers, decorators and functions."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from graphc.frontend.mode import mode, using
+
+__all__ = ["enable_grad", "inference_mode", "is_grad_enabled", "no_grad", "set_grad_enabled"]
+
+
+class _GradMode:
+    """Context manager and decorator that sets gradient recording."""
+
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled
+        self._stack: list[Any] = []
+
+    def __enter__(self) -> None:
+        context = using(grad=self.enabled)
+        context.__enter__()
+        self._stack.append(context)
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.pop().__exit__(*error)
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            with using(grad=self.enabled):
+                return function(*args, **kwargs)
+
+        return wrapper
+
+
+class no_grad(_GradMode):
+    """Operations inside are not put on the tape. A context manager and a decorator (with or without parentheses)."""
+
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        made = super().__new__(cls)
+        if function is None:
+            return made
+        _GradMode.__init__(made, False)
+        return made(function)
+
+    def __init__(self, function: Callable[..., Any] | None = None) -> None:
+        super().__init__(False)
+
+
+class enable_grad(_GradMode):
+    """Operations inside are put on the tape, also within no_grad."""
+
+    def __init__(self) -> None:
+        super().__init__(True)
+
+
+class inference_mode(_GradMode):
+    """no_grad() under PyTorch's other name; `inference_mode(False)` changes nothing."""
+
+    def __new__(cls, mode: Any = True) -> Any:
+        made = super().__new__(cls)
+        if not callable(mode):
+            return made
+        _GradMode.__init__(made, False)
+        return made(mode)
+
+    def __init__(self, mode: Any = True) -> None:
+        super().__init__(is_grad_enabled() if mode is False else False)
+
+
+class set_grad_enabled(_GradMode):
+    """Set gradient recording: at once when called as a function, restored when used as a context manager."""
+
+    def __init__(self, mode_: bool) -> None:
+        super().__init__(bool(mode_))
+        self._token = mode.set(_with_grad(bool(mode_)))
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *error: Any) -> None:
+        mode.reset(self._token)
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        mode.reset(self._token)  # a decorator changes the mode of the function alone
+        return super().__call__(function)
+
+
+def _with_grad(enabled: bool) -> Any:
+    return replace(mode.get(), grad=enabled)
+
+
+def is_grad_enabled() -> bool:
+    """True when operations are put on the tape."""
+    return mode.get().grad

@@ -1,0 +1,44 @@
+"""Everything `graphc.name` finds, gathered from the `__all__` of the modules that define it."""
+
+from __future__ import annotations
+
+from graphc.frontend import (
+    creation,
+    device as _device,
+    dtypes,
+    functional,
+    grad_mode,
+    indexing,
+    methods as methods,
+    printing,
+    promote,
+    random,
+    size,
+)
+from graphc.frontend.creation import *
+from graphc.frontend.device import *
+from graphc.frontend.functional import *
+from graphc.frontend.grad_mode import *
+from graphc.frontend.indexing import *
+from graphc.frontend.tensor import Tensor as Tensor
+from graphc.frontend.printing import *
+from graphc.frontend.promote import *
+from graphc.frontend.random import *
+from graphc.frontend.record import api
+from graphc.frontend.record.api import *
+from graphc.frontend.size import *
+
+from graphc.frontend.dtypes import *  # isort: skip  (last: `bool` and `float` are dtypes here)
+
+__all__ = ["Tensor"]
+__all__ += creation.__all__
+__all__ += _device.__all__
+__all__ += dtypes.__all__
+__all__ += functional.__all__
+__all__ += grad_mode.__all__
+__all__ += indexing.__all__
+__all__ += printing.__all__
+__all__ += promote.__all__
+__all__ += random.__all__
+__all__ += api.__all__
+__all__ += size.__all__

@@ -1,0 +1,4 @@
+"""Gradients: backward, grad, and whether operations are recorded for them."""
+
+from graphc.frontend.backward import *
+from graphc.frontend.grad_mode import *

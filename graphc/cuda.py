@@ -1,0 +1,3 @@
+"""CUDA as programs ask for it: not available in this version."""
+
+from graphc.frontend.cuda import *

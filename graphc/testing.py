@@ -1,0 +1,3 @@
+"""Comparisons for tests."""
+
+from graphc.frontend.testing import *
