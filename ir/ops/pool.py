@@ -97,54 +97,59 @@ def _max_infer(
 
 
 def _best_taps(
-    padded: Any, counts: Sequence[Size], kernel: Pair, stride: Pair, dilation: Pair
-) -> tuple[Any, list[Any]]:
-    """(largest, [its row, its column]) of every window, counted from its start; the first of equals, the first NaN."""
+    padded: Any, counts: Sequence[Size], kernel: Pair, stride: Pair, dilation: Pair, width: int
+) -> tuple[Any, Any]:
+    """(largest, its distance from the window's start in a plane of `width`): the first of equals, the first NaN."""
     best: Any = None
-    offsets: list[Any] = []
-    for place, tap in _taps(padded, counts, kernel, stride, dilation):
-        moved = [place[k] * dilation[k] for k in (0, 1)]
+    offset: Any = None
+    for (row, column), tap in _taps(padded, counts, kernel, stride, dilation):
+        moved = row * dilation[0] * width + column * dilation[1]
         if best is None:
-            best, offsets = tap, [create.full(shape=tap.type.shape, value=m, dtype=int64) for m in moved]
+            best, offset = tap, create.full(shape=tap.type.shape, value=moved, dtype=int64)
             continue
         # not (tap <= best) holds for a NaN tap too; a NaN already found stays
         better = pw.bitwise_and(pw.bitwise_not(pw.le(tap, best)), pw.eq(best, best))
         best = pw.maximum(best, tap)
-        offsets = [pw.where(better, create.scalar_like(o, m), o) for o, m in zip(offsets, moved, strict=True)]
-    return best, offsets
+        offset = pw.where(better, create.scalar_like(offset, moved), offset)
+    return best, offset
 
 
-def _best_windows(padded: Any, kernel: Pair, stride: Pair, dilation: Pair) -> tuple[Any, list[Any]]:
+def _best_windows(padded: Any, kernel: Pair, stride: Pair, dilation: Pair, width: int) -> tuple[Any, Any]:
     """As _best_taps, by reductions over windows."""
     found = windows(padded, dims=(2, 3), size=kernel, stride=stride, dilation=dilation)
     shape = found.type.shape[:4]
     place = argmax(movement.reshape(found, shape=(*shape, kernel[0] * kernel[1])), dim=4, keepdim=False)
-    offsets = [
-        pw.mul(pw.floor_divide(place, kernel[1]), dilation[0]),
-        pw.mul(pw.remainder(place, kernel[1]), dilation[1]),
-    ]
-    return amax(found, dim=(4, 5), keepdim=False), offsets
+    rows = pw.mul(pw.floor_divide(place, kernel[1]), dilation[0] * width)
+    columns = pw.mul(pw.remainder(place, kernel[1]), dilation[1])
+    return amax(found, dim=(4, 5), keepdim=False), pw.add(rows, columns)
+
+
+def _starts(shape: Shape, stride: Pair, padding: Pair) -> list[Any]:
+    """Row and column where each window starts, negative in the padding."""
+    return [pw.sub(pw.mul(create.iota(shape=shape, dim=2 + k, dtype=int64), stride[k]), padding[k]) for k in (0, 1)]
+
+
+def _first_inside(start: Any, dilation: int) -> Any:
+    """The first place of a window that is not padding before the tensor."""
+    return pw.maximum(start, 0) if dilation == 1 else pw.where(pw.lt(start, 0), pw.remainder(start, dilation), start)
 
 
 def _max_decompose(
     x: Any, *, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
 ) -> tuple[Any, Any]:
     shape = _check("max_pool2d", x.type, kernel, stride, padding, dilation, ceil_mode)
+    width = x.type.shape[3]
     padded = _padded(x, _pads(x.type, kernel, stride, padding, dilation, ceil_mode), float("-inf"))
     if _unrolled(kernel):
-        best, offsets = _best_taps(padded, shape[2:], kernel, stride, dilation)
+        best, offset = _best_taps(padded, shape[2:], kernel, stride, dilation, width)
     else:
-        best, offsets = _best_windows(padded, kernel, stride, dilation)
-    places = []
-    for k in (0, 1):
-        start = pw.sub(pw.mul(create.iota(shape=shape, dim=2 + k, dtype=int64), stride[k]), padding[k])
-        place = pw.add(start, offsets[k])
-        if padding[k]:  # a window of nothing but -inf: its first element that is not padding
-            inside = pw.maximum(place, 0) if dilation[k] == 1 else pw.remainder(place, dilation[k])
-            place = pw.where(pw.lt(place, 0), inside, place)
-        places.append(place)
-    width = create.scalar_like(places[0], x.type.shape[3])
-    return best, pw.add(pw.mul(places[0], width), places[1])
+        best, offset = _best_windows(padded, kernel, stride, dilation, width)
+    rows, columns = _starts(shape, stride, padding)
+    place = pw.add(pw.add(pw.mul(rows, width), columns), offset)
+    if padding != (0, 0):  # -inf wins only where nothing else is: name the window's first element that is not padding
+        rows, columns = _first_inside(rows, dilation[0]), _first_inside(columns, dilation[1])
+        place = pw.where(pw.eq(best, float("-inf")), pw.add(pw.mul(rows, width), columns), place)
+    return best, place
 
 
 def _max_reference(
