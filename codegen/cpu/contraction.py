@@ -37,6 +37,11 @@ def _offsets(sizes: tuple[int, ...], strides: tuple[int, ...]) -> Table:
     return out
 
 
+def _join(*parts: Any) -> Table:
+    """Tables and numbers, one after another."""
+    return np.concatenate([p if isinstance(p, np.ndarray) else np.array(p, np.int64, ndmin=1) for p in parts])
+
+
 def _step(offsets: Table) -> int:
     """The most frequent difference of neighbours; of equals the smallest."""
     steps, counts = np.unique(np.diff(offsets), return_counts=True)
@@ -45,7 +50,7 @@ def _step(offsets: Table) -> int:
 
 def _starts(offsets: Table, step: int = 1) -> Table:
     """Positions where a run of offsets that grow by `step` begins."""
-    return np.flatnonzero(np.r_[True, np.diff(offsets) != step])[: len(offsets)].astype(np.int64)
+    return _join([0], np.flatnonzero(np.diff(offsets) != step) + 1)[: len(offsets)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +86,9 @@ def _copy_costs(r: _Roles) -> tuple[float, float]:
     """Rough cycles (16 lanes) of copying every panel once, along the columns and along k."""
     _, n, k = r.extents
     step = _step(r.column_at)
-    lengths = np.diff(np.r_[_starts(r.column_at, step), n])
+    lengths = np.diff(_join(_starts(r.column_at, step), n))
     along = 5.0 * len(lengths) + (4.0 * _blocks(lengths) if step == 1 else 1.5 * n)
-    runs = np.diff(np.r_[_starts(r.k_column), k])
+    runs = np.diff(_join(_starts(r.k_column), k))
     long = runs[runs >= 4]
     return along * k, n * (0.3 * int(long.sum()) + 1.5 * int(k - long.sum()))
 
@@ -228,7 +233,7 @@ def _tables(
     last = r.row_at[-1:] if m else np.zeros(1, np.int64)
     tables = [
         batch,
-        np.r_[r.row_at, np.repeat(last, _PAD_ROWS)],
+        _join(r.row_at, np.repeat(last, _PAD_ROWS)),
         _columns(r.k_row, r.k_column),
         _columns(r.k_row, position),
         panels,
@@ -238,7 +243,7 @@ def _tables(
     ]
     if transposed:
         tail = -(-n // width) * width - n
-        tables += [np.r_[r.column_at, np.repeat(r.column_at[-1:], tail)], *_k_runs(r.k_column, length)]
+        tables += [_join(r.column_at, np.repeat(r.column_at[-1:], tail)), *_k_runs(r.k_column, length)]
     return tuple(np.ascontiguousarray(t.reshape(-1), np.int64) for t in tables)
 
 
@@ -259,7 +264,7 @@ def _panels(r: _Roles, values: tuple[Table, ...], width: int, rows: int) -> tupl
         breaks.append(np.flatnonzero(np.diff(values[-1]) != 1) + 1)
         breaks.extend(np.flatnonzero(np.diff(v) != 0) + 1 for v in values[:-1])
     store_starts = np.unique(np.concatenate(breaks)).astype(np.int64)
-    copy_lengths, store_lengths = np.diff(np.r_[copy_starts, n]), np.diff(np.r_[store_starts, n])
+    copy_lengths, store_lengths = np.diff(_join(copy_starts, n)), np.diff(_join(store_starts, n))
     ends = np.minimum(edges + width, n)
     bounds = [np.searchsorted(s, e) for s in (copy_starts, store_starts) for e in (edges, ends)]
     whole = (bounds[1] - bounds[0] == 1) & (ends - edges == width) & (step == 1)
@@ -285,5 +290,5 @@ def _k_runs(k_column: Table, length: int) -> tuple[Table, Table]:
     k = len(k_column)
     edges = np.arange(0, k, length)
     starts = np.union1d(_starts(k_column), edges)
-    first = np.r_[np.searchsorted(starts, edges), len(starts)].astype(np.int64)
-    return first, _columns(starts % length, k_column[starts], np.diff(np.r_[starts, k]))
+    first = _join(np.searchsorted(starts, edges), len(starts)).astype(np.int64)
+    return first, _columns(starts % length, k_column[starts], np.diff(_join(starts, k)))
