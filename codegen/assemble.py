@@ -11,7 +11,7 @@ from graphc.ir.graph import Graph
 from graphc.ir.passes.fuse import fuse
 from graphc.ir.passes.order import order
 from graphc.ir.passes.plan import plan
-from graphc.ir.steps import Call, Storage, is_copy
+from graphc.ir.steps import Call, Storage, copied
 from graphc.ir.types import Layout
 from graphc.runtime.program import BufferRef, KernelCall, OutputSpec, Program
 
@@ -32,7 +32,7 @@ def assemble(graph: Graph, layouts: Sequence[Layout] | None = None, fused: bool 
     ordered = order(steps, placed.arcs) if len(steps) > 1 else steps
     calls = [*(call for step in ordered for call in step.calls), *placed.last]
     arena = plan(calls, reuse=fused)
-    return _program(graph, memory, placed, [c for c in calls if not is_copy(c)], arena)
+    return _program(graph, memory, placed, [c for c in calls if not _idle(c, placed)], arena)
 
 
 def _program(graph: Graph, memory: Memory, placed: Placed, calls: Sequence[Call], arena: int) -> Program:
@@ -43,6 +43,17 @@ def _program(graph: Graph, memory: Memory, placed: Placed, calls: Sequence[Call]
     constants = tuple(v.node.attrs["value"] for v in memory.constants if v.node is not None)
     records = tuple(KernelCall(c.kernel, tuple(_ref(s) for s in c.operands), c.label, c.locs) for c in calls)
     return Program(graph.name, memory.layouts, outputs, records, constants, arena)
+
+
+def _idle(call: Call, placed: Placed) -> bool:
+    """Whether the call copies a piece of memory onto itself."""
+    pair = copied(call)
+    if pair is None:
+        return False
+    source, target = pair
+    if source.kind == "arena":
+        return target.kind == "arena" and source.offset == target.offset
+    return source.kind == "input" and target.kind == "output" and placed.donated[target.index] == source.index
 
 
 def _ref(storage: Storage) -> BufferRef:

@@ -102,7 +102,16 @@ def _lower_map(memory: Memory, group: Group, stored: list[Node]) -> list[Call]:
     axes = squeezed_axes(group.domain)
     space = tuple(n for _, n in axes)
     builder = Builder(memory, space, dict.fromkeys(n.out for n in group.nodes))
+    _pull_all(builder, group, axes, "full")
     return [map_call(builder, space, _stores(builder, group, stored, axes, "full"), group.nodes)]
+
+
+def _pull_all(builder: Builder, group: Group, axes: tuple[tuple[Expr, int], ...], level: str) -> None:
+    """Pull the values of a level in order, so that no chain of them is ever pulled in one deep recursion."""
+    for node in group.nodes:
+        place = match(axes, node.out.type) if group.level[node.out] == level else None
+        if place is not None:
+            builder.value(node.out, place)
 
 
 def _stores(
@@ -123,26 +132,24 @@ def _lower_rows(memory: Memory, group: Group, stored: list[Node]) -> list[Call]:
     run = count([group.domain[d] for d in group.dims])
     full = _full_index(group, axes, run)
     builder = Builder(memory, (*space, run), dict.fromkeys(n.out for n in group.nodes))
-    stages: list[ReduceStage | MapStage] = []
     reductions = [n for n in group.nodes if isinstance(n.op.lower, Reduction)]
     for k, node in enumerate(reductions):  # all named before any is pulled: none may be inlined
         place = match(axes, node.out.type)
         assert place is not None
         builder.special[node.out] = place, result(k, node.out.type.dtype)
+    stages: list[ReduceStage | MapStage] = []
+    for node in group.nodes if run else ():
+        if group.level[node.out] == "full":
+            builder.value(node.out, full)
     for node in reductions:
         assert isinstance(node.op.lower, Reduction)
-        stages.append(ReduceStage(node.op.lower.kind, builder.value(node.inputs[0], full)))
+        e = builder.value(node.inputs[0], full) if run else const(0, node.inputs[0].type.dtype)  # nothing to read
+        stages.append(ReduceStage(node.op.lower.kind, e))
     wide = [builder.store(n.out, full) for n in stored if group.level[n.out] == "full"]
     if wide:
         stages.append(MapStage(tuple(wide)))
-    narrow = _stores_of_rows(builder, group, stored, axes)
+    narrow = _stores(builder, group, stored, axes, "space")
     return [builder.call(Rows(builder.types(), space, run, tuple(stages), tuple(narrow)), group.nodes)]
-
-
-def _stores_of_rows(
-    builder: Builder, group: Group, stored: list[Node], axes: tuple[tuple[Expr, int], ...]
-) -> list[Store]:
-    return _stores(builder, group, stored, axes, "space")
 
 
 def _full_index(group: Group, axes: tuple[tuple[Expr, int], ...], run: int) -> Index:
@@ -195,6 +202,7 @@ def _lower_piece(
     )
     axes = tuple((i, n) for i, n in zip(place, anchor.out.type.sizes, strict=True) if n != 1)
     builder.special[anchor.out] = place, acc(core.dtype)
+    _pull_all(builder, group, axes, "full")
     stores = []
     for node in stored:
         at = match(axes, node.out.type)

@@ -96,28 +96,25 @@ def read_operands(kernel: Kernel) -> dict[int, None]:
 
 def in_place(kernel: Kernel, source: int, target: int) -> bool:
     """Whether operand `target` may be the memory of operand `source`: every element of the source is read only where the same
-    element of the target is then written.
+    element of the target is then written. In a Rows kernel what is read in an earlier stage of the same row is read before.
     """
+    if isinstance(kernel, Scatter) or kernel.operands[source] is not kernel.operands[target]:
+        return False
     if isinstance(kernel, Contract) and source in (kernel.a.operand, kernel.b.operand):
         return False
-    if not isinstance(kernel, Map | Contract) or kernel.operands[source] is not kernel.operands[target]:
+    stores = [s for s in stores_of(kernel) if s.operand == target]
+    if len(stores) != 1 or stores[0].where is not None:
         return False
-    places = [s.flat for s in kernel.stores if s.operand == target]
-    if len(places) != 1 or any(s.operand == target and s.where is not None for s in kernel.stores):
-        return False
-    loads = [e for e in walk(*expressions_of(kernel)) if e.op == "load"]
-    return all(e.args[0] is places[0] for e in loads if e.value == source) and all(e.value != target for e in loads)
+    loads = [e for e in walk(*expressions_of(kernel)) if e.op == "load" and e.value in (source, target)]
+    return all(e.value == source and e.args[0] is stores[0].flat for e in loads)
 
 
-def is_copy(call: Call) -> bool:
-    """Whether the call does nothing: it writes a piece of memory onto itself, element by element."""
+def copied(call: Call) -> tuple[Storage, Storage] | None:
+    """(source, target) of a call that only writes one piece of memory onto another, each element to the same place."""
     kernel = call.kernel
     if not isinstance(kernel, Map) or len(kernel.stores) != 1:
-        return False
-    store = kernel.stores[0]
-    same = store.value.op == "load" and len(store.value.args) == 1 and store.value.args[0] is store.flat
-    return same and _same_place(call.operands[int(store.value.value)], call.operands[store.operand])
-
-
-def _same_place(a: Storage, b: Storage) -> bool:
-    return a is b or (a.kind == b.kind == "arena" and a.offset == b.offset)
+        return None
+    (store,) = kernel.stores
+    if store.value.op != "load" or len(store.value.args) != 1 or store.value.args[0] is not store.flat:
+        return None
+    return call.operands[int(store.value.value)], call.operands[store.operand]

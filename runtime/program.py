@@ -6,13 +6,15 @@ A program is data: which kernel runs on which memory, in which order. `runtime/e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from graphc.ir.expr import Expr, walk
 from graphc.ir.graph import Location
-from graphc.ir.kernel import Contract, Kernel, Map, MapStage, Rows, Scatter
+from graphc.ir.kernel import Contract, Kernel, Map, MapStage, Rows, Store, Strided
 from graphc.ir.types import Layout
 
 ALIGNMENT = 64  # bytes: every arena offset is a multiple, and the arena itself must be aligned to it
@@ -95,34 +97,80 @@ def print_program(program: Program) -> str:
 
 
 def kernel_lines(call: KernelCall) -> list[str]:
-    """The kernel of a call in words: its domain, then one line a stage or store."""
+    """The kernel of a call in words: its domain, then one line a stage or store. What is used several times gets a name."""
     kernel = call.kernel
-    names = ", ".join(f"b{k}={ref}:{t.short}" for k, (ref, t) in enumerate(zip(call.operands, kernel.operands, strict=True)))
+    pairs = zip(call.operands, kernel.operands, strict=True)
+    names = ", ".join(f"b{k}={ref}:{t.short}" for k, (ref, t) in enumerate(pairs))
+    show = _Shower()
     if isinstance(kernel, Map):
-        return [f"map {list(kernel.space)} {names}", *_stores(kernel.stores)]
+        return [f"map {list(kernel.space)} {names}", *show.stores(kernel.stores)]
     if isinstance(kernel, Rows):
         lines = [f"rows {list(kernel.space)} run {kernel.run} {names}"]
         for stage in kernel.stages:
-            lines += _stores(stage.stores) if isinstance(stage, MapStage) else [f"  {stage.kind}: {stage.value}"]
-        return lines + _stores(kernel.stores)
+            if isinstance(stage, MapStage):
+                lines += show.stores(stage.stores)
+            else:
+                lines += show.line(f"{stage.kind}:", stage.value)
+        return lines + show.stores(kernel.stores)
     if isinstance(kernel, Contract):
         sides = f"a={_side(kernel.a)} b={_side(kernel.b)}"
         domain = f"batch {list(kernel.batch)} m {list(kernel.m)} n {list(kernel.n)} k {list(kernel.k)}"
-        return [f"contract {domain} {names}", f"  {sides}", *_stores(kernel.stores)]
-    return [f"scatter {list(kernel.space)} run {kernel.run} {names}", f"  {_scatter(kernel)}"]
+        return [f"contract {domain} {names}", f"  {sides}", *show.stores(kernel.stores)]
+    head = f"b{kernel.target}[{show.text(kernel.flat)}] {'+=' if kernel.add else '='}"
+    return [f"scatter {list(kernel.space)} run {kernel.run} {names}", *show.line(head, kernel.value, kernel.where)]
 
 
-def _side(side: Any) -> str:
+def _side(side: Strided) -> str:
     return f"b{side.operand}+{side.offset} strides {list(side.batch)} {list(side.outer)} {list(side.k)}"
 
 
-def _stores(stores: Any) -> list[str]:
-    return [f"  b{s.operand}[{s.flat}] = {s.value}" + ("" if s.where is None else f" where {s.where}") for s in stores]
+class _Shower:
+    """Prints expressions of one kernel, with a name for every part that is used more than once."""
 
+    def __init__(self) -> None:
+        self.named: dict[Expr, str] = {}
+        self.texts: dict[Expr, str] = {}
 
-def _scatter(kernel: Scatter) -> str:
-    sign = "+=" if kernel.add else "="
-    return f"b{kernel.target}[{kernel.flat}] {sign} {kernel.value}" + ("" if kernel.where is None else f" where {kernel.where}")
+    def stores(self, stores: Sequence[Store]) -> list[str]:
+        """One line a store, after the lines of the names it needs."""
+        found = self._name([e for s in stores for e in (s.value, s.where) if e is not None])
+        for s in stores:
+            found += self.line(f"b{s.operand}[{self.text(s.flat)}] =", s.value, s.where)
+        return found
+
+    def line(self, head: str, value: Expr, where: Expr | None = None) -> list[str]:
+        """`head value where condition`, after the lines of the names it needs."""
+        found = self._name([value] if where is None else [value, where])
+        return [*found, f"  {head} {self.text(value)}" + ("" if where is None else f" where {self.text(where)}")]
+
+    def _name(self, roots: Sequence[Expr]) -> list[str]:
+        lines: list[str] = []
+        uses: dict[Expr, int] = dict.fromkeys(roots, 1)
+        order = walk(*roots)
+        for e in order:
+            for a in e.args if e.op != "load" else e.args[1:]:
+                uses[a] = uses.get(a, 0) + 1
+        for e in order:
+            self.texts[e] = self._compose(e)
+            if uses.get(e, 0) > 1 and e.args and e.op != "load" and e not in self.named:
+                name = f"t{len(self.named)}"
+                lines.append(f"  {name} = {self.texts[e]}")
+                self.named[e] = self.texts[e] = name
+        return lines
+
+    def text(self, e: Expr) -> str:
+        """`e` in the form of Expr.__repr__, names put in."""
+        for part in walk(e):
+            self.texts.setdefault(part, self._compose(part))
+        return self.texts[e]
+
+    def _compose(self, e: Expr) -> str:
+        if e in self.named or not e.args:
+            return self.named.get(e) or repr(e)
+        args = ", ".join(self.texts[a] for a in e.args)
+        if e.op == "load":
+            return f"b{e.value}[{args}]"
+        return f"{e.op}.{e.dtype.short}({args})" if e.op == "cast" else f"{e.op}({args})"
 
 
 def _places(call: KernelCall) -> str:

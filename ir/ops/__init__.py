@@ -3,6 +3,7 @@
 from graphc.ir.ops import (
     activation,
     contract,
+    conv,
     create,
     index,
     indexing,

@@ -27,8 +27,10 @@ from graphc.ir.op import Contraction, Elementwise, Reduction
 from graphc.ir.passes.inline import choose_inlined
 from graphc.ir.pull import Index, Puller
 
-MAX_NODES = 48  # in a group, inlined ones not counted: bounds the size of a kernel
+MAX_NODES = 24  # in a group, inlined ones not counted
+MAX_COST = 600  # arithmetic of a kernel for one element (an exp: 20): bounds its code
 MAX_READS = 24  # values a group loads
+MAX_AGAIN = 40  # cost of what a later stage over the same rows may compute again; an exp costs 20
 FEW_ROWS, SMALL = 32, 16384  # fewer rows than this cannot keep the threads busy, unless the work is small anyway
 
 Read = tuple[Value, Index | None]  # None: the reader needs the whole buffer
@@ -49,6 +51,7 @@ class Group:
     nodes: list[Node] = field(default_factory=list)
     level: dict[Value, str] = field(default_factory=dict)
     reads: dict[Value, list[Index | None]] = field(default_factory=dict)
+    cost: int = 0
 
     @property
     def space(self) -> tuple[int, ...]:
@@ -97,7 +100,8 @@ def fuse(graph: Graph, strided: Iterable[Value] = (), enabled: bool = True) -> F
     gets memory and every node its own kernel. Raises InternalError for a composition in the graph.
     """
     maker = _Fuser(graph, dict.fromkeys(strided))
-    maker.inlined = choose_inlined(graph, maker.is_alias) if enabled else {}
+    if enabled:
+        maker.inlined, maker.costs = choose_inlined(graph, maker.is_alias)
     for node in graph.nodes:
         maker.place(node, enabled)
     return maker.finish()
@@ -113,6 +117,7 @@ class _Fuser:
         self.graph = graph
         self.strided = strided
         self.inlined: dict[Value, None] = {}
+        self.costs: dict[Value, int] = {}
         self.base: dict[Value, Value] = {}
         self.owner: dict[Value, Group] = {}
         self.groups: list[Group] = []
@@ -213,16 +218,21 @@ class _Fuser:
         if len(group.nodes) >= MAX_NODES or len(group.reads) + len(reads) > MAX_READS:
             return False
         shape = domain_of(node)
-        outside = []
         for value, index in reads:
-            if self.owner.get(value) is not group:
-                outside.append((value, index))
-            elif index is None or index != group.expected(value, shape, level):
+            inside = self.owner.get(value) is group
+            if inside and (index is None or index != group.expected(value, shape, level)):
                 return False
-        if any(self._depends(value, group) for value, _ in outside):
+        if group.dims and level == "full" and self._again(group, reads) > MAX_AGAIN:
             return False
-        self._add(group, node, outside, level)
+        if any(self._depends(value, group) for value, _ in reads):
+            return False
+        self._add(group, node, reads, level)
         return True
+
+    def _again(self, group: Group, reads: list[Read]) -> int:
+        """The cost of the group's values over the full domain that a node with these reads computes again."""
+        inside = (v for v, _ in reads if self.owner.get(v) is group and group.level[v] == "full")
+        return sum(self.costs.get(v, 0) for v in dict.fromkeys(inside))
 
     def _depends(self, value: Value, group: Group) -> bool:
         """True where `value` is made by a group that needs `group`."""
@@ -251,7 +261,10 @@ class _Fuser:
         self.ancestors.append(0)
         self._add(group, node, reads, "full")
 
-    def _add(self, group: Group, node: Node, outside: list[Read], level: str) -> None:
+    def _add(self, group: Group, node: Node, reads: list[Read], level: str) -> None:
+        group.cost += self.costs.get(node.out, 0)
+        if node.out in self.costs:  # from here on with what it needs of its group
+            self.costs[node.out] += self._again(group, reads)
         group.nodes.append(node)
         group.level[node.out] = "space" if isinstance(node.op.lower, Reduction) else level
         self.owner[node.out] = group
@@ -260,6 +273,7 @@ class _Fuser:
             key = ("rows", group.domain, group.dims)
         elif isinstance(node.op.lower, Elementwise) and level == "full":
             key = ("map", squeezed(node.out.type.sizes))
+        outside = [(v, index) for v, index in reads if self.owner.get(v) is not group]
         for value, index in outside:
             group.reads.setdefault(value, []).append(index)
             if key is not None:

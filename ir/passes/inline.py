@@ -17,8 +17,9 @@ from graphc.ir.graph import Graph, Node, Value
 from graphc.ir.op import Contraction, Elementwise, Scattering
 from graphc.ir.pull import Index, Puller
 
-MAX_DEPTH = 20  # inlined ops below one another: bounds recursion
+MAX_DEPTH = 12  # inlined ops below one another: bounds recursion
 MAX_LOADS = 12
+MAX_COST = 200
 CHEAP = 6  # cost of what may be computed in several kernels
 CHEAP_MOVEMENT = 12  # a pad or a flip under windows
 
@@ -32,13 +33,16 @@ class _Facts:
     loads: tuple[Value, ...]
 
 
-def choose_inlined(graph: Graph, is_alias: Callable[[Node], bool]) -> dict[Value, None]:
-    """The values of `graph` to inline. `is_alias(node)`: the node needs no kernel if its input has a contiguous buffer."""
+def choose_inlined(graph: Graph, is_alias: Callable[[Node], bool]) -> tuple[dict[Value, None], dict[Value, int]]:
+    """The values of `graph` to inline, and for every Elementwise value the cost of an element with all that is inlined into it.
+
+    `is_alias(node)`: the node needs no kernel if its input has a contiguous buffer.
+    """
     chooser = _Chooser(graph, is_alias)
     for node in graph.nodes:
         if isinstance(node.op.lower, Elementwise) and node.op.name != "constant":
             chooser.visit(node)
-    return chooser.inlined
+    return chooser.inlined, chooser.costs
 
 
 class _Chooser:
@@ -47,6 +51,7 @@ class _Chooser:
         self.users = graph.users()
         self.outputs = dict.fromkeys(o.value for o in graph.outputs)
         self.inlined: dict[Value, None] = {}
+        self.costs: dict[Value, int] = {}
         self.facts: dict[Value, _Facts] = {}
         self.access: dict[Node, Access] = {}
         self.epilogue: dict[Value, None] = {}  # results of contractions, and what is pointwise over them
@@ -54,6 +59,7 @@ class _Chooser:
     def visit(self, node: Node) -> None:
         facts = self._facts_of(node)
         value = node.out
+        self.costs[value] = facts.cost
         if self._continues_epilogue(node):
             self.epilogue[value] = None
         if value in self.outputs or not self._worth(node, facts) or not all(self._takes(u, node) for u in self.users[value]):
@@ -82,7 +88,7 @@ class _Chooser:
 
     def _worth(self, node: Node, facts: _Facts) -> bool:
         """Whether inlining saves more than it costs."""
-        if facts.depth > MAX_DEPTH or len(facts.loads) > MAX_LOADS:
+        if facts.depth > MAX_DEPTH or len(facts.loads) > MAX_LOADS or facts.cost > MAX_COST:
             return False
         if node.out in self.epilogue and not self._is_step(node):
             return False

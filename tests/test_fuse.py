@@ -1,0 +1,219 @@
+"""Fusion: how many kernels graphs become, and that every decision respects data flow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import networkx
+import pytest
+from lowering_graphs import add_adam, cnn, f32, kinds, layer_norm, mixture, mlp, op, optimised, transformer, unary_graph
+
+from graphc.codegen.assemble import assemble
+from graphc.ir.access import access_of
+from graphc.ir.expr import iadd, iconst, idiv, imod, imul, index
+from graphc.ir.graph import Graph, Value
+from graphc.ir.index import IndexSimplifier, merge_split
+from graphc.ir.passes.fuse import fuse
+from graphc.runtime.program import Program, print_program
+
+
+def kernels(graph: Graph) -> list[str]:
+    return kinds(assemble(optimised(graph)))
+
+
+def of(build: Callable[[Value], Value], *shape: int) -> list[str]:
+    return kernels(unary_graph(f32(*shape), build))
+
+
+def test_pointwise_chain_is_one_map() -> None:
+    assert of(lambda x: op("exp", op("mul", op("relu", op("add", x, 1.0)), op("tanh", x))), 4, 5) == ["Map"]
+
+
+def test_long_chains_are_cut_but_give_few_kernels() -> None:
+    def chain(x: Value) -> Value:
+        for _ in range(300):
+            x = op("tanh", op("add", x, 1.0))
+        return x
+
+    assert 1 < len(of(chain, 4)) <= 40
+
+
+def test_movement_is_inlined() -> None:
+    def moved(x: Value) -> Value:
+        y = op("permute", op("slice", x, dim=0, start=1, stop=4, step=1), dims=(1, 0))
+        return op("add", op("reshape", y, shape=(2, 2, 3)), op("flip", op("reshape", y, shape=(2, 2, 3)), dims=(2,)))
+
+    assert of(moved, 5, 4) == ["Map"]
+
+
+def test_reshape_of_a_buffer_is_free() -> None:
+    program = assemble(unary_graph(f32(4, 6), lambda x: op("exp", op("reshape", op("exp", x), shape=(3, 8)))))
+    assert kinds(program) == ["Map", "Map"]
+    assert "idiv" not in print_program(program)
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+@pytest.mark.parametrize("shape", [(64, 50), (4, 8), (2, 3, 40, 9)])
+def test_softmax_is_one_rows_kernel(name: str, shape: tuple[int, ...]) -> None:
+    assert of(lambda x: op(name, x, dim=len(shape) - 1), *shape) == ["Rows"]
+
+
+def test_few_long_rows_are_not_given_to_one_thread() -> None:
+    assert "Map" in of(lambda x: op("softmax", x, dim=1), 2, 100_000)
+
+
+def test_reduction_over_columns_keeps_to_one_stage() -> None:
+    found = assemble(optimised(unary_graph(f32(500, 64), lambda x: op("softmax", x, dim=0))))
+    assert all(len(c.kernel.stages) == 1 for c in found.calls if kinds(found)[found.calls.index(c)] == "Rows")  # type: ignore[union-attr]
+
+
+def test_layer_norm_is_one_rows_kernel() -> None:
+    g = Graph("norm")
+    x, scale, shift = g.add_input(f32(64, 48), "x"), g.add_input(f32(48), "scale"), g.add_input(f32(48), "shift")
+    g.add_output(op("relu", layer_norm(x, scale, shift)), "y")
+    assert kernels(g) == ["Rows"]
+
+
+def test_mean_over_everything_is_one_kernel() -> None:
+    assert of(lambda x: op("mean", op("mul", x, x), dim=(0, 1), keepdim=False), 300, 300) == ["Rows"]
+
+
+def test_linear_bias_relu_is_one_contract() -> None:
+    g = Graph("linear")
+    x, w, b = g.add_input(f32(4, 8), "x"), g.add_input(f32(5, 8), "w"), g.add_input(f32(5), "b")
+    g.add_output(op("gelu", op("linear", x, w, b)), "y")
+    assert kernels(g) == ["Contract"]
+
+
+def test_residual_joins_the_second_product() -> None:
+    g = Graph("residual")
+    x, w = g.add_input(f32(8, 8), "x"), g.add_input(f32(8, 8), "w")
+    h = op("relu", op("matmul", x, w))
+    g.add_output(op("relu", op("add", op("matmul", h, w), op("mul", h, 0.5))), "y")
+    assert kernels(g) == ["Contract", "Contract"]
+
+
+def test_epilogue_value_and_its_raw_sum_are_both_stored() -> None:
+    g = Graph("two")
+    x = g.add_input(f32(8, 8), "x")
+    c = op("matmul", x, x)
+    g.add_output(c, "raw")
+    g.add_output(op("exp", c), "y")
+    program = assemble(g)
+    assert kinds(program) == ["Contract"] and len(program.calls[0].kernel.stores) == 2  # type: ignore[union-attr]
+
+
+def test_adam_is_one_map_a_parameter_in_place() -> None:
+    g = Graph("adam")
+    for k, shape in enumerate(((6, 7), (7,), (5, 6, 7))):
+        add_adam(g, f"p{k}", g.add_input(f32(*shape), f"p{k}", "state"), g.add_input(f32(*shape), f"g{k}"))
+    program = assemble(optimised(g))
+    assert kinds(program) == ["Map"] * 3
+    assert all(len(c.kernel.stores) == 3 for c in program.calls)  # type: ignore[union-attr]
+    assert program.arena_bytes == 0
+
+
+def test_dear_values_are_not_computed_twice() -> None:
+    g = Graph("dear")
+    x, y = g.add_input(f32(6, 1), "x"), g.add_input(f32(6, 50), "y")
+    e = op("exp", x)
+    g.add_output(op("mul", op("expand", e, shape=(6, 50)), y), "spread")
+    assert kernels(g) == ["Map", "Map"]
+
+
+def test_cheap_values_are_computed_twice_instead_of_stored() -> None:
+    g = Graph("cheap")
+    x = g.add_input(f32(6, 50), "x")
+    y = op("mul", x, 2.0)
+    g.add_output(op("sum", op("add", y, 1.0), dim=(0,), keepdim=False), "a")
+    g.add_output(op("permute", op("exp", y), dims=(1, 0)), "b")
+    assert sorted(kernels(g)) == ["Map", "Rows"]
+
+
+def test_siblings_share_a_kernel() -> None:
+    g = Graph("siblings")
+    x, y = g.add_input(f32(40, 50), "x"), g.add_input(f32(40, 50), "y")
+    g.add_output(op("exp", x), "a")
+    g.add_output(op("mul", x, y), "b")
+    assert kernels(g) == ["Map"]
+    g.add_output(op("sum", x, dim=(1,), keepdim=False), "c")
+    g.add_output(op("amax", x, dim=(1,), keepdim=False), "d")
+    assert sorted(kernels(g)) == ["Map", "Rows"]
+
+
+def test_a_path_through_another_kernel_keeps_nodes_apart() -> None:
+    g = Graph("path")
+    x = g.add_input(f32(8, 8), "x")
+    a = op("exp", x)
+    g.add_output(a, "a")
+    g.add_output(op("add", a, op("matmul", a, x)), "b")
+    assert kernels(g) == ["Map", "Contract"]
+
+
+def test_what_a_gather_reads_elsewhere_is_finished_first() -> None:
+    g = Graph("shifted")
+    x = g.add_input(f32(8), "x")
+    a = op("exp", x)
+    g.add_output(a, "a")
+    g.add_output(op("add", a, op("flip", a, dims=(0,))), "b")
+    assert kernels(g) == ["Map", "Map"]
+
+
+def test_switched_off_every_node_is_a_kernel() -> None:
+    g = optimised(unary_graph(f32(4, 8), lambda x: op("softmax", x, dim=1)))
+    nodes = [n for n in g.nodes if n.op.name != "constant"]
+    assert len(assemble(g, fused=False).calls) == len(nodes)
+
+
+@pytest.mark.parametrize("make", [mlp, cnn, lambda: transformer(True)] + [lambda k=k: optimised(mixture(k)) for k in range(20)])  # type: ignore[misc]
+def test_groups_are_acyclic_and_in_order(make: Callable[[], Graph]) -> None:
+    fusion = fuse(make())
+    view = fusion.view()
+    assert networkx.is_directed_acyclic_graph(view)
+    place = {g.number: k for k, g in enumerate(fusion.groups)}
+    assert all(place[a] < place[b] for a, b in view.edges)
+    for group in fusion.groups:
+        assert all(fusion.owner[n.out] is group and n.out not in fusion.inlined for n in group.nodes)
+        assert all(v not in fusion.inlined for v in group.reads)
+
+
+def test_kernel_counts_of_models() -> None:
+    counts = {name: _counts(assemble(graph)) for name, graph in _models().items()}
+    assert counts["transformer"]["Contract"] == 8
+    assert counts["transformer"]["Rows"] == 3
+    assert counts["mlp"]["Contract"] == 5
+    assert sum(counts["mlp"].values()) <= 13
+    assert sum(counts["cnn"].values()) <= 24
+
+
+def _models() -> dict[str, Graph]:
+    return {"mlp": mlp(), "cnn": cnn(), "transformer": transformer(False)}
+
+
+def _counts(program: Program) -> dict[str, int]:
+    return {kind: kinds(program).count(kind) for kind in ("Map", "Rows", "Contract", "Scatter")}
+
+
+def test_access_of_broadcast_and_movement() -> None:
+    g = Graph("access")
+    x, b = g.add_input(f32(3, 4), "x"), g.add_input(f32(4), "b")
+    add = op("add", x, b).node
+    found = access_of(add)
+    assert found.reads == ((0, (index(0), index(1))), (1, (index(1),)))
+    assert found.cost == 1 and found.simple
+    merged = access_of(op("reshape", x, shape=(12,)).node)
+    assert not merged.simple and merged.cost > 0
+
+
+def test_index_simplifier() -> None:
+    simple = IndexSimplifier((6, 8))
+    i, j = index(0), index(1)
+    flat = iadd(imul(i, 8), j)
+    assert simple(idiv(flat, 8)) is i
+    assert simple(imod(flat, 8)) is j
+    assert simple(idiv(iadd(flat, 80), 8)) is iadd(i, 10)
+    assert simple(imod(idiv(flat, 4), 2)) is idiv(j, 4)
+    assert merge_split(iadd(imul(idiv(j, 4), 12), imul(imod(j, 4), 3))) is imul(j, 3)
+    assert simple(idiv(iadd(j, -8), 8)) is iconst(-1)
+    assert simple(idiv(iadd(j, -5), 8)) is iadd(idiv(iadd(j, 3), 8), -1)
+    assert simple(idiv(iconst(-1), 8)) is iconst(-1)
