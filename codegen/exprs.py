@@ -101,6 +101,10 @@ class Printer:
         """result(stage) is `value` (a scalar, or one value a lane) until the current scope ends."""
         self._known[RESULT + stage] = value
 
+    def give(self, n: Node, value: V) -> None:
+        """`n` is `value`, one value a lane, until the current scope ends."""
+        self._keep("vector", n, value)
+
     def hoist(self, *roots: Node) -> None:
         """Write all that is known here and does not depend on the vector axis, where vectors of `roots` will use it."""
         for n in self._needed(roots):

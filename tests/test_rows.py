@@ -182,3 +182,25 @@ def test_code_is_shared_by_structure() -> None:
         reduction_kernel("sum", float32, (5,), (2000,), 2000, 1),
     ]
     assert len({a.key, *(lower_kernel(k).key for k in others)}) == 5
+
+
+@TARGETS
+def test_dear_values_that_are_kept_have_the_same_bits(target: Target) -> None:
+    """A softmax keeps its exponentials between stages when it runs along rows; along columns it computes them again."""
+    for n in (5, 100, 1500):
+        x = data(float32, 40 * n).reshape(40, n)
+        found = []
+        for steps, step, memory in (((n,), 1, x), ((1,), 40, np.ascontiguousarray(x.T))):
+            i, j = expr.index(0), expr.index(1)
+            flat = expr.flat_index((i, j), (*steps, step))
+            load = expr.load(0, float32, flat)
+            e = expr.apply("exp", expr.apply("sub", load, expr.result(0, float32)))
+            quotient = expr.apply("div", e, expr.result(1, float32))
+            stages = (ReduceStage("max", load), ReduceStage("sum", e), MapStage((Store(1, flat, quotient),)))
+            kernel = Rows((float32, float32), (40,), n, stages)
+            out, want = np.zeros((2, 40 * n), np.float32)
+            run(kernel, [memory.ravel(), out], target, pieces=3)
+            run_kernel(kernel, [memory.ravel(), want])
+            np.testing.assert_allclose(out, want, 1e-6)
+            found.append(out.reshape(memory.shape))
+        np.testing.assert_array_equal(found[0].view(np.uint32), found[1].T.view(np.uint32))

@@ -24,8 +24,7 @@ class Strips(Writer):
 
     def __init__(self, plan: RowsPlan, target: Target, e: Emitter, words: ParamBlock, scratch: V) -> None:
         super().__init__(plan, target, e, words, scratch)
-        self.strip = words.param(plan.first + plan.axes + 1)
-        self.strips = words.param(plan.first + plan.axes + 2)
+        self.strips = words.param(plan.first + plan.axes + 1)
 
     def printer(self) -> Printer:
         """A printer along the columns whose scopes follow the units."""
@@ -41,8 +40,8 @@ class Strips(Writer):
 
     def unit(self, counters: list[V]) -> None:
         e = self.e
-        self.start = e.bin("mul", counters[-1], self.strip)
-        self.count = e.i64(e.imin(e.bin("sub", self.sizes[-1], self.start), self.strip))
+        self.start = e.bin("mul", counters[-1], self.plan.strip)
+        self.count = e.i64(e.imin(e.bin("sub", self.sizes[-1], self.start), self.plan.strip))
         for printer in self.printers:
             for stage in self.plan.stages:
                 self.hoist_stage(printer, stage)
@@ -127,12 +126,12 @@ class ColumnsWriter(Strips):
 
     def row(self, region: int, row: Int, of: str) -> V:
         """Address of a row: regions 0 partials, 1 results, 2 block results."""
-        e = self.e
+        e, strip = self.e, self.plan.strip
         first = (0, PARTIALS, PARTIALS + self.folds)[region]
-        base = e.gep(self.scratch, e.imul(self.strip, first * SLOT), "i8")
+        base = e.gep(self.scratch, strip * first * SLOT, "i8")
         if region == 1:  # one slot a column; rows of other regions are packed
-            return e.gep(base, e.imul(e.imul(self.strip, row), SLOT), "i8")
-        return e.gep(base, e.imul(self.strip, row), of)
+            return e.gep(base, e.imul(row, strip * SLOT), "i8")
+        return e.gep(base, e.imul(row, strip), of)
 
     def sweep(self, body: Callable[[V], None]) -> None:
         """Whole vectors over the strip in scratch alone."""
@@ -270,15 +269,15 @@ class ColumnsWriter(Strips):
     def trees(self, stage: FoldStage, out: V) -> None:
         """The partials reduced into the row `out`."""
         e, ty, count = self.e, self.lanes_of(stage), self.partials(stage)
-        rows = [self.row(0, p, ty.elem) for p in range(count)]
+        first = self.row(0, 0, ty.elem)
 
-        def total(p: int, d: int, c: V) -> V:
+        def total(p: int, d: int, at: V) -> V:
             """Partial p once all distances from d up are done."""
             if d == count:
-                return e.load(e.gep(rows[p], c, ty.elem), ty)
-            return combine(e, stage.kind, total(p, 2 * d, c), total(p + d, 2 * d, c))
+                return e.load(e.gep(at, p * self.plan.strip, ty.elem), ty)
+            return combine(e, stage.kind, total(p, 2 * d, at), total(p + d, 2 * d, at))
 
-        self.sweep(lambda c: e.store(total(0, 1, c), e.gep(out, c, ty.elem)))
+        self.sweep(lambda c: e.store(total(0, 1, e.gep(first, c, ty.elem)), e.gep(out, c, ty.elem)))
 
     def place(self, stage: FoldStage) -> None:
         """argmax, argmin: the best of every column in partial row 0, its place in the result row."""

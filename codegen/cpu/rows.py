@@ -12,18 +12,30 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from graphc.codegen.canonical import Abstraction, StoreNode, index_forms, merge_axes
+from graphc.codegen.canonical import Abstraction, Node, StoreNode, index_forms, merge_axes
 from graphc.codegen.cpu.columns_code import ColumnsWriter, WindowWriter
 from graphc.codegen.cpu.kernel import CpuKernel, kernel_text
 from graphc.codegen.cpu.pointwise import GRAIN_NS
 from graphc.codegen.cpu.reductions import is_ordered
-from graphc.codegen.cpu.rows_code import SLOT, FoldStage, RowsPlan, RowsWriter, Stage, WriteStage, stage_roots
+from graphc.codegen.cpu.rows_code import (
+    KEEP_AT,
+    KEEP_BYTES,
+    KEEP_RUN,
+    SLOT,
+    FoldStage,
+    RowsPlan,
+    RowsWriter,
+    Stage,
+    WriteStage,
+    stage_roots,
+)
 from graphc.codegen.emit import Emitter, ParamBlock, V
 from graphc.codegen.exprs import all_nodes, store_roots
 from graphc.codegen.target import Target
 from graphc.ir.expr import Expr, linear_terms, walk
 from graphc.ir.kernel import MapStage, Rows, Store
 from graphc.ir.numerics import BLOCK, PARTIALS
+from graphc.ir.types import bool_
 
 STRIP = 512  # columns of one unit
 WINDOW = 9  # the longest run that is written out
@@ -68,7 +80,7 @@ def _plan(
 ) -> RowsPlan:
     """Adds the sizes to the params."""
     first = len(made.params)
-    for n in (*numbers, *((strip, -(-numbers[-2] // strip)) if strip else ())):
+    for n in (*numbers, *((-(-numbers[-2] // strip),) if strip else ())):
         made.param(n)
     blocked = kernel.run > BLOCK and any(isinstance(s, FoldStage) and is_ordered(s.kind, s.dtype) for s in stages)
     length = kernel.run if form == "window" or kernel.run == 0 else -1
@@ -77,10 +89,34 @@ def _plan(
     shape = "; ".join(
         f"{s.kind} %{s.value.number}" if isinstance(s, FoldStage) else f"map {len(s.stores)}" for s in stages
     )
-    head = f"rows {form} {operands} operands {rank} axes, blocked {blocked}, length {length}, dear {expensive}: {shape}"
-    return RowsPlan(
-        made.key(head), form, operands, len(made.params), first, rank, stages, stores, blocked, length, expensive
+    kept = _kept(stages, rank) if form == "rows" and 0 < kernel.run <= KEEP_RUN else ()
+    head = (
+        f"rows {form} {operands} operands {rank} axes, blocked {blocked}, length {length}, strip {strip}, "
+        f"dear {expensive}, kept {[n.number for n in kept]}: {shape}"
     )
+    return RowsPlan(
+        made.key(head), form, operands, len(made.params), first, rank, stages, stores, blocked, length, strip,
+        expensive, kept,
+    )  # fmt: skip
+
+
+def _kept(stages: Sequence[Stage], run: int) -> tuple[Node, ...]:
+    """Dear values along the run that a later stage uses again: the topmost nodes it shares with earlier ones."""
+    found: list[Node] = []
+    before: set[Node] = set()
+    for stage in stages:
+        stack, seen = stage_roots([stage]), set[Node]()
+        while stack:
+            n = stack.pop()
+            if n in seen or run not in n.depends:
+                continue
+            seen.add(n)
+            if n not in before or n.op == "affine":
+                stack.extend(n.args)
+            elif n not in found and n.dtype is not bool_ and any(x.op in _DEAR for x in all_nodes([n])):
+                found.append(n)
+        before |= set(all_nodes(stage_roots([stage])))
+    return tuple(found)
 
 
 def _emit(plan: RowsPlan, target: Target) -> str:
@@ -162,10 +198,12 @@ def _strip_form(kernel: Rows, nodes: int) -> str:
 
 
 def _strip_size(kernel: Rows, columns: int) -> int:
-    """Columns of one unit: a multiple of 64, fewer when very long runs leave many block results."""
+    """Columns of one unit: 64, 128, … STRIP; fewer when very long runs leave many block results."""
     blocks = kernel.run // BLOCK + 1
-    most = max(64, min(STRIP, _SCRATCH // (SLOT * blocks) // 64 * 64))
-    return min(most, max(64, -(-columns // 64) * 64))
+    size = 64
+    while size < min(columns, STRIP) and 2 * size * SLOT * blocks <= _SCRATCH:
+        size *= 2
+    return size
 
 
 # ---- numbers
@@ -181,7 +219,7 @@ def _scratch(kernel: Rows, plan: RowsPlan, strip: int) -> int:
     """Bytes: block results of a row, or partials, results and block results of a strip."""
     blocks = -(-kernel.run // BLOCK) if plan.blocked else 0
     if not strip:
-        return SLOT * (blocks + 8)
+        return KEEP_AT + KEEP_BYTES * len(plan.kept) if plan.kept else SLOT * (blocks + 8)
     folds = sum(isinstance(s, FoldStage) for s in plan.stages)
     return SLOT * strip * (PARTIALS + folds + blocks) if plan.form == "columns" else 0
 

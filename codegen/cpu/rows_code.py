@@ -20,13 +20,16 @@ from graphc.codegen.cpu.reductions import (
     tree,
 )
 from graphc.codegen.cpu.units import advance, digits
-from graphc.codegen.emit import Emitter, Int, ParamBlock, Ty, V
+from graphc.codegen.emit import Emitter, Int, ParamBlock, Ty, V, elem
 from graphc.codegen.exprs import Printer, all_nodes, kernel_width, store_roots
 from graphc.codegen.target import Target
 from graphc.ir.numerics import BLOCK, PARTIALS
 from graphc.ir.types import DType
 
 SLOT = 8  # bytes of a scratch slot, whatever is kept in it
+KEEP_RUN = 8192  # the longest run whose dear values are kept in scratch
+KEEP_AT, KEEP_BYTES = 256, SLOT * (KEEP_RUN + 64)  # where they start, behind the block results; bytes of one row
+_CHAINS = 4  # accumulators where order does not show
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ Stage = FoldStage | WriteStage
 class RowsPlan:
     """The structure of one Rows kernel. Axes: 0 … axes-1 the space, `axes` the run.
 
-    Params from `first`: the sizes of the space axes, the run; not for form "rows": columns a strip, strips.
+    Params from `first`: the sizes of the space axes, the run; not for form "rows": the number of strips.
     """
 
     key: str
@@ -66,7 +69,9 @@ class RowsPlan:
     stores: tuple[StoreNode, ...]
     blocked: bool
     length: int  # the run where it is structure (window, or 0), else -1
+    strip: int  # columns of a unit, 0 for form "rows"
     expensive: bool
+    kept: tuple[Node, ...]  # form "rows": dear values that several stages use, kept in scratch by the first of them
 
 
 def stage_roots(stages: Sequence[Stage]) -> list[Node]:
@@ -163,6 +168,8 @@ class RowsWriter(Writer):
         self.main = Printer(e, words, plan.axes, self.width)
         self.single = Printer(e, words, None, 1)
         self.printers = [self.main, self.single]
+        below = [(s, set(all_nodes(stage_roots([s])))) for s in plan.stages]
+        self.kept = [(n, [s for s, nodes in below if n in nodes]) for n in plan.kept]
 
     def limits(self) -> list[V]:
         return self.sizes
@@ -187,10 +194,25 @@ class RowsWriter(Writer):
         """Stores over the run."""
 
         def body(at: Int, mask: V | None) -> None:
-            with self.main.block(at, mask):
+            with self.main.block(at, mask), self.keeping(stage, at):
                 self.main.stores(stage.stores)
 
         self.vectors(0, self.run, body)
+
+    @contextmanager
+    def keeping(self, stage: Stage, at: Int) -> Iterator[None]:
+        """Around the code of one vector: kept values made by an earlier stage are read, new ones are written."""
+        e, new = self.e, []
+        for k, (n, used) in enumerate(self.kept):
+            if stage in used:
+                address = e.gep(e.gep(self.scratch, KEEP_AT + k * KEEP_BYTES, "i8"), at, elem(n.dtype))
+                if stage is used[0]:
+                    new.append((n, address))
+                else:
+                    self.main.give(n, e.load(address, Ty(elem(n.dtype), self.width)))
+        yield
+        for n, address in new:
+            e.store(self.main.value(n), address)
 
     def fold(self, stage: FoldStage) -> V:
         """One reduction as a scalar accumulator."""
@@ -198,7 +220,7 @@ class RowsWriter(Writer):
             return self.e.const(Ty(self.result_type(stage)), of_nothing(stage.kind, self.result_type(stage)))
 
         def read(at: Int, mask: V | None) -> V:
-            with self.main.block(at, mask):
+            with self.main.block(at, mask), self.keeping(stage, at):
                 return lift(self.e, self.main.value(stage.value))
 
         if stage.kind.startswith("arg"):
@@ -233,7 +255,10 @@ class RowsWriter(Writer):
         """At most a block (any length where order does not show): 32 partials in registers, then the tree."""
         e, ty = self.e, self.lanes_of(stage)
         zero = self.nothing(stage, ty)
-        partials = [zero] * (PARTIALS // self.width)
+        count = PARTIALS // self.width
+        if not is_ordered(stage.kind, stage.dtype):
+            count = max(count, _CHAINS)
+        partials, group = [zero] * count, count * self.width
 
         def step(at: Int, so_far: Sequence[V], limit: Int | None) -> list[V]:
             out = []
@@ -245,11 +270,11 @@ class RowsWriter(Writer):
             return out
 
         if self.masked:
-            with e.loop(start, end, PARTIALS, partials) as loop:
+            with e.loop(start, end, group, partials) as loop:
                 loop.next = step(loop.i, loop.carried, end)
             return tree(e, stage.kind, loop.out)
-        middle = e.i64(e.iadd(start, e.bin("and", e.i64(e.isub(end, start)), -PARTIALS)))
-        with e.loop(start, middle, PARTIALS, partials) as loop:
+        middle = e.i64(e.iadd(start, e.bin("and", e.i64(e.isub(end, start)), -group)))
+        with e.loop(start, middle, group, partials) as loop:
             loop.next = step(loop.i, loop.carried, None)
         whole = loop.out
         more = e.icmp("slt", middle, e.i64(end))
