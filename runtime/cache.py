@@ -137,18 +137,16 @@ class ObjectCache:
     def _read(self, folder: int, key: bytes) -> bytes | None:
         name = _name(key)
         try:
-            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
+            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
         except FileNotFoundError:
             return None
         except OSError:  # a symbolic link
             _remove(folder, name)
             raise
-        with open(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
-            payload = unpack(key, file.read()) if ours else None
-            if payload is not None and time.time() - status.st_mtime > _TOUCH_SECONDS:
-                os.utime(descriptor)  # so that eviction, which goes by time, keeps what is used
+        try:
+            payload = _payload(descriptor, key)
+        finally:
+            os.close(descriptor)
         if payload is None:
             _log.debug("cache entry %s is damaged; deleted", name)
             _remove(folder, name)
@@ -179,6 +177,17 @@ def _entries(folder: int) -> Iterator[tuple[str, os.stat_result]]:
         if len(name) == 64 + len(_SUFFIX) and name.endswith(_SUFFIX):
             with contextlib.suppress(FileNotFoundError):
                 yield name, os.stat(name, dir_fd=folder, follow_symlinks=False)
+
+
+def _payload(descriptor: int, key: bytes) -> bytes | None:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
+        return None
+    with open(descriptor, "rb", closefd=False) as file:
+        payload = unpack(key, file.read())
+    if payload is not None and time.time() - status.st_mtime > _TOUCH_SECONDS:
+        os.utime(descriptor)  # so that eviction, which goes by time, keeps what is used
+    return payload
 
 
 def _older(folder: int, name: str, moment: float) -> bool:

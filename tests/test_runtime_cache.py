@@ -190,6 +190,24 @@ for value in range(20):
 """
 
 
+def test_odd_entries_are_absent_and_no_descriptor_stays_open(store: ObjectCache) -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    path = entry(store)
+    path.unlink()
+    before = descriptors()
+    for make in (os.mkfifo, os.mkdir):
+        make(path)
+        assert store.get(KEY) is None
+    store.put(KEY, PAYLOAD)  # cannot replace the folder
+    assert store.get(KEY) is None and store.get(OTHER) is None
+    store.put(OTHER, PAYLOAD)
+    assert store.get(OTHER) == PAYLOAD
+    assert descriptors() == before
+    assert sorted(p.name[-4:] for p in store.folder.iterdir()) == [".gco", ".gco"]  # no temporary file either
+
+
 def test_processes_racing_on_a_cold_cache(tmp_path: Path) -> None:
     command = [sys.executable, "-c", RACE, str(tmp_path / "objects")]
     racers = [subprocess.Popen(command, cwd=Path(__file__).parent.parent) for _ in range(4)]
