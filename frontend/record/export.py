@@ -14,7 +14,7 @@ import numpy as np
 
 from graphc import compiler
 from graphc.errors import ArgumentError, ArtifactError, GuardError, RecordingError
-from graphc.frontend import random as random_state
+from graphc.frontend.record import rng
 from graphc.frontend.record.explain import describe
 from graphc.frontend.record.session import argument_names, record_call
 from graphc.frontend.record.trace import Trace, difference
@@ -214,7 +214,7 @@ def _record(
 def _restoring() -> Any:
     """Gives a function that notes a tensor's content; at the end all noted contents and the random state are put back."""
     copies: dict[int, tuple[Tensor, Array]] = {}
-    generator = random_state.get_state()
+    generator = rng.state_array()
 
     def note(t: Tensor) -> None:
         copies.setdefault(id(t), (t, t._a.copy()))
@@ -227,7 +227,7 @@ def _restoring() -> Any:
                 np.copyto(t._a, content)
                 t._s.version += 1
                 t._v.value += 1
-        random_state.set_state(generator)
+        rng.set_state(generator)
 
 
 def _named_types(leaves: Sequence[Any], names: Sequence[str], dynamic: Mapping[str, Mapping[int, Any]]) -> tuple[dict[int, TensorType], dict[str, int]]:
@@ -260,7 +260,7 @@ def _program(trace: Trace, leaves: Sequence[Any], names: Sequence[str], spec: Tr
     state: dict[str, Array] = {}
     for source, i in zip(trace.sources, graph.inputs, strict=True):
         if source.kind == "random":
-            state[i.name] = random_state.state_array().copy()
+            state[i.name] = rng.state_array().copy()
         elif source.kind in ("path", "setting"):
             assert source.tensor is not None
             state[i.name] = np.array(source.tensor._a, copy=True, order="C")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from graphc import compiler
-from graphc.frontend import random as random_state
 from graphc.frontend.mode import mode
+from graphc.frontend.record import rng
 from graphc.frontend.record.reach import holds
 from graphc.frontend.record.replay import give_freed, history_of
 from graphc.frontend.record.trace import Effect, Leaf, Source, Trace
@@ -73,7 +73,7 @@ def _array(source: Source, tensor: Tensor | None, leaves: Sequence[Any], values:
     if tensor is not None:
         return tensor._a
     if source.kind == "random":
-        return random_state.state_array()
+        return rng.state_array()
     number = leaves[source.number] if source.kind == "float" else values[source.number]
     return np.asarray(number, np.float64)
 
@@ -103,10 +103,8 @@ def _commit(trace: Trace, values: Sequence[Any], tensors: Sequence[Tensor | None
             values[effect.number]._grad = None if effect.output < 0 else fresh(results[effect.output])
         else:
             _commit_attribute(values[effect.number], effect, results)
-    if trace.seed is not None:
-        random_state.manual_seed(trace.seed)
-    if trace.randoms:
-        random_state.advance(trace.randoms)
+    if trace.randoms or trace.seed is not None:
+        rng.advance(trace.randoms, trace.seed)
 
 
 def _commit_state(t: Tensor | None, result: Array) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from graphc.errors import RecordingError
 from graphc.frontend.mode import using
+from graphc.frontend.record import rng
 from graphc.frontend.record.trace import Source, ValueGuard
 from graphc.frontend.record.where import here
 from graphc.frontend.scalar import Scalar
@@ -23,7 +24,6 @@ from graphc.frontend.tensor import Chain, Tensor, alias_of, fresh
 from graphc.ir.graph import Graph, Input, Location, Value
 from graphc.ir.op import Attrs, Op, op_named
 from graphc.ir.types import Dim, TensorType, evaluate, float64, int64
-
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -233,9 +233,7 @@ class Recorder:
     def on_random(self) -> tuple[Tensor, int]:
         """The random state is one int64[2] state input; calls are numbered from its offset."""
         if self._random_state is None:
-            from graphc.frontend.random import state_tensor
-
-            self._random_state = state_tensor()
+            self._random_state = rng.state_tensor()
             if self.refusal is None:
                 self.add_source("random", -1, "random state", self._random_state)
         k = self.randoms

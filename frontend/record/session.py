@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import RecordingError
-from graphc.frontend import random as random_state
 from graphc.frontend.mode import using
+from graphc.frontend.record import rng
 from graphc.frontend.record.finish import Finisher
 from graphc.frontend.record.recorder import Recorder
 from graphc.frontend.record.trace import Trace
@@ -136,7 +136,5 @@ def _plain(result: Any, recorder: Recorder) -> Any:
 
 def _advance_random(recorder: Recorder) -> None:
     """The generator moves on as if the calls had run without a recorder."""
-    if recorder.seed is not None:
-        random_state.manual_seed(recorder.seed)
-    if recorder.randoms:
-        random_state.advance(recorder.randoms)
+    if recorder.randoms or recorder.seed is not None:
+        rng.advance(recorder.randoms, recorder.seed)

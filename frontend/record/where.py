@@ -10,7 +10,6 @@ from types import CodeType, FrameType
 from graphc.ir.graph import Location
 
 
-
 def _our_folders() -> tuple[str, ...]:
     packages = ("graphc", "graphc.frontend", "graphc.ir", "graphc.codegen", "graphc.runtime")
     paths = [p for name in packages if name in sys.modules for p in sys.modules[name].__path__]

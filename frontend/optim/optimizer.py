@@ -1,0 +1,188 @@
+"""Optimizer: parameter groups, state, and one update rule written with tensor operations.
+
+Hyperparameters that are floats enter an update as 0-d float64 tensors, and the step count is a 0-d tensor, so that a compiled step takes
+them as inputs: a learning-rate schedule never records again, and eager and compiled compute the same bits.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from graphc.errors import ArgumentError, StateError
+from graphc.frontend.autograd import Handle, enable_grad, no_grad
+from graphc.frontend.dispatch import scalar_tensor
+from graphc.frontend.mode import mode, using
+from graphc.frontend.tensor import Tensor
+from graphc.ir.types import float64
+
+__all__ = ["Optimizer"]
+
+Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
+
+
+class Optimizer:
+    """Base of all optimisers. A subclass gives `_make_state(p, group)` and `_update(p, g, state, group, hyper)`."""
+
+    _graphc_optimizer = True
+    param_groups: list[dict[str, Any]]
+    state: defaultdict[Tensor, dict[str, Any]]
+
+    def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
+        self.defaults = defaults
+        self.state = defaultdict(dict)
+        self.param_groups = []
+        self._pre_hooks: dict[int, Callable[..., Any]] = OrderedDict()
+        self._post_hooks: dict[int, Callable[..., Any]] = OrderedDict()
+        if isinstance(params, Tensor):
+            raise ArgumentError(f"{type(self).__name__}: params should be an iterable of Tensors or dicts, but got a Tensor; wrap it in a list")
+        groups = list(params)
+        if not groups:
+            raise ArgumentError(f"{type(self).__name__}: optimizer got an empty parameter list")
+        if not isinstance(groups[0], dict):
+            groups = [{"params": groups}]  # type: ignore[list-item]
+        for group in groups:
+            self.add_param_group(group)  # type: ignore[arg-type]
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with their own settings. Raises ArgumentError for tensors that are no leaves or are in a group already."""
+        name = type(self).__name__
+        if not isinstance(param_group, dict):
+            raise ArgumentError(f"{name}: param_group must be a dict, but got {type(param_group).__name__}")
+        group = dict(param_group)
+        given = group["params"]
+        params = [given] if isinstance(given, Tensor) else [p[1] if isinstance(p, tuple) else p for p in given]
+        for p in params:
+            if not isinstance(p, Tensor):
+                raise ArgumentError(f"{name}: can only optimize Tensors, but one of the params is {type(p).__name__}")
+            if not p.is_leaf:
+                raise ArgumentError(f"{name}: can't optimize a non-leaf Tensor")
+        taken = {id(p) for g in self.param_groups for p in g["params"]}
+        if len({id(p) for p in params}) != len(params) or any(id(p) in taken for p in params):
+            raise ArgumentError(f"{name}: some parameters appear in more than one parameter group or twice in one")
+        group["params"] = params
+        for key, value in self.defaults.items():
+            group.setdefault(key, value)
+        self.param_groups.append(group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget (or zero) the gradients of all parameters."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if set_to_none:
+                    p.grad = None
+                elif p.grad is not None:
+                    p.grad.detach_().zero_()
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient. `closure` evaluates the model again and returns the loss."""
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        for hook in list(self._pre_hooks.values()):
+            hook(self, (), {})
+        recorder = mode.get().recorder
+        if recorder is None:
+            with using(grad=False):
+                self._step()
+        else:
+            with using(grad=False), recorder.phase("update"):
+                self._step()
+        for hook in list(self._post_hooks.values()):
+            hook(self, (), {})
+        return loss
+
+    def _step(self) -> None:
+        for number, group in enumerate(self.param_groups):
+            todo = [p for p in group["params"] if p.grad is not None]
+            if not todo:
+                continue
+            hyper = Hyper(self, number, group)
+            for p in todo:
+                self._update(p, p.grad, self._state_of(p, group), group, hyper)
+
+    def _state_of(self, p: Tensor, group: dict[str, Any]) -> dict[str, Any]:
+        state = self.state[p]
+        if not state:
+            recorder = mode.get().recorder
+            if recorder is None:
+                state.update(self._make_state(p, group))
+            else:
+                with recorder.paused():  # made before the recording sees it: it is state from outside
+                    state.update(self._make_state(p, group))
+        return state
+
+    def _make_state(self, p: Tensor, group: dict[str, Any]) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], hyper: Hyper) -> None:
+        raise NotImplementedError
+
+    def register_step_pre_hook(self, hook: Callable[..., Any]) -> Handle:
+        """Call `hook(optimizer, args, kwargs)` before each step."""
+        return Handle(self._pre_hooks, hook)
+
+    def register_step_post_hook(self, hook: Callable[..., Any]) -> Handle:
+        """Call `hook(optimizer, args, kwargs)` after each step."""
+        return Handle(self._post_hooks, hook)
+
+    # -- state -------------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """{"state": {number: {…}}, "param_groups": […]} with parameters as numbers, as in PyTorch. Empty state before the first step."""
+        numbers: dict[int, int] = {}
+        groups = []
+        for group in self.param_groups:
+            for p in group["params"]:
+                numbers.setdefault(id(p), len(numbers))
+            groups.append({**{k: v for k, v in group.items() if k != "params"}, "params": [numbers[id(p)] for p in group["params"]]})
+        return {"state": {numbers[id(p)]: dict(s) for p, s in self.state.items() if s}, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over settings and state. Raises StateError when the groups do not fit."""
+        groups = state_dict["param_groups"]
+        if [len(g["params"]) for g in groups] != [len(g["params"]) for g in self.param_groups]:
+            raise StateError("loaded state dict has a different number of parameter groups or parameters in a group")
+        params = {n: p for mine, g in zip(self.param_groups, groups, strict=True) for n, p in zip(g["params"], mine["params"], strict=True)}
+        self.state = defaultdict(dict)
+        with no_grad():
+            for number, entries in state_dict["state"].items():
+                p = params[number]
+                self.state[p] = {k: v.detach().clone() if isinstance(v, Tensor) else v for k, v in entries.items()}
+        for mine, g in zip(self.param_groups, groups, strict=True):
+            mine.update({k: v for k, v in g.items() if k != "params"})
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__} ("]
+        for i, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {i}")
+            lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
+        return "\n".join([*lines, ")"])
+
+
+class Hyper:
+    """The float settings of a group as 0-d float64 tensors: inputs of a recording, constants otherwise."""
+
+    def __init__(self, owner: Optimizer, number: int, group: dict[str, Any]) -> None:
+        self.owner, self.number, self.group = owner, number, group
+
+    def __getitem__(self, key: str) -> Tensor:
+        value = self.group[key]
+        recorder = mode.get().recorder
+        if isinstance(value, Tensor):
+            return value.to(float64)
+        if isinstance(value, float) and recorder is not None:
+            return recorder.on_setting(self.owner, self.number, key, value)
+        return scalar_tensor(float(value), float64)
+
+
+Optimizer.__module__ = "graphc.optim"
+
+
+def check_range(name: str, what: str, value: Any, upper: float | None = None) -> None:
+    """Raise ArgumentError for a setting below 0, NaN, or not below `upper`."""
+    number = float(value)
+    if not number >= 0.0 or (upper is not None and not number < upper):
+        raise ArgumentError(f"{name}: invalid {what}: {value}")
