@@ -13,18 +13,20 @@ from graphc.ir import expr
 from graphc.ir.expr_numpy import run_kernel
 from graphc.ir.kernel import Scatter
 from graphc.ir.types import DType, bool_, float32, float64, int64
-from tests.kernel_runs import host_targets, run
+from tests.kernel_runs import bits, guarded, host_targets, run
 
 TARGETS = pytest.mark.parametrize("target", host_targets(), ids=lambda t: t.name)
 
 
 def check(kernel: Scatter, arrays: list[Any], target: Target, pieces: int = 1) -> Any:
-    """Both ways on copies of the same arrays; gives the target operand."""
-    want, found = [a.copy() for a in arrays], [a.copy() for a in arrays]
+    """Both ways on copies of the same arrays, with forbidden memory around them; gives the target operand."""
+    want = [a.copy() for a in arrays]
     run_kernel(kernel, want)
-    run(kernel, found, target, pieces)
-    for a, b in zip(found, want, strict=True):
-        np.testing.assert_array_equal(a.view(f"u{a.itemsize}"), b.view(f"u{b.itemsize}"))
+    for end in (True, False):
+        found = [guarded(a, end) for a in arrays]
+        run(kernel, found, target, pieces)
+        for k, (a, b) in enumerate(zip(found, want, strict=True)):
+            assert bits(a) == bits(b), f"operand {k}"
     return found[kernel.target]
 
 
