@@ -145,6 +145,12 @@ def _expand_scatter(base: Operand, value: Any, *, shape: Shape) -> Any:
     return reshape(value, shape=base.type.shape)
 
 
+def _expand_view(x: Array, *, shape: tuple[int, ...]) -> Array:
+    """np.broadcast_to, but as writable as `x`: where no place is shared, an expanded tensor can be written."""
+    strides = np.broadcast_to(x, shape).strides
+    return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=x.flags.writeable)
+
+
 def _expand_samples(rng: np.random.Generator) -> Iterator[Sample]:
     for source, target in (
         ((), ()), ((), (2, 3)), ((3,), (3,)), ((1,), (4,)), ((3, 1), (2, 3, 4)), ((1, 3, 1), (2, 3, 1)),
@@ -157,7 +163,7 @@ expand = define(
     Op(
         "expand",
         _expand_infer,
-        lambda x, *, shape: np.broadcast_to(x, shape),
+        _expand_view,
         _expand_samples,
         lower=Elementwise(_expand_lower, movement=True),
         vjp=_expand_vjp,
