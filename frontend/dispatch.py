@@ -147,7 +147,7 @@ def write(target: Tensor, value: Tensor, name: str) -> Tensor:
     if here.grad:
         autograd.check_inplace(target, name)
     _check_overlap(target, name)
-    if not target._a.flags.writeable:
+    if not target._a.flags.writeable and target._a.size:
         raise ArgumentError(f"{name}: the memory of this tensor is read-only; clone() it first")
     if here.recorder is not None:
         here.recorder.on_write(target, value)  # before the write: it may still need the old elements

@@ -136,13 +136,19 @@ def is_nonzero(input: Tensor) -> builtins.bool:
 
 
 def to_float(self: Tensor) -> builtins.float:
-    """`float(tensor)`."""
-    return builtins.float(item(self))
+    """`float(tensor)`. Raises ArgumentError unless there is one element."""
+    return builtins.float(item(_single(self)))
 
 
 def to_int(self: Tensor) -> int:
-    """`int(tensor)`."""
-    return int(item(self))
+    """`int(tensor)`. Raises ArgumentError unless there is one element."""
+    return int(item(_single(self)))
+
+
+def _single(self: Tensor) -> Tensor:
+    if self._a.size != 1:
+        raise ArgumentError(f"only one element tensors can be converted to Python scalars, got {self._l.type}")
+    return self
 
 
 def to_index(self: Tensor) -> int:

@@ -13,6 +13,7 @@ from graphc.frontend.ops import ops
 from graphc.frontend.promote import Number, Operand, can_cast, lift, result_type, tensor_operand
 from graphc.frontend.tensor import Tensor
 from graphc.ir.infer import normalize_dim
+from graphc.ir.op import Op
 from graphc.ir.types import int64
 
 __all__ = [
@@ -108,17 +109,22 @@ def scatter(
         raise ArgumentError("scatter: give src or value")
     if reduce not in (None, "add"):
         raise ArgumentError(f"scatter: reduce must be None or 'add', got {reduce!r}")
-    made: Tensor = (ops.scatter if reduce is None else ops.scatter_add)(
-        x, places, _source("scatter", x, places, given), dim=d
-    )
-    return made
+    return _scattered(ops.scatter if reduce is None else ops.scatter_add, x, d, places, given)
+
+
+def _scattered(op: Op, x: Tensor, d: int, places: Tensor, given: Operand) -> Tensor:
+    source = _source(op.name, x, places, given)
+    if x._a.ndim:
+        made: Tensor = op(x, places, source, dim=d)
+        return made
+    made = op(*(ops.reshape(t, shape=(1,)) for t in (x, places, source)), dim=0)
+    return ops.reshape(made, shape=())  # type: ignore[no-any-return]
 
 
 def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """`input` with src[i, j] added at [i, index[i, j]] for dim 1, and so on, in ascending order of j."""
     x, d, places = _placed("scatter_add", input, dim, index)
-    made: Tensor = ops.scatter_add(x, places, _source("scatter_add", x, places, src), dim=d)
-    return made
+    return _scattered(ops.scatter_add, x, d, places, src)
 
 
 def _rows(name: str, input: Tensor, dim: int, index: Tensor, source: Tensor) -> tuple[Tensor, int, Tensor, Tensor]:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from graphc.errors import ArgumentError, DTypeError
+from graphc.errors import ArgumentError, DimError, DTypeError
 from graphc.frontend import functional_math as fm
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import Operand, as_dtype, convert, floating, promote_types, tensor_operand
@@ -170,8 +170,16 @@ def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> 
     return MinMax(amin(input, dim, keepdim), amax(input, dim, keepdim))
 
 
+def _some(name: str, x: Tensor, dim: int) -> int:
+    if not x._a.shape[dim]:
+        raise DimError(f"{name}: expected reduction dim {dim} of {x._l.type} to have non-zero size")
+    return dim
+
+
 def _position(op: Any, input: Tensor, dim: int | None, keepdim: bool) -> Tensor:
     x = _ordered(tensor_operand(op.name, input))
+    if dim is not None and x._a.ndim:
+        _some(op.name, x, normalize_dim(op.name, dim, x._a.ndim))
     if dim is None:
         flat = ops.reshape(x, shape=(x.type.numel,))
         made: Tensor = op(flat, dim=0, keepdim=False)
@@ -198,7 +206,7 @@ def _along(name: str, op: Any, input: Tensor, dim: int, keepdim: bool) -> Values
     if not x._a.ndim:
         normalize_dim(name, dim, 0)
         return ValuesIndices(ops.clone(x), _position(op, x, 0, False))
-    d = normalize_dim(name, dim, x._a.ndim)
+    d = _some(name, x, normalize_dim(name, dim, x._a.ndim))
     indices: Tensor = op(_ordered(x), dim=d, keepdim=True)
     values: Tensor = ops.gather(x, indices, dim=d)
     if not keepdim:
@@ -226,9 +234,16 @@ def _true(name: str, input: Tensor) -> Tensor:
     return x if x.dtype is bool_ else fm.ne(x, 0)
 
 
+def _no_axis(dim: Dims) -> bool:
+    """As PyTorch: an empty `dim` reduces nothing in any() and all(), everything elsewhere."""
+    return isinstance(dim, (tuple, list)) and not dim
+
+
 def any(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Is any element not zero? False for none."""
     x = _true("any", input)
+    if _no_axis(dim):
+        return x
     made: Tensor = ops.any(x, dim=_dims("any", x, dim), keepdim=keepdim)
     return made
 
@@ -236,6 +251,8 @@ def any(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
 def all(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Are all elements not zero? True for none."""
     x = _true("all", input)
+    if _no_axis(dim):
+        return x
     made: Tensor = ops.all(x, dim=_dims("all", x, dim), keepdim=keepdim)
     return made
 

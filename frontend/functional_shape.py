@@ -244,7 +244,7 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
             raise ShapeError(
                 f"expand: the expanded size {s} must match the existing size {old} at non-singleton dimension {k + lead}; {x._l.type} to {list(given)}"
             )
-    made: Tensor = ops.expand(ops.reshape(x, shape=(1,) * lead + shape) if lead else x, shape=target)
+    made: Tensor = ops.expand(x, shape=target)
     return made
 
 
@@ -275,12 +275,15 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     given = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else list(tensors)
     if indexing not in ("ij", "xy"):
         raise ArgumentError(f"meshgrid: indexing must be 'xy' or 'ij', got {indexing!r}")
+    for k, x in enumerate(given):
+        if tensor_operand("meshgrid", x)._a.ndim > 1:
+            raise ShapeError(f"meshgrid: expected 0-d or 1-d tensors, but tensor {k} is {x._l.type}")
     swapped = indexing == "xy" and len(given) >= 2
     if swapped:
         given[:2] = given[1::-1]
     n = len(given)
     grids = broadcast_tensors(*(reshape(x, (1,) * k + (-1,) + (1,) * (n - k - 1)) for k, x in enumerate(given)))
-    return tuple(transpose(g, 0, 1) for g in (grids[1], grids[0], *grids[2:])) if swapped else grids
+    return (grids[1], grids[0], *grids[2:]) if swapped else grids
 
 
 # ---------------------------------------------------------------- parts
@@ -441,7 +444,7 @@ def flip(input: Tensor, *dims: Any) -> Tensor:
     given = tuple(_dim("flip", x, d) for d in sizes_of("flip", dims))  # type: ignore[arg-type]
     if len({*given}) != len(given):
         raise DimError(f"flip: a dim appears multiple times in {list(given)}")
-    made: Tensor = ops.flip(x, dims=tuple(sorted(given)))
+    made: Tensor = ops.flip(x, dims=tuple(sorted(given))) if x._a.ndim else ops.clone(x)
     return made
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import DTypeError, IndexingError, ShapeError, UnsupportedError
+from graphc.errors import ArgumentError, DTypeError, IndexingError, ShapeError, UnsupportedError
 from graphc.frontend import functional_math as fm
 from graphc.frontend import functional_shape as fs
 from graphc.frontend.autograd import check_inplace, ticket
@@ -29,7 +29,7 @@ __all__ = ["masked_select", "nonzero"]
 
 def get(self: Tensor, key: Any) -> Tensor:
     """`self[key]`: a view for ints, slices, None and Ellipsis, else a copy. Raises IndexingError."""
-    if isinstance(key, Tensor) and key.dtype is bool_ and key._a.ndim == self._a.ndim and key._a.ndim:
+    if isinstance(key, Tensor) and key.dtype is bool_ and key._a.ndim == self._a.ndim:
         return masked_select(self, key, exact=True)
     view, picks = _basic(self, key)
     if not picks:
@@ -46,7 +46,7 @@ def set(self: Tensor, key: Any, value: Any) -> None:
     if (
         isinstance(key, Tensor)
         and key.dtype is bool_
-        and (key._a.ndim == 0 or key._a.shape == self._a.shape[: key._a.ndim])
+        and (key._a.ndim or not self._a.ndim) and (key._a.shape == self._a.shape[: key._a.ndim])
     ):
         _set_masked(self, key, value)
         return
@@ -118,6 +118,8 @@ def _axes_used(part: Any) -> int:
     if isinstance(part, (bool, np.bool_)):
         raise IndexingError("a Python bool is not supported as an index; use None to add an axis or where() to choose")
     if isinstance(part, (Tensor, np.ndarray)) and _is_mask(part):
+        if not part.ndim:
+            raise IndexingError("a 0-d bool tensor is not supported as an index; use None to add an axis or where() to choose")
         return part.ndim
     if isinstance(part, (float, str)) or not (
         isinstance(part, (slice, Tensor, list, np.ndarray, Scalar)) or hasattr(part, "__index__")
@@ -138,7 +140,7 @@ def _sliced(x: Tensor, axis: int, part: slice) -> Tensor:
         return x
     step = 1 if part.step is None else as_index(part.step)
     if step <= 0:
-        raise IndexingError(f"slice step must be positive, got {step}; use flip()")
+        raise ArgumentError(f"slice step must be greater than zero, got {step}; use flip()")
     size = x._a.shape[axis]
     start, stop, _ = slice(_bound(part.start), _bound(part.stop), step).indices(size)
     made: Tensor = ops.slice(x, dim=axis, start=start, stop=max(stop, start), step=step)
@@ -269,6 +271,8 @@ def _set_masked(self: Tensor, mask: Tensor, value: Any) -> None:
     m = fs.reshape(mask, (*mask.type.shape, *(1 for _ in range(self._a.ndim - mask._a.ndim))))
     source = _value(value, self)
     since = ticket()
+    while source._a.ndim > self._a.ndim and source.type.shape[0] == 1:
+        source = fs.squeeze(source, 0)
     if source._a.ndim and not _broadcasts(source, self, mask):
         _set_picked(self, mask, source)
         return

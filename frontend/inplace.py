@@ -12,7 +12,7 @@ from graphc.frontend.dispatch import nullary, write
 from graphc.frontend.functional_shape import expand
 from graphc.frontend.mode import mode
 from graphc.frontend.ops import ops
-from graphc.frontend.promote import Operand, can_cast, convert, lift, tensor_operand
+from graphc.frontend.promote import Operand, can_cast, convert, lift, plain
 from graphc.frontend.random import Generator, draw
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import float32, float64
@@ -59,14 +59,14 @@ def store(target: Tensor, value: Tensor, name: str, since: int) -> Tensor:
     return target
 
 
-def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
+def copy_(self: Tensor, src: Operand, non_blocking: bool = False) -> Tensor:
     """Replace the elements by those of `src`, broadcast and converted; gradients flow to `src`. Raises ShapeError."""
-    source = tensor_operand("copy_", src)
+    source = lift(plain("copy_", src), self.dtype)
     since = autograd.ticket()
-    value = convert(source, self.dtype)
+    value = source
     if value.type.shape != self.type.shape:
         value = expand(value, self.type.shape)
-    if mode.get().grad and (value is source and source.requires_grad):
+    if mode.get().grad and (value is src and value.requires_grad):
         value = ops.clone(value)
     return store(self, value, "copy_", since)
 
