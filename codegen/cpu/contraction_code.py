@@ -72,6 +72,8 @@ def kernel(key: str, s: Structure, params: int, tables: int) -> Callable[[Target
 
 
 class _Code:
+    """Writes one kernel. A unit has a row, a column and a segment, so most loops need no guard; k may be empty."""
+
     def __init__(self, e: Emitter, s: Structure, words: ParamBlock) -> None:
         self.e, self.s, self.words = e, s, words
         self.elem = memory_elem(s.dtype)
@@ -142,7 +144,7 @@ class _Code:
             with e.loop(0, e.select(whole, e.i64(0), count)) as k:
                 source = e.gep(b, self.of_b(pairs, k.i), self.elem)
                 row = e.gep(to, e.imul(k.i, width), self.elem)
-                with e.loop(0, many, carry=[runs]) as run:
+                with e.loop(0, many, carry=[runs], guard=False) as run:
                     place, offset, length = self.triple(run.carried[0])
                     self.copy_run(e.gep(source, offset, self.elem), e.gep(row, place, self.elem), length, unit, step)
                     run.next = [e.gep(run.carried[0], 3, "i64")]
@@ -184,7 +186,7 @@ class _Code:
             source, corner = e.gep(b, offset, self.elem), e.gep(to, e.imul(place, width), self.elem)
             last = e.bin("sub", length, e.const(I64, part))
             long = e.icmp("sge", last, 0)
-            with e.loop(0, width, self.lanes) as group:
+            with e.loop(0, width, self.lanes, guard=False) as group:
                 table, start = e.gep(columns, group.i, "i64"), e.gep(corner, group.i, self.elem)
                 at = [e.gep(source, e.load(e.gep(table, c, "i64"), I64), self.elem) for c in range(self.lanes)]
                 with e.loop(0, e.select(long, length, 0), part) as piece:
@@ -217,7 +219,7 @@ class _Code:
         ]
         with (
             e.function(f"{e.name}.dots", names, internal=True) as (a, pairs, b, columns, runs, many, tile, more),
-            e.loop(0, self.s.width, 2 * self.lanes) as group,
+            e.loop(0, self.s.width, 2 * self.lanes, guard=False) as group,
         ):
             table = e.gep(columns, group.i, "i64")
             offsets = [e.load(e.gep(table, c, "i64"), I64) for c in range(2 * self.lanes)]
@@ -302,8 +304,8 @@ class _Code:
         panels, chunks, chunk = (self.param(k) for k in (4, 5, 6))
         packed = e.gep(scratch, e.imul(chunk, self.s.width), self.elem)
         with e.loop(lo, hi) as unit:
-            outer, number = e.bin("udiv", unit.i, chunks), e.bin("urem", unit.i, chunks)
-            batch, panel = e.bin("udiv", outer, panels), e.bin("urem", outer, panels)
+            outer, number = self.divided(unit.i, chunks)
+            batch, panel = self.divided(outer, panels)
             record = e.gep(self.words.table(0), e.imul(batch, 2 + self.s.counts[0]), "i64")
             first = e.bin("mul", number, chunk)
             last = e.i64(e.imin(e.iadd(first, chunk), self.param(0)))
@@ -311,13 +313,19 @@ class _Code:
             self.products(record, panel, at, first, last, scratch, packed)
             self.epilogue(record, at, first, last, scratch)
 
+    def divided(self, x: V, by: V) -> tuple[V, V]:
+        """Quotient and remainder of numbers of units, which are below 2**31."""
+        small = [self.e.convert("trunc", v, "i32") for v in (x, by)]
+        quotient = self.e.convert("zext", self.e.bin("udiv", small[0], small[1]), "i64")
+        return quotient, self.e.bin("sub", x, self.e.bin("mul", quotient, by))
+
     def products(self, record: V, panel: V, at: V, first: V, last: V, tile: V, packed: V) -> None:
         """The sums of one unit, into the tile."""
         e, s = self.e, self.s
         a = e.gep(self.words.operand(s.row_operand), e.load(record, I64), self.elem)
         b = e.gep(self.words.operand(s.column_operand), e.load(e.gep(record, 1, "i64"), I64), self.elem)
         length = self.param(2)
-        with e.loop(0, self.param(3)) as segment:
+        with e.loop(0, self.param(3), guard=False) as segment:
             start = e.bin("mul", segment.i, length)
             pairs = e.gep(self.words.table(2), e.imul(start, 2), "i64")
             if s.dotted:
@@ -342,7 +350,10 @@ class _Code:
     def sweep(self, a: V, steps: V, count: V, source: V, first: V, last: V, tile: V, more: V) -> None:
         """The microkernel over the rows of a unit and the parts of a panel."""
         e, width = self.e, self.s.width
-        with e.loop(first, last, self.rows) as row, e.loop(0, width, self.vectors * self.lanes) as column:
+        with (
+            e.loop(first, last, self.rows, guard=False) as row,
+            e.loop(0, width, self.vectors * self.lanes, guard=False) as column,
+        ):
             rows = e.gep(self.words.table(1), row.i, "i64")
             place = e.iadd(e.imul(e.isub(row.i, first), width), column.i)
             target, right = e.gep(tile, place, self.elem), e.gep(source, column.i, self.elem)
@@ -373,11 +384,11 @@ class _Code:
         printer = Printer(e, self.words, batch + rows + columns - 1 if columns else None, lanes if columns else 1)
         axes = {k: e.load(e.gep(record, 2 + k, "i64"), I64) for k in range(batch)}
         low, high = e.load(e.gep(at, 4, "i64"), I64), e.load(e.gep(at, 5, "i64"), I64)
-        with printer.scope(axes), e.loop(low, high) as run:
+        with printer.scope(axes), e.loop(low, high, guard=False) as run:
             words = e.gep(self.words.table(6), e.imul(run.i, 2 + columns), "i64")
             column, length, *values = (e.load(e.gep(words, k, "i64"), I64) for k in range(2 + columns))
             known = {batch + rows + k: v for k, v in enumerate(values[:-1])}
-            with printer.scope(known), e.loop(first, last) as row:
+            with printer.scope(known), e.loop(first, last, guard=False) as row:
                 line = e.gep(tile, e.iadd(e.imul(e.isub(row.i, first), self.s.width), column), self.elem)
                 with printer.scope(self.row_axes(row.i)):
                     printer.hoist_stores(self.s.stores)
@@ -398,7 +409,7 @@ class _Code:
             whole = e.bin("and", length, -width)
             with e.loop(0, whole, width) as i:
                 self.stores(printer, e.gep(tile, i.i, self.elem), e.iadd(start, i.i), None)
-        with e.loop(whole, length, width) as i:
+        with e.loop(whole, length, width, guard=whole != 0) as i:
             mask = e.tail_mask(e.isub(length, i.i), width) if width > 1 else None
             self.stores(printer, e.gep(tile, i.i, self.elem), e.iadd(start, i.i), mask)
 
