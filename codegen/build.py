@@ -42,6 +42,7 @@ class Builder:
         self.operands: dict[Storage, int] = {}
         self.dtypes: list[DType] = []
         self.puller = Puller(self._leaf, self, extents)
+        self._flats: dict[tuple[Index, tuple[int, ...]], Expr] = {}
 
     def __contains__(self, value: object) -> bool:
         assert isinstance(value, Value)
@@ -61,7 +62,11 @@ class Builder:
 
     def flat(self, value: Value, place: Sequence[Expr]) -> Expr:
         """Where that element lies in its memory."""
-        return merge_split(flat_index(place, self.memory.strides_of(value)))
+        key = tuple(place), self.memory.strides_of(value)
+        found = self._flats.get(key)
+        if found is None:
+            found = self._flats[key] = merge_split(flat_index(*key))
+        return found
 
     def _leaf(self, value: Value, place: Index, where: Expr | None) -> Expr:
         special = self.special.get(value)

@@ -124,11 +124,9 @@ def eager_run(op: Op, arrays: Sequence[Array], attrs: Attrs) -> list[Array]:
     key = (op, *((a.dtype, a.shape, a.strides) for a in arrays), *((n, _frozen(attrs[n])) for n in sorted(attrs)))
     found = _eager.get(key)
     if found is None:
-        arrays = [_usable(a) for a in arrays]
-        try:
-            found = eager_executable(op, [Layout.of(a) for a in arrays], attrs)
-        except ImportError:
-            return _by_reference(op, arrays, attrs)
+        if not all(map(_usable, arrays)):
+            return eager_run(op, [a if _usable(a) else a.copy(order="C") for a in arrays], attrs)
+        found = eager_executable(op, [Layout.of(a) for a in arrays], attrs)
         if len(_eager) >= MAX_EAGER:
             for old in list(_eager)[: MAX_EAGER // 4]:
                 _eager.pop(old, None)
@@ -136,21 +134,15 @@ def eager_run(op: Op, arrays: Sequence[Array], attrs: Attrs) -> list[Array]:
     return found(arrays)
 
 
-def _by_reference(op: Op, arrays: Sequence[Array], attrs: Attrs) -> list[Array]:
-    with np.errstate(all="ignore"):
-        found = op.reference(*arrays, **attrs)
-    return [np.array(a, order="C") for a in (found if isinstance(found, tuple) else (found,))]
-
-
-def _usable(array: Array) -> Array:
-    """`array`, or a contiguous copy where its strides are not whole elements."""
-    return array if all(s % array.itemsize == 0 for s in array.strides) else np.ascontiguousarray(array)
+def _usable(array: Array) -> bool:
+    """Whether kernels can read the array where it lies: its strides are whole elements, none of them backwards."""
+    return all(s >= 0 and s % array.itemsize == 0 for s in array.strides)
 
 
 def _frozen(value: Any) -> Any:
     """An attribute as a key: equal keys, same bits (0.0 is not -0.0, 1 is not 1.0, nor True)."""
     kind = type(value)
-    if kind is tuple:
+    if kind in (tuple, list):
         return tuple(map(_frozen, value))
     if kind is float:
         return value.hex()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from graphc.ir.expr import Expr, affine, flat_index, iconst, index, load, walk
 from graphc.ir.graph import Node, Value
-from graphc.ir.op import Elementwise
+from graphc.ir.op import Elementwise, Op
 from graphc.ir.types import TensorType, contiguous_strides
 
 # Rough costs in units of one addition. Only their order matters: what is dear is never computed twice to save a load.
@@ -37,19 +39,27 @@ def own_index(shape: Sequence[int]) -> tuple[Expr, ...]:
 
 def access_of(node: Node) -> Access:
     """The Access of a node whose lowering is Elementwise."""
-    lower = node.op.lower
-    assert isinstance(lower, Elementwise)
     types = tuple(v.type for v in node.inputs)
-    shape = node.out.type.sizes
-    reads: dict[tuple[int, tuple[Expr, ...]], None] = {}
+    try:
+        return _access(node.op, types, node.out.type, tuple(sorted(node.attrs.items())))
+    except TypeError:  # an attribute that cannot be hashed
+        return _access.__wrapped__(node.op, types, node.out.type, tuple(sorted(node.attrs.items())))
+
+
+@functools.lru_cache(maxsize=4096)
+def _access(op: Op, types: tuple[TensorType, ...], out: TensorType, attrs: tuple[tuple[str, Any], ...]) -> Access:
+    lower = op.lower
+    assert isinstance(lower, Elementwise)
+    shape = out.sizes
+    reads: dict[tuple[int, tuple[Expr, ...]], int] = {}
 
     def at(k: int, place: Sequence[Expr], where: Expr | None = None) -> Expr:
         place = tuple(iconst(0) if n == 1 else i for i, n in zip(place, types[k].sizes, strict=True))
-        reads[k, place] = None
-        return load(k, types[k].dtype, flat_index(place, contiguous_strides(types[k].sizes)), where)
+        number = reads.setdefault((k, place), len(reads))
+        return load(k, types[k].dtype, iconst(number), where)
 
-    value = lower.fn(at, own_index(shape), types, **node.attrs)
-    cost = sum(_cost(e) for e in walk(value))
+    value = lower.fn(at, own_index(shape), types, **dict(attrs))
+    cost = sum(_cost(e) for e in walk(value, *(i for _, place in reads for i in place)))
     simple = all(affine(i, len(shape)) is not None for _, place in reads for i in place)
     return Access(tuple(reads), cost, simple)
 

@@ -32,14 +32,20 @@ class Call:
     operands: tuple[Storage, ...]
     label: str
     locs: tuple[Location, ...] = ()
+    _written: dict[Storage, None] | None = None
+    _read: dict[Storage, None] | None = None
 
     def written(self) -> dict[Storage, None]:
         """What the kernel stores to."""
-        return dict.fromkeys(self.operands[k] for k in written_operands(self.kernel))
+        if self._written is None:
+            self._written = dict.fromkeys(self.operands[k] for k in written_operands(self.kernel))
+        return self._written
 
     def read(self) -> dict[Storage, None]:
         """What the kernel loads from."""
-        return dict.fromkeys(self.operands[k] for k in read_operands(self.kernel))
+        if self._read is None:
+            self._read = dict.fromkeys(self.operands[k] for k in read_operands(self.kernel))
+        return self._read
 
 
 @dataclass(slots=True, eq=False)

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from graphc.errors import InternalError
-from graphc.ir.access import axes_of, count, match, own_index, placeholder, squeezed
+from graphc.ir.access import axes_of, count, match, own_index, squeezed
 from graphc.ir.dag import topological
-from graphc.ir.expr import Expr
+from graphc.ir.expr import Expr, iconst, load
 from graphc.ir.graph import Graph, Node, Value
 from graphc.ir.op import Contraction, Elementwise, Reduction
 from graphc.ir.passes.inline import choose_inlined
@@ -33,6 +33,7 @@ MAX_READS = 24  # values a group loads
 MAX_AGAIN = 40  # cost of what a later stage over the same rows may compute again; an exp costs 20
 FEW_ROWS, SMALL = 32, 16384  # fewer rows than this cannot keep the threads busy, unless the work is small anyway
 
+_NOWHERE = iconst(0)
 Read = tuple[Value, Index | None]  # None: the reader needs the whole buffer
 
 
@@ -162,7 +163,7 @@ class _Fuser:
         def leaf(value: Value, index: Index, where: Expr | None) -> Expr:
             opaque = whole or value in self.base
             found[self.base.get(value, value), None if opaque else index] = None
-            return placeholder(value, index)
+            return load(0, value.type.dtype, _NOWHERE)  # only the places matter here
 
         puller = Puller(leaf, self.inlined, domain)
         if isinstance(lower, Elementwise):
