@@ -88,12 +88,19 @@ class Printer:
         self._known = before
 
     @contextmanager
-    def block(self, at: Int, mask: V | None, acc: V | None = None) -> Iterator[None]:
-        """Lanes at, at + 1, … of the vector axis; lanes off in `mask` touch no memory. `acc` is the value of acc()."""
+    def block(
+        self, at: Int, mask: V | None, acc: V | None = None, given: Mapping[Node, V] | None = None
+    ) -> Iterator[None]:
+        """Lanes at, at + 1, … of the vector axis; lanes off in `mask` touch no memory.
+
+        `acc` is the value of acc(), `given` holds values of nodes that are known already.
+        """
         with self.scope():
             saved, (self._at, self._mask) = (self._at, self._mask), (at, mask)
             if acc is not None:
                 self._known[ACC] = acc
+            for n, v in (given or {}).items():
+                self._keep("vector", n, v)
             yield
             self._at, self._mask = saved
 
@@ -116,7 +123,7 @@ class Printer:
             elif n.op == "load" and self._is_run(n.args[0]):
                 self._prepare_affine(n.args[0])
                 if self._base_known(n.args[0]):
-                    self._row_address(n.value, n.args[0], memory_elem(n.dtype))
+                    self.row_address(n.value, n.args[0], memory_elem(n.dtype))
 
     def hoist_stores(self, stores: Iterable[StoreNode]) -> None:
         """`hoist` for everything `stores` will use, their addresses too."""
@@ -125,7 +132,7 @@ class Printer:
             if self._is_run(s.flat):
                 self._prepare_affine(s.flat)
                 if self._base_known(s.flat):
-                    self._row_address(s.operand, s.flat, memory_elem(s.dtype))
+                    self.row_address(s.operand, s.flat, memory_elem(s.dtype))
             else:
                 self.hoist(s.flat)
 
@@ -311,6 +318,10 @@ class Printer:
     def _base(self, n: Node) -> V:
         return self._memo("base", n) or self._keep("base", n, self.e.i64(self._affine_base(n)))
 
+    def vector_step(self, flat: Node) -> Int:
+        """How far an affine address moves along the vector axis."""
+        return self.num(self._step(flat))
+
     def _step(self, n: Node) -> Num:
         """Coefficient on the vector axis."""
         return n.nums[1 + n.axes.index(self.axis)] if self.axis in n.axes else 0
@@ -351,7 +362,8 @@ class Printer:
 
     # -- memory ---------------------------------------------------------------------------------------------------
 
-    def _row_address(self, operand: int, flat: Node, of: str) -> V:
+    def row_address(self, operand: int, flat: Node, of: str) -> V:
+        """Address of element 0 of the vector axis, for an affine `flat` whose other axes are known."""
         what = (operand, flat)
         return self._memo("row", what) or self._keep(
             "row", what, self.e.gep(self.words.operand(operand), self._base(flat), of)
@@ -361,7 +373,7 @@ class Printer:
         """(address of the first lane, True) for consecutive elements, else (an address a lane, False)."""
         if not self._is_run(flat) or self._step(flat) == 0:
             return self.e.gep(self.words.operand(operand), self.value(flat), of), False
-        first = self.e.gep(self._row_address(operand, flat, of), self._moved(flat), of)
+        first = self.e.gep(self.row_address(operand, flat, of), self._moved(flat), of)
         if self._step(flat) == 1:
             return first, True
         return self.e.gep(first, self._lane_steps(self._step(flat)), of), False

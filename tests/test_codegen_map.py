@@ -137,6 +137,30 @@ def test_permuted_axes(shape: tuple[int, ...]) -> None:
     run_map([F, F], shape, [Store(1, flat, load(0, F, row_major(*shape)))], [math.prod(shape)] * 2)
 
 
+@pytest.mark.parametrize("dtype", [F, D, N, B])
+@pytest.mark.parametrize("shape", [(50, 61), (16, 128), (8, 300), (3, 70, 40), (2, 33, 3, 65)])
+def test_transposed_tiles(dtype: DType, shape: tuple[int, ...]) -> None:
+    rank, (rows, columns) = len(shape), (shape[1] if len(shape) > 2 else shape[0], shape[-1])
+    turned = list(range(rank))
+    turned[rank - 1], turned[0 if rank == 2 else 1] = turned[0 if rank == 2 else 1], turned[rank - 1]
+    steps = contiguous_strides(tuple(shape[a] for a in turned))
+    source = flat_index([index(a) for a in range(rank)], [steps[turned.index(a)] for a in range(rank)])
+    total = math.prod(shape)
+    kernel = Map(
+        (dtype, B, dtype, dtype),
+        shape,
+        (
+            Store(
+                3,
+                row_major(*shape),
+                apply("select", load(1, B, row_major(*shape)), load(0, dtype, source), load(2, dtype, source)),
+            ),
+        ),
+    )
+    assert (lower_kernel(kernel).scratch > 0) == (dtype is not B and rows * columns >= 2048)
+    check(kernel, [data(d, total, k) for k, d in enumerate(kernel.operands)])
+
+
 def test_pad_reads_nothing_outside() -> None:
     i, j = index(0), index(1)
     inside = [

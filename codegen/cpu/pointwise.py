@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from graphc.codegen.canonical import Abstraction, Node, Slot, StoreNode, index_forms, merge_axes
 from graphc.codegen.cpu.kernel import CpuKernel, kernel_text
+from graphc.codegen.cpu.transpose import TILE, Tiles, scratch_bytes, tile_axis, turned_loads
 from graphc.codegen.emit import Emitter, Int, ParamBlock, V
 from graphc.codegen.exprs import Printer, all_nodes, kernel_width, store_roots
 from graphc.codegen.target import Target
@@ -39,6 +40,8 @@ class _Plan:
     stores: tuple[StoreNode, ...]
     sizes: tuple[Slot, ...]  # of the merged axes; with `split` the last but one counts blocks of the last
     split: bool
+    tile: int | None  # outer axis of transposed loads; its entry in `sizes` counts tiles
+    tiled: Slot | None  # size of that axis
 
 
 def lower(kernel: Map) -> CpuKernel:
@@ -54,13 +57,18 @@ def lower(kernel: Map) -> CpuKernel:
     split = bool(extents) and (len(extents) == 1 or extents[-1] >= 4 * BLOCK)
     blocks = -(-extents[-1] // BLOCK) if split else 1
     outer = [*extents[:-1], blocks] if split else extents[:-1]
+    tile = tile_axis(store_roots(stores), extents)
+    if tile is not None:
+        outer[tile] = -(-extents[tile] // TILE)
     sizes = tuple(made.param(n) for n in (*outer, *extents[-1:]))
-    head = f"map {len(kernel.operands)} operands {len(extents)} axes{' split' if split else ''}"
-    plan = _Plan(made.key(head), len(kernel.operands), len(made.params), stores, sizes, split)
+    tiled = made.param(extents[tile]) if tile is not None else None
+    head = f"map {len(kernel.operands)} operands {len(extents)} axes{' split' if split else ''} tile {tile}"
+    plan = _Plan(made.key(head), len(kernel.operands), len(made.params), stores, sizes, split, tile, tiled)
     units = math.prod(outer) if 0 not in kernel.space else 0
     per_unit = max(1, math.prod(kernel.space)) / max(1, units) * _cost(store_roots(stores)) / 16
     grain = max(1, round(GRAIN_NS / per_unit))
-    return CpuKernel(plan.key, lambda target: _emit(plan, target), made.params, (), units, grain, 0)
+    scratch = scratch_bytes(store_roots(stores), tile, len(extents) - 1) if tile is not None else 0
+    return CpuKernel(plan.key, lambda target: _emit(plan, target), made.params, (), units, grain, scratch)
 
 
 def _roots(kernel: Map) -> list[Expr]:
@@ -92,7 +100,7 @@ def _emit(plan: _Plan, target: Target) -> str:
         if not plan.sizes:
             Printer(e, words, None, 1).stores(plan.stores)
             return
-        _Writer(plan, target, e, words).units(lo, hi)
+        _Writer(plan, target, e, words, scratch).units(lo, hi)
 
     return kernel_text(plan.key, target, body)
 
@@ -100,7 +108,7 @@ def _emit(plan: _Plan, target: Target) -> str:
 class _Writer:
     """Writes the loops of one Map kernel."""
 
-    def __init__(self, plan: _Plan, target: Target, e: Emitter, words: ParamBlock) -> None:
+    def __init__(self, plan: _Plan, target: Target, e: Emitter, words: ParamBlock, scratch: V) -> None:
         self.plan, self.target, self.e, self.words = plan, target, e, words
         roots = store_roots(plan.stores)
         self.outer = len(plan.sizes) - 1 - plan.split  # axes 0 … outer-1 are rows, axis `outer` is the vector axis
@@ -109,6 +117,8 @@ class _Writer:
         self.printer = Printer(e, words, self.outer, self.width)
         self.tail = Printer(e, words, None, 1)
         self.sizes = [words.param(s.k) for s in plan.sizes]
+        loads = turned_loads(roots, plan.tile, self.outer) if plan.tile is not None else []
+        self.tiles = Tiles(e, self.printer, loads, scratch)
 
     def units(self, lo: V, hi: V) -> None:
         """All units lo … hi-1: counters run like an odometer, so that only the first unit costs divisions."""
@@ -120,11 +130,15 @@ class _Writer:
         limits = self.sizes[:-1]
         with e.loop(lo, hi, carry=self._digits(lo, limits)) as loop:
             counters = loop.carried
-            with self.printer.scope(dict(enumerate(counters[: self.outer]))):
+            with self.printer.scope({a: c for a, c in enumerate(counters[: self.outer]) if a != self.plan.tile}):
                 self.printer.hoist_stores(self.plan.stores)
                 start: Int = e.imul(counters[-1], BLOCK) if self.plan.split else 0
                 end = e.i64(e.imin(e.iadd(start, BLOCK), self.sizes[-1])) if self.plan.split else self.sizes[-1]
-                self._run(start, end, counters)
+                if self.plan.tiled is None:
+                    self._run(start, end, counters)
+                else:
+                    first = e.i64(e.imul(counters[self.plan.tile or 0], TILE))
+                    self._run_tiles(first, self.words.param(self.plan.tiled.k), start, end)
             loop.next = self._advance(counters, limits)
 
     def _digits(self, n: V, limits: Sequence[V]) -> list[V]:
@@ -163,6 +177,19 @@ class _Writer:
         rows = dict(enumerate(counters[: self.outer]))
         with e.loop(middle, end) as loop, self.tail.scope({**rows, self.outer: loop.i}):
             self.tail.stores(self.plan.stores)
+
+    def _run_tiles(self, first: V, size: V, start: Int, end: V) -> None:
+        """One unit of TILE rows from `first` on: square tiles, each filled, then run row by row."""
+        e, width, tile = self.e, self.width, self.plan.tile or 0
+        with e.loop(start, end, width) as columns, e.loop(first, e.imin(e.iadd(first, TILE), size), width) as rows:
+            mask = e.tail_mask(e.isub(end, columns.i), width)
+            count = e.imin(e.isub(size, rows.i), width)
+            with self.printer.scope({tile: rows.i}):
+                self.tiles.fill(count, columns.i, e.isub(end, 1))
+            with e.loop(0, count, guard=False) as r:
+                row = {tile: e.i64(e.iadd(rows.i, r.i))}
+                with self.printer.scope(row), self.printer.block(columns.i, mask, given=self.tiles.row(r.i)):
+                    self.printer.stores(self.plan.stores)
 
     def _vector(self, at: V, mask: V | None) -> None:
         with self.printer.block(at, mask):
