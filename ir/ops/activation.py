@@ -11,7 +11,7 @@ import numpy as np
 from graphc.errors import ArgumentError
 from graphc.ir.infer import require_arity, require_dtype
 from graphc.ir.op import Array, Op, Sample, define
-from graphc.ir.ops.create import zeros_like
+from graphc.ir.ops.create import scalar_like
 from graphc.ir.ops.elementwise import (
     FLOATS,
     NUMBERS,
@@ -163,7 +163,7 @@ def _clamp_vjp(g: Any, out: Any, x: Any, *, needs: Any, min: Number | None = Non
     inside = le(x, max) if min is None else ge(x, min)
     if min is not None and max is not None:
         inside = bitwise_and(inside, le(x, max))
-    return (where(inside, g, zeros_like(g)),)
+    return (where(inside, g, scalar_like(g, 0)),)
 
 
 def _clamp_samples(rng: np.random.Generator) -> Iterator[Sample]:
@@ -335,6 +335,6 @@ relu6: Op = composition(
     "relu6", lambda x: clamp(x, min=0.0, max=6.0), quiet(lambda x: _clamp_reference(x, min=0.0, max=6.0)),
     unary_samples(lambda *s: away(2.0, 4, *s)), saves=("0",), doc="minimum(maximum(x, 0), 6).",
     vjp=lambda g, out, x, *, needs: (
-        where(bitwise_and(gt(x, 0.0), lt(x, 6.0)), g, zeros_like(g)),
+        where(bitwise_and(gt(x, 0.0), lt(x, 6.0)), g, scalar_like(g, 0)),
     ),
 )  # fmt: skip

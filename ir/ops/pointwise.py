@@ -17,7 +17,7 @@ from graphc.ir import expr
 from graphc.ir.expr import Expr
 from graphc.ir.infer import broadcast_shape, require_arity, same_dtype
 from graphc.ir.op import Array, Op, define
-from graphc.ir.ops.create import zeros_like
+from graphc.ir.ops.create import scalar_like, zeros_like
 from graphc.ir.ops.elementwise import (
     FLOATS,
     INTEGERS,
@@ -168,7 +168,7 @@ def _relu_expr(x: Expr) -> Expr:
 
 
 def _relu_vjp(g: Any, out: Any, x: Any, *, needs: Any) -> tuple[Any, ...]:
-    return (where(gt(out, 0), g, zeros_like(g)),)
+    return (where(gt(out, 0), g, scalar_like(g, 0)),)
 
 
 relu: Op = unary(
@@ -247,12 +247,12 @@ def _pow_reference(x: Array, y: Array) -> Array:
 def _pow_vjp(g: Any, out: Any, x: Any, y: Any, *, needs: Any) -> tuple[Any, ...]:
     def of_base() -> Any:
         slope = mul(y, pow_(x, sub(y, 1.0)))
-        return mul(g, where(eq(y, 0.0), zeros_like(slope), slope))
+        return mul(g, where(eq(y, 0.0), scalar_like(slope, 0), slope))
 
     def of_exponent() -> Any:
         slope = mul(out, log(x))
         flat = bitwise_and(eq(x, 0.0), ge(y, 0.0))
-        return mul(g, where(flat, zeros_like(slope), slope))
+        return mul(g, where(flat, scalar_like(slope, 0), slope))
 
     return _sum_to(((needs[0], of_base, x), (needs[1], of_exponent, y)))
 
@@ -285,7 +285,7 @@ def _extreme_vjp(beats: Callable[[], Op]) -> Callable[..., tuple[Any, ...]]:
 
     def vjp(g: Any, out: Any, x: Any, y: Any, *, needs: Any) -> tuple[Any, ...]:
         wins = beats()
-        half, none, tie = mul(g, 0.5), zeros_like(g), eq(x, y)
+        half, none, tie = mul(g, 0.5), scalar_like(g, 0), eq(x, y)
         of_x = lambda: where(tie, half, where(wins(x, y), g, none))  # noqa: E731
         of_y = lambda: where(tie, half, where(wins(y, x), g, none))  # noqa: E731
         return _sum_to(((needs[0], of_x, x), (needs[1], of_y, y)))
@@ -427,7 +427,7 @@ def _where_type(*types: TensorType) -> TensorType:
 
 
 def _where_vjp(g: Any, out: Any, condition: Any, x: Any, y: Any, *, needs: Any) -> tuple[Any, ...]:
-    none = zeros_like(g)
+    none = scalar_like(g, 0)
     of_x, of_y = lambda: where(condition, g, none), lambda: where(condition, none, g)
     return (None, *_sum_to(((needs[1], of_x, x), (needs[2], of_y, y))))
 

@@ -17,7 +17,7 @@ from graphc.ir import expr
 from graphc.ir.expr import Expr, flat_index, iadd, iconst
 from graphc.ir.infer import require_dtype
 from graphc.ir.op import Array, Elementwise, Op, Sample, define
-from graphc.ir.ops.create import zeros_like
+from graphc.ir.ops.create import scalar_like
 from graphc.ir.ops.elementwise import FLOATS, quiet
 from graphc.ir.ops.pointwise import cast, ge, lt, mul, where
 from graphc.ir.philox import philox
@@ -329,7 +329,7 @@ def _scale(p: float) -> float:
 
 
 def _dropout(x: Any, state: Any, *, p: float, offset: int = 0) -> Any:
-    return where(_keep(x, state, p, offset), mul(x, _scale(p)), zeros_like(x))
+    return where(_keep(x, state, p, offset), mul(x, _scale(p)), scalar_like(x, 0))
 
 
 def _dropout_reference(x: Array, state: Array, *, p: float, offset: int = 0) -> Array:
