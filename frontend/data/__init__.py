@@ -1,0 +1,3 @@
+"""Data sets, samplers and loaders."""
+
+__all__: list[str] = []

@@ -190,7 +190,7 @@ def batch_norm(
 
 
 def _move_statistics(mean: Tensor, var: Tensor, centre: Tensor, variance: Tensor, momentum: float | Tensor, count: Any) -> None:
-    from graphc.frontend.autograd import no_grad
+    from graphc.frontend.grad_mode import no_grad
 
     with no_grad():
         unbiased = variance * (count / (count - 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from graphc.errors import ArgumentError
-from graphc.frontend.autograd import no_grad
+from graphc.frontend.grad_mode import no_grad
 from graphc.frontend.tensor import Tensor
 
 __all__ = [

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from graphc.errors import ArgumentError, ShapeError
-from graphc.frontend.autograd import no_grad
+from graphc.frontend.grad_mode import no_grad
 from graphc.frontend.creation import empty, ones, tensor, zeros
 from graphc.frontend.nn import functional as F
 from graphc.frontend.nn import init

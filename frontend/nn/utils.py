@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from graphc.frontend.autograd import no_grad
+from graphc.frontend.grad_mode import no_grad
 from graphc.frontend.creation import tensor
 from graphc.frontend.functional_shape import cat, stack
 from graphc.frontend.tensor import Tensor

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from graphc.errors import ArgumentError, StateError
-from graphc.frontend.autograd import Handle, enable_grad, no_grad
+from graphc.frontend.autograd import Handle
+from graphc.frontend.grad_mode import enable_grad, no_grad
 from graphc.frontend.dispatch import scalar_tensor
+from graphc.frontend.grad_mode import enable_grad, no_grad
 from graphc.frontend.mode import mode, using
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import float64

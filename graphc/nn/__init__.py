@@ -1,0 +1,6 @@
+"""Layers, containers and losses."""
+
+from graphc.frontend.nn import *
+from graphc.nn import functional as functional
+from graphc.nn import init as init
+from graphc.nn import utils as utils

@@ -1,0 +1,3 @@
+"""Functional forms of the layers."""
+
+from graphc.frontend.nn.functional import *

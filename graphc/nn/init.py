@@ -1,0 +1,3 @@
+"""Starting values of parameters."""
+
+from graphc.frontend.nn.init import *

@@ -1,0 +1,3 @@
+"""Helpers for parameters."""
+
+from graphc.frontend.nn.utils import *

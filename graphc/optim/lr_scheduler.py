@@ -1,0 +1,3 @@
+"""Learning-rate schedules."""
+
+from graphc.frontend.optim.lr_scheduler import *

@@ -1,0 +1,3 @@
+"""Data sets and loaders."""
+
+from graphc.utils import data as data

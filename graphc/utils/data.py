@@ -1,0 +1,3 @@
+"""Data sets, samplers and loaders."""
+
+from graphc.frontend.data import *
