@@ -18,13 +18,14 @@ from graphc.codegen.target import Target
 from graphc.ir.types import bool_, float32, float64, int64
 
 _WIDE = (float64, int64)
+_IN_FLOAT64 = ("pow", "fmod", "frem")  # computed in float64 whatever their type
 
 
 def kernel_width(target: Target, nodes: Iterable[Node]) -> int:
     """Lanes for a kernel made of these nodes: those of its widest data (addresses and comparisons of indices aside)."""
     for n in nodes:
         computed = n.op not in ("affine", "const", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "not")
-        if computed and n.dtype in _WIDE:
+        if (computed and n.dtype in _WIDE) or n.op in _IN_FLOAT64:
             return target.lanes(float64)
     return target.lanes(float32)
 

@@ -18,6 +18,7 @@ from graphc.codegen.exprs import Printer, all_nodes, kernel_width, store_roots
 from graphc.codegen.target import Target
 from graphc.ir.expr import Expr, affine
 from graphc.ir.kernel import Map
+from graphc.ir.types import bool_
 
 BLOCK = 4096  # elements of the innermost axis in one unit
 GRAIN_NS = 20_000  # work worth a thread's chunk
@@ -114,6 +115,8 @@ class _Writer:
         self.outer = len(plan.sizes) - 1 - plan.split  # axes 0 … outer-1 are rows, axis `outer` is the vector axis
         self.width = kernel_width(target, all_nodes(roots))
         self.expensive = _cost(roots) > _CHEAP * len(plan.stores) + 1.6 * len(roots)
+        in_memory = [s.dtype for s in plan.stores] + [n.dtype for n in all_nodes(roots) if n.op == "load"]
+        self.maskable = target.vector_bits == 256 and bool_ not in in_memory  # AVX2 masks no bytes
         self.printer = Printer(e, words, self.outer, self.width)
         self.tail = Printer(e, words, None, 1)
         self.sizes = [words.param(s.k) for s in plan.sizes]
@@ -162,7 +165,7 @@ class _Writer:
     def _run(self, start: Int, end: V, counters: Sequence[V]) -> None:
         """The vector axis from start to end. Masked vectors throughout, or whole vectors and a tail."""
         e, masked = self.e, self.target.vector_bits == 512
-        if masked and self.expensive:
+        if self.expensive and (masked or self.maskable):
             with e.loop(start, end, self.width) as loop:
                 self._vector(loop.i, e.tail_mask(e.isub(end, loop.i), self.width))
             return
