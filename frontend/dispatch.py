@@ -11,7 +11,7 @@ from graphc.errors import ArgumentError, AutogradError, InternalError, ShapeErro
 from graphc.frontend import autograd
 from graphc.frontend.mode import mode
 from graphc.frontend.tensor import Tensor, fresh, view_of
-from graphc.ir.op import Array, Attrs, Op, default_apply
+from graphc.ir.op import Array, Attrs, Op, default_apply, set_fallback_apply
 from graphc.ir.types import Dim, DType, TensorType, bool_, float64, int64
 
 _SCALARS: dict[tuple[type, str, DType], Tensor] = {}
@@ -64,17 +64,13 @@ def apply_op(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
     return outputs[0] if op.outputs == 1 else outputs
 
 
+set_fallback_apply(apply_op)
 Tensor.apply_op = staticmethod(apply_op)
-
-
-def eager_default(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
-    """Runs ops that have no tensor operand."""
-    return apply_op(op, operands, attrs)
 
 
 def nullary(op: Op, **attrs: Any) -> Tensor:
     """Call an op without operands (full, iota) eagerly, whatever graph is being built around."""
-    token = default_apply().set(eager_default)
+    token = default_apply().set(apply_op)
     try:
         made: Tensor = op(**attrs)
     finally:

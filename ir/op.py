@@ -133,7 +133,7 @@ class Op:
             handler = getattr(type(x), "apply_op", None)
             if handler is not None:
                 return handler(self, operands, attrs)
-        handler = _default_apply.get()
+        handler = _default_apply.get() or _fallback_apply
         if handler is None:
             raise InternalError(f"{self.name} has no operand and no builder is active")
         return handler(self, operands, attrs)
@@ -152,12 +152,19 @@ class Op:
 
 # Who runs an op without tensor operands (full, iota, rand): set by whoever builds a graph, else eager execution.
 _default_apply: ContextVar[Callable[[Op, tuple[Any, ...], Attrs], Any] | None] = ContextVar("default_apply", default=None)
+_fallback_apply: Callable[[Op, tuple[Any, ...], Attrs], Any] | None = None  # eager execution, once the front end is loaded
 _OPS: dict[str, Op] = {}
 
 
 def default_apply() -> ContextVar[Callable[[Op, tuple[Any, ...], Attrs], Any] | None]:
     """The context variable that decides who runs an op called without operands."""
     return _default_apply
+
+
+def set_fallback_apply(handler: Callable[[Op, tuple[Any, ...], Attrs], Any]) -> None:
+    """Who runs an op without operands when no graph is being built: the front end says so once, when it is loaded."""
+    global _fallback_apply
+    _fallback_apply = handler
 
 
 def define(op: Op) -> Op:

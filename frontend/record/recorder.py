@@ -184,6 +184,7 @@ class Recorder:
     def on_op(self, op: Op, operands: tuple[Tensor, ...], attrs: Attrs, outputs: tuple[Tensor, ...]) -> None:
         """Append the node; its outputs become roots of their new storages."""
         if op.scatter is not None and outputs[0]._s is operands[0]._s:
+            self.value_of(operands[0])  # lift what is viewed, not the view
             self.value_of(outputs[0])
             self._made(outputs[0])
             return
