@@ -19,8 +19,8 @@ from graphc.runtime.program import BufferRef, KernelCall, OutputSpec, Program
 def assemble(graph: Graph, layouts: Sequence[Layout] | None = None, fused: bool = True) -> Program:
     """The program of a graph of primitives with concrete sizes, for inputs in `layouts` (contiguous when None).
 
-    With `fused` false every value is stored and no memory is shared. Raises InternalError for a graph that is not primitive
-    or layouts that do not fit it.
+    With `fused` false every value is stored and no memory is shared. Raises InternalError for a graph that is not
+    primitive or layouts that do not fit it.
     """
     layouts = [Layout(i.value.type) for i in graph.inputs] if layouts is None else list(layouts)
     if [layout.type for layout in layouts] != [i.value.type for i in graph.inputs]:

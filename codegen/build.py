@@ -31,8 +31,8 @@ class Memory(Protocol):
 
 
 class Builder:
-    """One kernel in the making. `here`: values this kernel computes; `special`: results of reductions and contractions with the
-    only index at which this kernel has them.
+    """One kernel in the making. `here`: values this kernel computes; `special`: results of reductions and
+    contractions with the only index at which this kernel has them.
     """
 
     def __init__(self, memory: Memory, extents: Sequence[int], here: dict[Value, None] | None = None) -> None:
@@ -79,7 +79,9 @@ class Builder:
 
     def store(self, value: Value, place: Sequence[Expr]) -> Store:
         """The store of `value` to its memory."""
-        return self.store_to(self.memory.storage_of(value), value.type.dtype, self.flat(value, place), self.value(value, place))
+        return self.store_to(
+            self.memory.storage_of(value), value.type.dtype, self.flat(value, place), self.value(value, place)
+        )
 
     def store_to(self, storage: Storage, dtype: DType, flat: Expr, e: Expr) -> Store:
         """A store of `e` to any memory."""
@@ -109,6 +111,8 @@ def squeezed_axes(shape: Sequence[int]) -> tuple[tuple[Expr, int], ...]:
     return tuple((index(k), n) for k, n in enumerate(n for n in shape if n != 1))
 
 
-def map_call(builder: Builder, space: tuple[int, ...], stores: Sequence[Store], nodes: Sequence[Node], label: str = "") -> Call:
+def map_call(
+    builder: Builder, space: tuple[int, ...], stores: Sequence[Store], nodes: Sequence[Node], label: str = ""
+) -> Call:
     """A Map of `stores` over `space`."""
     return builder.call(Map(builder.types(), space, tuple(stores)), nodes, label)

@@ -1,7 +1,8 @@
 """Lowering: a fused graph becomes steps of kernel calls, each step one group.
 
-Every value is either inlined (pulled as an expression into whatever reads it) or has memory: its own, or that of the value whose
-buffer it shares under another shape. Operands are numbered as they are met, so equal structure gives equal kernels.
+Every value is either inlined (pulled as an expression into whatever reads it) or has memory: its own, or that of the
+value whose buffer it shares under another shape. Operands are numbered as they are met, so equal structure gives
+equal kernels.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from graphc.codegen.build import Builder, map_call, squeezed_axes
 from graphc.codegen.sides import restate, view_of
 from graphc.errors import InternalError
 from graphc.ir.access import count, match
-from graphc.ir.expr import Expr, acc, apply, const, iconst, idiv, imod, index, isub, load, result
+from graphc.ir.expr import Expr, acc, apply, const, flat_index, iconst, idiv, imod, index, isub, load, result
 from graphc.ir.graph import Node, Value
-from graphc.ir.index import both
+from graphc.ir.index import both, merge_split
 from graphc.ir.kernel import Contract, MapStage, ReduceStage, Rows, Scatter, Store, Strided
 from graphc.ir.op import Contraction, ContractPiece, Reduction, Scattering
 from graphc.ir.passes.fuse import Fusion, Group, is_constant
@@ -27,7 +28,7 @@ Pads = tuple[tuple[int, int], ...]
 
 
 class Memory:
-    """The memory of every value of a fused graph: inputs in their layouts, constants, and one buffer for each stored value."""
+    """The memory of every value of a fused graph: inputs, constants, and a buffer for each stored value."""
 
     def __init__(self, fusion: Fusion, layouts: Sequence[Layout]) -> None:
         self.fusion = fusion
@@ -63,7 +64,7 @@ class Memory:
     def strides_of(self, value: Value) -> tuple[int, ...]:
         if value.node is None:
             return self.layouts[value.index].strides
-        return contiguous_strides(value.type.sizes)
+        return self.fusion.laid.get(value) or contiguous_strides(value.type.sizes)
 
 
 def lower_groups(fusion: Fusion, memory: Memory) -> list[Step]:
@@ -78,7 +79,10 @@ def lower_groups(fusion: Fusion, memory: Memory) -> list[Step]:
 
 
 def copy_call(memory: Memory, value: Value, source: Storage | None, target: Storage, layout: Layout) -> Call | None:
-    """The call that copies `value` (read from `source` if given, contiguous) to `target` in `layout`; None for an empty one."""
+    """The call that copies `value` to `target` in `layout`; None for an empty value.
+
+    source: contiguous memory holding the value; None reads it from its own.
+    """
     space = tuple(n for n in value.type.sizes if n != 1)
     if 0 in space:
         return None
@@ -162,9 +166,7 @@ def _full_index(group: Group, axes: tuple[tuple[Expr, int], ...], run: int) -> I
         n = group.domain[d]
         found[d] = rest if d == inner[0] else imod(rest, n)
         rest = idiv(rest, n) if n else rest
-    return tuple(
-        iconst(0) if n == 1 else found[d] if d in found else next(left)[0] for d, n in enumerate(group.domain)
-    )
+    return tuple(iconst(0) if n == 1 else found[d] if d in found else next(left)[0] for d, n in enumerate(group.domain))
 
 
 # ---- contractions
@@ -311,9 +313,4 @@ def copy_call_into(memory: Memory, value: Value, target: Storage) -> Call:
 
 
 def _flat(place: Sequence[Expr], strides: Sequence[int]) -> Expr:
-    from graphc.ir.expr import flat_index
-    from graphc.ir.index import merge_split
-
     return merge_split(flat_index(place, strides))
-
-

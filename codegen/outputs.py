@@ -1,7 +1,8 @@
 """Where the outputs of a graph live: fresh arrays, or the memory of a state input written in place.
 
-A new state may be written over the old one by its own step when every other reader of the old value can run before, and the step
-itself reads the old value only at the element it writes. Otherwise it is made elsewhere and copied at the very end.
+A new state may be written over the old one by its own step when every other reader of the old value can run before,
+and the step itself reads the old value only at the element it writes. Otherwise it is made elsewhere and copied at
+the very end.
 """
 
 from __future__ import annotations
@@ -31,9 +32,7 @@ def place_outputs(memory: Memory, steps: list[Step]) -> Placed:
     """Give every output its memory; appends to `steps` the copies that are needed."""
     outputs = memory.fusion.graph.outputs
     donated = _donated(memory, outputs)
-    layouts = [
-        Layout(o.value.type) if k is None else memory.layouts[k] for o, k in zip(outputs, donated, strict=True)
-    ]
+    layouts = [Layout(o.value.type) if k is None else memory.layouts[k] for o, k in zip(outputs, donated, strict=True)]
     placed = Placed(layouts, donated)
     for j, o in enumerate(outputs):
         if donated[j] is None:
@@ -140,11 +139,13 @@ class _Reach:
 
 
 def _reads_in_place(step: Step, old: Storage, new: Storage) -> bool:
-    """Whether the step reads `old` only in the call that first writes `new` or before, and there only element by element."""
+    """Whether the step reads `old` only before it writes `new`, or in the same call element by element."""
     started = False
     for call in step.calls:
         reads, writes = old in call.read(), new in call.written()
-        if reads and (started or (writes and not in_place(call.kernel, call.operands.index(old), call.operands.index(new)))):
+        if reads and (
+            started or (writes and not in_place(call.kernel, call.operands.index(old), call.operands.index(new)))
+        ):
             return False
         started = started or writes
     return True

@@ -1,7 +1,8 @@
 """Operands of contractions as strided views.
 
 A contraction states its strides for contiguous operands. Where an operand is a transposed, sliced or expanded view of a
-buffer, the strides are restated for the buffer, so that nothing is copied; the packing inside the kernel reads any strides.
+buffer, the strides are restated for the buffer, so that nothing is copied; the packing inside the kernel reads any
+strides.
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ def view_of(memory: Memory, value: Value) -> View | None:
     return next(iter(builder.operands)), *found
 
 
-def restate(core: Contract, side: Strided, n_outer: tuple[int, ...], shape: tuple[int, ...], view: View) -> Strided | None:
+def restate(
+    core: Contract, side: Strided, n_outer: tuple[int, ...], shape: tuple[int, ...], view: View
+) -> Strided | None:
     """`side`, stated for a contiguous operand of `shape`, for that operand as `view`. None where that cannot be done.
 
-    Each stride is taken apart into whole steps along one axis of the operand; together they must never leave the axis, so
-    that no step carries into the next axis.
+    Each stride is taken apart into whole steps along one axis of the operand; together they must never leave the
+    axis, so that no step carries into the next axis.
     """
     _, offset, strides = view
     own = contiguous_strides(shape)

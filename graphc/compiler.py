@@ -40,7 +40,7 @@ MAX_EAGER = 4096  # eager executables kept; the oldest go first
 
 
 def passes() -> tuple[tuple[str, Pass], ...]:
-    """The graph passes in order, by name. Each takes a valid graph and gives one; the same object when nothing changed."""
+    """The graph passes in order, by name. Each takes a valid graph and gives one, the same object if unchanged."""
     from graphc.ir.passes import cse, dce, decompose, fold, simplify
 
     return (
@@ -60,7 +60,9 @@ def optimise(graph: Graph, disable: Collection[str] = (), trace: Trace | None = 
     known = passes()
     unknown = [name for name in disable if name not in dict(known) or name == "decompose"]
     if unknown:
-        raise ArgumentError(f"optimise: cannot disable {unknown[0]!r}; choose from {', '.join(n for n, _ in known[1:])}")
+        raise ArgumentError(
+            f"optimise: cannot disable {unknown[0]!r}; choose from {', '.join(n for n, _ in known[1:])}"
+        )
     for name, run in known:
         if name not in disable:
             graph = run(graph)

@@ -1,4 +1,4 @@
-"""What fusion has to know of one op: which places of its inputs an output element reads, and what it costs to compute."""
+"""What fusion has to know of one op: which places of its inputs an output element reads, and what it costs."""
 
 from __future__ import annotations
 

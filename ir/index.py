@@ -101,7 +101,7 @@ def both(*conditions: Expr | None) -> Expr | None:
 
 
 def merge_split(e: Expr) -> Expr:
-    """`e` with every k*d*(a // d) + k*(a % d) put together to k*a: what is left of a split axis that was laid out whole."""
+    """`e` with every k*d*(a // d) + k*(a % d) put together to k*a: the trace of an axis split and laid out whole."""
     offset, terms = linear_terms(e)
     merged = False
     for atom, k in list(terms.items()):

@@ -1,7 +1,8 @@
 """Pulling one element of a value through the ops that make it: how producers are inlined into their consumers.
 
-An Elementwise lowering asks for elements of its inputs; the answer is either the expression of another Elementwise op (inlined)
-or a leaf: a load, a reduction's result, a contraction's sum. Fusion uses it to see who reads what where, lowering to build kernels.
+An Elementwise lowering asks for elements of its inputs; the answer is either the expression of another Elementwise op
+(inlined) or a leaf: a load, a reduction's result, a contraction's sum. Fusion uses it to see who reads what where,
+lowering to build kernels.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def written_operands(kernel: Kernel) -> dict[int, None]:
 
 
 def read_operands(kernel: Kernel) -> dict[int, None]:
-    """Numbers of the operands loaded from. A Scatter reads its target when it adds, and keeps what it does not write."""
+    """Numbers of the operands loaded from; the target of a Scatter counts: it keeps what is not written."""
     found = {int(e.value): None for e in walk(*expressions_of(kernel)) if e.op == "load"}
     if isinstance(kernel, Contract):
         found |= {kernel.a.operand: None, kernel.b.operand: None}
@@ -101,8 +101,9 @@ def read_operands(kernel: Kernel) -> dict[int, None]:
 
 
 def in_place(kernel: Kernel, source: int, target: int) -> bool:
-    """Whether operand `target` may be the memory of operand `source`: every element of the source is read only where the same
-    element of the target is then written. In a Rows kernel what is read in an earlier stage of the same row is read before.
+    """Whether operand `target` may be the memory of operand `source`: every element of the source is read only where
+    the same element of the target is then written. In a Rows kernel what is read in an earlier stage of the same row
+    is read before.
     """
     if isinstance(kernel, Scatter) or kernel.operands[source] is not kernel.operands[target]:
         return False

@@ -16,10 +16,10 @@ Array = np.ndarray[Any, Any]
 
 
 def interpret(program: Program, arrays: Sequence[Array]) -> list[Array]:
-    """The outputs of `program` as new arrays. The inputs stay as they are: what a run would change in place is copied first.
+    """The outputs of `program` as new arrays. Inputs stay as they are: what a run changes in place is copied first.
 
-    Memory nobody has written holds 0xFF bytes (NaN). Raises ArgumentError for arrays that do not have the program's layouts,
-    InternalError for a program that leaves the bounds of its memory.
+    Memory nobody has written holds 0xFF bytes (NaN). Raises ArgumentError for arrays that do not have the program's
+    layouts, InternalError for a program that leaves the bounds of its memory.
     """
     found = [Layout.of(a) for a in arrays]
     if found != list(program.inputs):

@@ -54,8 +54,8 @@ class OutputSpec:
     """One output. `donated`: its memory is that of input `donated`, written in place (layout: that input's); None: a
     fresh contiguous array, never sharing memory with an input or another output.
 
-    A donated output may have no call that writes it (the state did not change). Donated inputs must be writable and must
-    not overlap any other input. kind and name are those of the graph's output.
+    A donated output may have no call that writes it (the state did not change). Donated inputs must be writable and
+    must not overlap any other input. kind and name are those of the graph's output.
     """
 
     layout: Layout
@@ -68,8 +68,8 @@ class OutputSpec:
 class Program:
     """A compiled graph for concrete sizes and layouts.
 
-    inputs: the layout each array must have. constants: read-only contiguous arrays. arena_bytes: size of the scratch memory
-    all intermediate values share (64-byte aligned; contents undefined at the start).
+    inputs: the layout each array must have. constants: read-only contiguous arrays. arena_bytes: size of the scratch
+    memory all intermediate values share (64-byte aligned; contents undefined at the start).
     """
 
     name: str
@@ -97,7 +97,7 @@ def print_program(program: Program) -> str:
 
 
 def kernel_lines(call: KernelCall) -> list[str]:
-    """The kernel of a call in words: its domain, then one line a stage or store. What is used several times gets a name."""
+    """The kernel of a call in words: its domain, then one line a stage or store; names for what is used again."""
     kernel = call.kernel
     pairs = zip(call.operands, kernel.operands, strict=True)
     names = ", ".join(f"b{k}={ref}:{t.short}" for k, (ref, t) in enumerate(pairs))

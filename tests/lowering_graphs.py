@@ -1,4 +1,4 @@
-"""Graphs for the tests of fusion, lowering and memory planning: small models, their gradients and updates, random mixtures."""
+"""Graphs for the tests of fusion, lowering and memory planning: small models, updates, random mixtures."""
 
 from __future__ import annotations
 

@@ -5,8 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import networkx
+import numpy as np
 import pytest
-from lowering_graphs import add_adam, cnn, f32, kinds, layer_norm, mixture, mlp, op, optimised, transformer, unary_graph
+from lowering_graphs import (
+    add_adam,
+    cnn,
+    f32,
+    inputs_of,
+    kinds,
+    layer_norm,
+    mixture,
+    mlp,
+    op,
+    optimised,
+    transformer,
+    unary_graph,
+)
+from random_graphs import same_bits
 
 from graphc.codegen.assemble import assemble
 from graphc.ir.access import access_of
@@ -14,7 +29,9 @@ from graphc.ir.expr import iadd, iconst, idiv, imod, imul, index
 from graphc.ir.graph import Graph, Value
 from graphc.ir.index import IndexSimplifier, merge_split
 from graphc.ir.passes.fuse import fuse
+from graphc.runtime.interpret import interpret
 from graphc.runtime.program import Program, print_program
+from graphc.runtime.reference import run_graph
 
 
 def kernels(graph: Graph) -> list[str]:
@@ -113,6 +130,21 @@ def test_adam_is_one_map_a_parameter_in_place() -> None:
     assert program.arena_bytes == 0
 
 
+def test_a_product_is_stored_in_permuted_order() -> None:
+    g = Graph("heads")
+    x, w = g.add_input(f32(2, 4, 6, 8), "x"), g.add_input(f32(2, 4, 8, 3), "w")
+    seen = op("permute", op("relu", op("matmul", x, w)), dims=(0, 2, 1, 3))
+    g.add_output(op("matmul", op("reshape", seen, shape=(12, 12)), op("reshape", w, shape=(12, 16))), "y")
+    g.add_output(op("permute", op("matmul", x, op("tanh", w)), dims=(2, 0, 1, 3)), "z")
+    assert sorted(kernels(g)) == ["Contract", "Contract", "Contract", "Map"]
+    arrays = inputs_of(g)
+    for a, b, w_ in zip(
+        *(interpret(assemble(g, None, f), arrays) for f in (True, False)), run_graph(g, arrays), strict=True
+    ):
+        assert same_bits(a, b)
+        np.testing.assert_allclose(a, w_, rtol=1e-4)
+
+
 def test_dear_values_are_not_computed_twice() -> None:
     g = Graph("dear")
     x, y = g.add_input(f32(6, 1), "x"), g.add_input(f32(6, 50), "y")
@@ -165,7 +197,9 @@ def test_switched_off_every_node_is_a_kernel() -> None:
     assert len(assemble(g, fused=False).calls) == len(nodes)
 
 
-@pytest.mark.parametrize("make", [mlp, cnn, lambda: transformer(True)] + [lambda k=k: optimised(mixture(k)) for k in range(20)])  # type: ignore[misc]
+@pytest.mark.parametrize(
+    "make", [mlp, cnn, lambda: transformer(True)] + [lambda k=k: optimised(mixture(k)) for k in range(20)]
+)  # type: ignore[misc]
 def test_groups_are_acyclic_and_in_order(make: Callable[[], Graph]) -> None:
     fusion = fuse(make())
     view = fusion.view()

@@ -1,4 +1,4 @@
-"""Lowering: the program of every op and of whole models gives the values of the reference, and the same bits fused or not."""
+"""Lowering: programs give the values of the reference, and the same bits fused or not."""
 
 from __future__ import annotations
 
@@ -96,7 +96,9 @@ def test_views_of_contraction_operands_are_not_copied(flags: tuple[bool, bool]) 
     x, y = g.add_input(f32(3, 4, 5), "x"), g.add_input(f32(7, 12), "y")
     a = op("permute", x, dims=(2, 0, 1))  # [5, 3, 4]
     b = op("permute", op("reshape", op("slice", y, dim=0, start=1, stop=7, step=2), shape=(3, 3, 4)), dims=(0, 2, 1))
-    a = op("slice", op("expand", op("reshape", a, shape=(5, 1, 3, 4)), shape=(5, 2, 3, 4)), dim=0, start=0, stop=3, step=1)
+    a = op(
+        "slice", op("expand", op("reshape", a, shape=(5, 1, 3, 4)), shape=(5, 2, 3, 4)), dim=0, start=0, stop=3, step=1
+    )
     a = op("permute", a, dims=(0, 1, 3, 2)) if flags[0] else a
     c = op("expand", op("reshape", b, shape=(3, 1, 4, 3)), shape=(3, 2, 4, 3))
     c = op("permute", c, dims=(0, 1, 3, 2)) if flags[1] else c
@@ -145,7 +147,13 @@ def test_outputs_never_share_memory() -> None:
     g = Graph("outputs")
     x = g.add_input(f32(4), "x")
     y = op("exp", x)
-    for name, value in (("x", x), ("y", y), ("again", y), ("view", op("reshape", y, shape=(2, 2))), ("c", g.scalar(2.0, float32))):
+    for name, value in (
+        ("x", x),
+        ("y", y),
+        ("again", y),
+        ("view", op("reshape", y, shape=(2, 2))),
+        ("c", g.scalar(2.0, float32)),
+    ):
         g.add_output(value, name)
     program = assemble(g)
     assert all(o.donated is None for o in program.outputs)

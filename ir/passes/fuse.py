@@ -2,14 +2,17 @@
 
 Two decisions, both stated on the data flow between groups of nodes:
 
-1. *Inlining* (`ir/passes/inline.py`): an Elementwise value that is cheap, or has one reader, is computed where it is read.
-2. *Grouping* (here): every other node joins the group of a producer or of a sibling, or starts a group. A group becomes one kernel:
+1. *Inlining* (`ir/passes/inline.py`): an Elementwise value that is cheap, or has one reader, is computed where it
+   is read.
+2. *Grouping* (here): every other node joins the group of a producer or of a sibling, or starts a group. A group
+   becomes one kernel:
    "map" (pointwise results over one space), "rows" (reductions over one run, and what is pointwise over the rows or the
    space), "contract" (a contraction and its epilogue) or "scatter".
 
 A node joins a group only when it reads the group's values at its own place (no other element is needed before it can be
-computed) and when no path leads from the group through another group back to the node. Paths are looked up in bitsets of ancestors.
-No decision changes a bit of any result: the order of every sum is fixed by docs/numerics.md, whatever the kernel.
+computed) and when no path leads from the group through another group back to the node. Paths are looked up in bitsets
+of ancestors. No decision changes a bit of any result: the order of every sum is fixed by docs/numerics.md, whatever
+the kernel.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from graphc.ir.graph import Graph, Node, Value
 from graphc.ir.op import Contraction, Elementwise, Reduction
 from graphc.ir.passes.inline import choose_inlined
 from graphc.ir.pull import Index, Puller
+from graphc.ir.types import contiguous_strides
 
 MAX_NODES = 24  # in a group, inlined ones not counted
 MAX_COST = 600  # arithmetic of a kernel for one element (an exp: 20): bounds its code
@@ -69,14 +73,16 @@ class Group:
 
 @dataclass(slots=True)
 class Fusion:
-    """The decisions. `inlined`: values computed where they are read. `base`: values that are another shape of a buffer, and
-    the value whose buffer it is. `stored`: values of groups that need memory. Groups come in a valid order.
+    """The decisions. `inlined`: values computed where they are read. `base`: values that are another shape of a
+    buffer, and the value whose buffer it is. `laid`: strides of values that do not lie in row-major order. `stored`:
+    values of groups that need memory. Groups come in a valid order.
     """
 
     graph: Graph
     groups: list[Group]
     inlined: dict[Value, None]
     base: dict[Value, Value]
+    laid: dict[Value, tuple[int, ...]]
     owner: dict[Value, Group]
     stored: dict[Value, None]
 
@@ -97,8 +103,8 @@ class Fusion:
 def fuse(graph: Graph, strided: Iterable[Value] = (), enabled: bool = True) -> Fusion:
     """Decide inlining and groups for a graph of primitives with concrete sizes.
 
-    strided: graph inputs that are not contiguous, so that a reshape of them must move data. With `enabled` false every value
-    gets memory and every node its own kernel. Raises InternalError for a composition in the graph.
+    strided: graph inputs that are not contiguous, so that a reshape of them must move data. With `enabled` false
+    every value gets memory and every node its own kernel. Raises InternalError for a composition in the graph.
     """
     maker = _Fuser(graph, dict.fromkeys(strided))
     if enabled:
@@ -120,6 +126,7 @@ class _Fuser:
         self.inlined: dict[Value, None] = {}
         self.costs: dict[Value, int] = {}
         self.base: dict[Value, Value] = {}
+        self.laid: dict[Value, tuple[int, ...]] = {}
         self.owner: dict[Value, Group] = {}
         self.groups: list[Group] = []
         self.ancestors: list[int] = []  # of each group, as a bitset of group numbers
@@ -144,6 +151,8 @@ class _Fuser:
         if self.is_alias(node) and node.inputs[0] not in self.inlined:
             self.base[node.out] = self.base.get(node.inputs[0], node.inputs[0])
             return
+        if enabled and self._lay_out(node):
+            return
         reads = self.reads_of(node)
         if enabled and isinstance(node.op.lower, Elementwise):
             joined = self._join_elementwise(node, reads)
@@ -153,6 +162,25 @@ class _Fuser:
             joined = False
         if not joined:
             self._start(node, reads)
+
+    def _lay_out(self, node: Node) -> bool:
+        """Let the producer of a permuted value write it in the permuted order, if nobody else reads it.
+
+        Only where the last axis stays the last, so that stores stay contiguous there.
+        """
+        source = node.inputs[0] if node.op.name == "permute" else None
+        if source is None or source in self.outputs or len(self.users[source]) > 1:
+            return False
+        if source not in self.owner or self.owner[source].kind == "scatter":
+            return False
+        dims: tuple[int, ...] = node.attrs["dims"]
+        wide = [d for d in range(len(dims)) if source.type.sizes[d] != 1]
+        if not wide or next(d for d in reversed(dims) if d in wide) != wide[-1]:
+            return False
+        strides = contiguous_strides(node.out.type.sizes)
+        self.laid[source] = tuple(strides[dims.index(d)] for d in range(len(dims)))
+        self.base[node.out] = source
+        return True
 
     def reads_of(self, node: Node) -> list[Read]:
         """Every value of memory the node reads, with the index in terms of the node's own axes."""
@@ -212,7 +240,9 @@ class _Fuser:
         return sorted((g for g in found if g.kind != "scatter"), key=lambda g: (rank[g.kind], -g.number))
 
     def _siblings(self, key: tuple[object, ...], reads: list[Read]) -> list[Group]:
-        return list(dict.fromkeys(g for v, _ in reads if count(v.type.sizes) > 1 for g in self.siblings.get((*key, v), ())))
+        return list(
+            dict.fromkeys(g for v, _ in reads if count(v.type.sizes) > 1 for g in self.siblings.get((*key, v), ()))
+        )
 
     def _try(self, group: Group, node: Node, reads: list[Read], level: str) -> bool:
         """Add the node to the group where that is legal and within the limits."""
@@ -298,7 +328,7 @@ class _Fuser:
             value = self.base.get(value, value)
             if value in self.owner:
                 stored[value] = None
-        return Fusion(self.graph, groups, self.inlined, self.base, self.owner, stored)
+        return Fusion(self.graph, groups, self.inlined, self.base, self.laid, self.owner, stored)
 
 
 def domain_of(node: Node) -> tuple[int, ...]:
@@ -314,7 +344,7 @@ def dims_of(node: Node) -> tuple[int, ...]:
 
 
 def keeps_threads_busy(domain: tuple[int, ...], dims: tuple[int, ...]) -> bool:
-    """True where several stages over the same rows pay: the run is innermost, and there are rows enough to share out."""
+    """True where several stages over the same rows pay: the run is innermost, and there are rows to share out."""
     last = max((d for d, n in enumerate(domain) if n != 1 and d not in dims), default=-1)
     if any(d < last and domain[d] != 1 for d in dims):
         return False

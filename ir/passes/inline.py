@@ -1,9 +1,10 @@
 """Inlining: which Elementwise values are computed where they are read instead of being stored.
 
-The rules weigh arithmetic done again against memory traffic saved; `Access.cost` counts additions. A value is inlined when it only
-moves values at no cost, when it has one reader that reads each element about once, or when it is cheap and reads one large value.
-Never inlined: what a contraction must have in memory (unless it is a strided view of a buffer), what feeds the last
-step of a contraction's epilogue at another place, and anything dear that would be computed several times.
+The rules weigh arithmetic done again against memory traffic saved; `Access.cost` counts additions. A value is inlined
+when it only moves values at no cost, when it has one reader that reads each element about once, or when it is cheap
+and reads one large value. Never inlined: what a contraction must have in memory (unless it is a strided view of a
+buffer), what feeds the last step of a contraction's epilogue at another place, and anything dear that would be
+computed several times.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class _Facts:
 
 
 def choose_inlined(graph: Graph, is_alias: Callable[[Node], bool]) -> tuple[dict[Value, None], dict[Value, int]]:
-    """The values of `graph` to inline, and for every Elementwise value the cost of an element with all that is inlined into it.
+    """The values of `graph` to inline, and for every Elementwise value the cost of an element, inlined parts included.
 
     `is_alias(node)`: the node needs no kernel if its input has a contiguous buffer.
     """
@@ -62,7 +63,11 @@ class _Chooser:
         self.costs[value] = facts.cost
         if self._continues_epilogue(node):
             self.epilogue[value] = None
-        if value in self.outputs or not self._worth(node, facts) or not all(self._takes(u, node) for u in self.users[value]):
+        if (
+            value in self.outputs
+            or not self._worth(node, facts)
+            or not all(self._takes(u, node) for u in self.users[value])
+        ):
             return
         self.inlined[value] = None
         self.facts[value] = facts

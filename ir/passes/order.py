@@ -1,8 +1,8 @@
 """Order: a sequence of steps that keeps little memory alive at once.
 
-List scheduling: of the steps that could run next, the one that grows live memory least. The result is compared with the order the
-steps came in (the order of the user's program) and the better of the two by peak is kept, so the pass never makes things worse.
-Deterministic: ties go to the earlier step.
+List scheduling: of the steps that could run next, the one that grows live memory least. The result is compared with
+the order the steps came in (the order of the user's program) and the better of the two by peak is kept, so the pass
+never makes things worse. Deterministic: ties go to the earlier step.
 """
 
 from __future__ import annotations

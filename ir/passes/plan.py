@@ -1,12 +1,13 @@
 """Memory plan: offsets of all intermediate memory in one arena.
 
-One sweep over the calls in order. A piece of memory lives from the first call that writes it to the last that uses it; at its birth it
-takes over the memory of an operand that dies in the same call and is read only at the element being written, else
-the smallest free block that fits, else the end of the arena. All offsets are multiples of 64.
+One sweep over the calls in order. A piece of memory lives from the first call that writes it to the last that uses
+it; at its birth it takes over the memory of an operand that dies in the same call and is read only at the element
+being written, else the smallest free block that fits, else the end of the arena. All offsets are multiples of 64.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -30,7 +31,7 @@ def lifetimes(calls: Sequence[Call]) -> dict[Storage, tuple[int, int]]:
 
 
 def plan(calls: Sequence[Call], reuse: bool = True) -> int:
-    """Set the offset of every piece of arena memory; returns the size of the arena. `reuse` false: every piece its own place."""
+    """Set the offset of every piece of arena memory; returns the arena's size. `reuse` false: each its own place."""
     lives = lifetimes(calls)
     free = _FreeList()
     handed: set[Storage] = set()
@@ -95,8 +96,6 @@ class _FreeList:
             self._insert(at, size)
 
     def _insert(self, at: int, size: int) -> None:
-        from bisect import bisect_left
-
         k = bisect_left(self.blocks, (at, size))
         if k < len(self.blocks) and at + size == self.blocks[k][0]:
             size += self.blocks.pop(k)[1]
