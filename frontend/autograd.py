@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphc.errors import AutogradError, InternalError
 from graphc.frontend.mode import using
+from graphc.frontend.saving import operands_read
 from graphc.frontend.tensor import Chain, Storage, Tensor, VersionCounter, _clear
 from graphc.ir.op import Array, Attrs, Op, op_named
 from graphc.ir.types import Layout, TensorType
@@ -207,11 +208,17 @@ def _node(op: Op, attrs: dict[str, Any], edges: tuple[Edge | None, ...], ins: tu
 def record(op: Op, tensors: tuple[Tensor, ...], edges: tuple[Edge | None, ...], attrs: dict[str, Any], outputs: tuple[Tensor, ...]) -> None:
     """Put `outputs = op(*tensors, **attrs)` on the tape."""
     node = _node(op, attrs, edges, tuple(t.type for t in tensors), tuple(o.type for o in outputs))
-    node.saved_in = tuple(Saved(t, e) if str(k) in op.saves else None for k, (t, e) in enumerate(zip(tensors, edges, strict=True)))
+    read = op.saves
+    if None in edges and read:
+        needs = tuple(e is not None for e in edges)
+        read = operands_read(op, tuple(t._l.type for t in tensors), tuple(o._l.type for o in outputs), attrs, needs)
+    node.saved_in = tuple(
+        Saved(t, e) if str(k) in read else None for k, (t, e) in enumerate(zip(tensors, edges, strict=True))
+    )
     for k, out in enumerate(outputs):
         if out.dtype.is_floating_point:
             out._edge = (node, k)
-    if "out" in op.saves:
+    if "out" in read:
         node.saved_out = tuple(Saved(o, None) for o in outputs)
 
 

@@ -181,7 +181,7 @@ def _after_hooks(node: Any, slot: dict[int, Tensor]) -> dict[int, Tensor]:
         if k in slot:
             slot[k] = _tensor_hooks(hooks, slot[k])
             owner = ref()
-            if owner is not None and owner._retain:
+            if owner is not None and owner._retain and edge_of(owner) == (node, k):  # not written in place since
                 accumulate(owner, slot[k], False)
     return slot
 

@@ -117,8 +117,6 @@ class Tensor(TensorMethods):
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Start (or stop) collecting gradients for this leaf; returns itself. Raises AutogradError for non-leaves and integers."""
-        from graphc.frontend.autograd import edge_of
-
         if not self.is_leaf and not requires_grad:
             raise AutogradError("you can only change requires_grad flags of leaf variables; use detach() for a tensor without history")
         if requires_grad and not self.dtype.is_floating_point:
@@ -126,7 +124,7 @@ class Tensor(TensorMethods):
         recorder = mode.get().recorder
         if recorder is not None and requires_grad != self._requires_grad:
             recorder.on_metadata(self, "requires_grad_")
-        if edge_of(self) is None:
+        if self.is_leaf:
             self._requires_grad = bool(requires_grad)
         return self
 

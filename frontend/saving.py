@@ -1,0 +1,72 @@
+"""Which operands a gradient rule reads when only some gradients are wanted: the others need not be kept.
+
+`x * 2.0` keeps nothing of `x`: the rule reads it for the gradient of the other operand alone. A rule is run once on stand-ins that note
+where they end up.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphc.errors import GraphcError
+from graphc.ir.op import Attrs, Op, default_apply
+from graphc.ir.types import TensorType
+
+_FOUND: dict[Any, tuple[str, ...]] = {}
+_MAX_FOUND = 4096
+
+
+class _Probe:
+    """A typed stand-in that knows which saved operands it was computed from."""
+
+    __slots__ = ("reads", "type")
+
+    def __init__(self, type: TensorType, reads: frozenset[str] = frozenset()) -> None:
+        self.type = type
+        self.reads = reads
+
+    @staticmethod
+    def apply_op(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
+        """The outputs of `op` as probes that read what its operands read."""
+        like = next((x.type.dtype for x in operands if isinstance(x, _Probe)), None)
+        types = [x.type if isinstance(x, _Probe) else TensorType(like) for x in operands]  # type: ignore[arg-type]
+        reads = frozenset[str]().union(*(x.reads for x in operands if isinstance(x, _Probe)))
+        outs = tuple(_Probe(t, reads) for t in op.infer_types(types, attrs))
+        return outs[0] if op.outputs == 1 else outs
+
+
+def operands_read(
+    op: Op, ins: tuple[TensorType, ...], outs: tuple[TensorType, ...], attrs: Attrs, needs: tuple[bool, ...]
+) -> tuple[str, ...]:
+    """The names among `op.saves` that the rule reads for the wanted gradients; all of them where that cannot be found out."""
+    try:
+        key = (op.name, needs, tuple(t.ndim for t in ins), tuple(attrs.items()))
+        found = _FOUND.get(key)
+    except TypeError:  # an attribute that cannot be hashed
+        return op.saves
+    if found is None:
+        if len(_FOUND) >= _MAX_FOUND:
+            _FOUND.clear()
+        found = _FOUND[key] = _probe(op, ins, outs, attrs, needs)
+    return found
+
+
+def _probe(
+    op: Op, ins: tuple[TensorType, ...], outs: tuple[TensorType, ...], attrs: Attrs, needs: tuple[bool, ...]
+) -> tuple[str, ...]:
+    if op.vjp is None:
+        return op.saves
+    inputs = [_Probe(t, frozenset((str(k),))) for k, t in enumerate(ins)]
+    g: Any = tuple(_Probe(t) for t in outs)
+    out: Any = tuple(_Probe(t, frozenset(("out",))) for t in outs)
+    if len(outs) == 1:
+        g, out = g[0], out[0]
+    token = default_apply().set(_Probe.apply_op)
+    try:
+        grads = op.vjp(g, out, *inputs, needs=needs, **attrs)
+    except (GraphcError, TypeError, AttributeError, ValueError):  # a rule that asks for more than types
+        return op.saves
+    finally:
+        default_apply().reset(token)
+    reads = frozenset[str]().union(*(r.reads for r, need in zip(grads, needs, strict=True) if need and r is not None))
+    return tuple(s for s in op.saves if s in reads)
