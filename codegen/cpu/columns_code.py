@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from graphc.codegen.canonical import RESULT, Node, StoreNode
-from graphc.codegen.cpu.reductions import better, combine, is_ordered, lift, lower_back, of_nothing
+from graphc.codegen.cpu.reductions import better, combine, is_ordered, lift, of_nothing
 from graphc.codegen.cpu.rows_code import SLOT, FoldStage, RowsPlan, Writer, WriteStage
 from graphc.codegen.emit import Emitter, Int, ParamBlock, Ty, V
 from graphc.codegen.exprs import Printer, store_roots
@@ -80,7 +80,7 @@ class WindowWriter(Strips):
                     for printer in self.steps:
                         printer.stores(stage.stores)
                     continue
-                value = lower_back(self.e, self.fold(stage))
+                value = self.lower_back(stage, self.fold(stage))
                 for printer in self.printers:
                     printer.set_result(stage.number, value)
             self.final.stores(self.plan.stores)
@@ -88,10 +88,10 @@ class WindowWriter(Strips):
     def fold(self, stage: FoldStage) -> V:
         """One reduction, a value a column."""
         e = self.e
-        values = [lift(e, printer.value(stage.value)) for printer in self.steps]
+        values = [lift(e, stage.kind, printer.value(stage.value)) for printer in self.steps]
         if not values:
             of = self.result_type(stage)
-            return e.const(Ty(of, self.width), of_nothing(stage.kind, of))
+            return e.const(Ty(of, self.width), of_nothing(stage.kind, stage.dtype))
         if stage.kind.startswith("arg"):
             return self.place(stage, values)
         parts: list[V | None] = [*values, *[None] * (PARTIALS - len(values))]
@@ -163,7 +163,7 @@ class ColumnsWriter(Strips):
             if isinstance(stage, FoldStage) and RESULT + stage.number in used:
                 of = self.result_type(stage)
                 address = self.e.gep(self.row(1, stage.number, of), c, of)
-                printer.set_result(stage.number, lower_back(self.e, self.e.load(address, Ty(of, self.width))))
+                printer.set_result(stage.number, self.lower_back(stage, self.e.load(address, Ty(of, self.width))))
 
     def write(self, stage: WriteStage) -> None:
         """Stores over run and strip."""
@@ -176,7 +176,7 @@ class ColumnsWriter(Strips):
         """The stage's value at one vector of columns."""
         with printer.block(self.e.iadd(self.start, c), mask):
             self.results(printer, [stage.value], c)
-            return lift(self.e, printer.value(stage.value))
+            return lift(self.e, stage.kind, printer.value(stage.value))
 
     def fold(self, stage: FoldStage) -> None:
         """One reduction into its result row."""

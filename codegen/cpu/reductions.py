@@ -1,6 +1,7 @@
 """What the reductions of kernel.ReduceStage do to values in registers: identities, combining, the final tree.
 
-Values are accumulated as they are, but bools as i32 (0 or 1).
+Values are accumulated as they are, but bools as i32 (0 or 1), and for max and min of float32 as keys: integers in the
+order of the floats.
 """
 
 from __future__ import annotations
@@ -11,15 +12,22 @@ from collections.abc import Sequence
 from graphc.codegen.emit import Emitter, V, elem
 from graphc.codegen.functions import INT_MAX, INT_MIN
 from graphc.errors import InternalError
-from graphc.ir.types import DType, bool_
+from graphc.ir.types import DType, bool_, float32
 
 Literal = float | int
 _FLOATS = ("float", "double")
+_KEY_OF_INFINITY, _KEY_OF_MINUS_INFINITY = 0x7F800000, 0x007FFFFF - (1 << 31)
+_NAN_KEY = {"max": (1 << 31) - 1, "min": -(1 << 31)}  # beyond every number, and NaN when turned back
 
 
-def accumulator(dtype: DType) -> str:
+def has_keys(kind: str, dtype: DType) -> bool:
+    """True where values are accumulated as keys: the instruction for float extremes is slow to follow itself."""
+    return kind in ("max", "min") and dtype is float32
+
+
+def accumulator(kind: str, dtype: DType) -> str:
     """The register element a reduction of `dtype` is accumulated in."""
-    return "i32" if dtype is bool_ else elem(dtype)
+    return "i32" if dtype is bool_ or has_keys(kind, dtype) else elem(dtype)
 
 
 def is_ordered(kind: str, dtype: DType) -> bool:
@@ -27,36 +35,49 @@ def is_ordered(kind: str, dtype: DType) -> bool:
     return kind in ("sum", "prod") and dtype.kind == "f"
 
 
-def missing(kind: str, of: str) -> Literal:
-    """What combines with any value to that value (argmax: never better than any)."""
-    floating = of in _FLOATS
+def missing(kind: str, dtype: DType) -> Literal:
+    """The accumulator that combines with any other to that other (argmax: never better than any)."""
     if kind == "sum":
-        return -0.0 if floating else 0
+        return -0.0 if dtype.kind == "f" else 0
     if kind == "prod":
         return 1
     if kind in ("any", "all"):
         return int(kind == "all")
     least = kind in ("max", "argmax")
-    if floating:
+    if has_keys(kind, dtype):
+        return _KEY_OF_MINUS_INFINITY if least else _KEY_OF_INFINITY
+    if dtype.kind == "f":
         return -math.inf if least else math.inf
-    if of == "i32":
+    if dtype is bool_:
         return int(not least)
     return INT_MIN if least else INT_MAX
 
 
-def of_nothing(kind: str, of: str) -> Literal:
-    """The reduction of an empty run."""
-    return 0 if kind in ("sum", "argmax", "argmin") else missing(kind, of)
+def of_nothing(kind: str, dtype: DType) -> Literal:
+    """The accumulator of an empty run."""
+    return 0 if kind in ("sum", "argmax", "argmin") else missing(kind, dtype)
 
 
-def lift(e: Emitter, x: V) -> V:
+def lift(e: Emitter, kind: str, x: V) -> V:
     """A value as it is accumulated."""
-    return e.convert("zext", x, "i32") if x.ty.elem == "i1" else x
+    if x.ty.elem == "i1":
+        return e.convert("zext", x, "i32")
+    if x.ty.elem != "float" or kind not in ("max", "min"):
+        return x
+    key = _flip(e, e.convert("bitcast", x, "i32"))
+    return e.select(e.fcmp("uno", x, x), _NAN_KEY[kind], key)
 
 
-def lower_back(e: Emitter, x: V) -> V:
+def lower_back(e: Emitter, kind: str, dtype: DType, x: V) -> V:
     """The value of an accumulator."""
+    if has_keys(kind, dtype):
+        return e.convert("bitcast", _flip(e, x), "float")
     return e.icmp("ne", x, 0) if x.ty.elem == "i32" else x
+
+
+def _flip(e: Emitter, x: V) -> V:
+    """Float bits to integers in the order of the floats, -0 below +0, and back."""
+    return e.bin("xor", x, e.bin("lshr", e.bin("ashr", x, 31), 1))
 
 
 _COMBINE = {

@@ -149,15 +149,19 @@ class Writer:
 
     def lanes_of(self, stage: FoldStage) -> Ty:
         """The type of a vector of accumulators."""
-        return Ty(accumulator(stage.dtype), self.width)
+        return Ty(accumulator(stage.kind, stage.dtype), self.width)
 
     def nothing(self, stage: FoldStage, ty: Ty) -> V:
         """What combines to nothing, in every lane."""
-        return self.e.const(ty, missing(stage.kind, ty.elem))
+        return self.e.const(ty, missing(stage.kind, stage.dtype))
+
+    def lower_back(self, stage: FoldStage, x: V) -> V:
+        """The result of a reduction, from its accumulator."""
+        return lower_back(self.e, stage.kind, stage.dtype, x)
 
     def result_type(self, stage: FoldStage) -> str:
         """The element a result is kept in."""
-        return "i64" if stage.kind.startswith("arg") else accumulator(stage.dtype)
+        return "i64" if stage.kind.startswith("arg") else accumulator(stage.kind, stage.dtype)
 
 
 class RowsWriter(Writer):
@@ -184,7 +188,7 @@ class RowsWriter(Writer):
             if isinstance(stage, WriteStage):
                 self.write(stage)
                 continue
-            value = lower_back(self.e, self.fold(stage))
+            value = self.lower_back(stage, self.fold(stage))
             for printer in self.printers:
                 printer.set_result(stage.number, value)
         if self.plan.stores:
@@ -217,11 +221,11 @@ class RowsWriter(Writer):
     def fold(self, stage: FoldStage) -> V:
         """One reduction as a scalar accumulator."""
         if self.plan.length == 0:
-            return self.e.const(Ty(self.result_type(stage)), of_nothing(stage.kind, self.result_type(stage)))
+            return self.e.const(Ty(self.result_type(stage)), of_nothing(stage.kind, stage.dtype))
 
         def read(at: Int, mask: V | None) -> V:
             with self.main.block(at, mask), self.keeping(stage, at):
-                return lift(self.e, self.main.value(stage.value))
+                return lift(self.e, stage.kind, self.main.value(stage.value))
 
         if stage.kind.startswith("arg"):
             return self.place(stage, read)
