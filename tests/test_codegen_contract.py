@@ -238,6 +238,57 @@ def test_epilogue(target: Target, m: int, n: int) -> None:
     assert (wide[40:] == 5).all()
 
 
+def random_side(rng: np.random.Generator, operand: int, *sizes: tuple[int, ...]) -> tuple[Strided, int]:
+    """A random affine view (permuted, strided, repeated or reversed axes) and the elements it needs."""
+    flat = [n for s in sizes for n in s]
+    strides, step, offset = [0] * len(flat), 1, 0
+    for axis in rng.permutation(len(flat)):
+        if rng.random() < 0.1:
+            continue
+        strides[axis] = step * int(rng.choice([1, 1, 1, 2]))
+        step = strides[axis] * max(flat[axis], 1)
+        if rng.random() < 0.1:
+            offset += strides[axis] * max(flat[axis] - 1, 0)
+            strides[axis] *= -1
+    edges = [len(sizes[0]), len(sizes[0]) + len(sizes[1])]
+    parts = strides[: edges[0]], strides[edges[0] : edges[1]], strides[edges[1] :]
+    reach = offset + sum(max(s, 0) * max(n - 1, 0) for s, n in zip(strides, flat, strict=True))
+    return Strided(operand, offset, *(tuple(p) for p in parts)), reach + 1
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_contracts(seed: int) -> None:
+    """Any number of axes of any size and stride, a permuted output and a bias along a random axis."""
+    rng = np.random.default_rng(seed)
+    for _ in range(4):
+        batch, m, n, k = (
+            tuple(int(rng.choice([1, 2, 3, rng.integers(1, 40)])) for _ in range(rng.integers(0, 3))) for _ in range(4)
+        )
+        shape = (*batch[:1], *m, *n)
+        batch, rank = batch[:1], len(shape)
+        if math.prod(shape) * math.prod(k) > 300_000:
+            continue
+        (a, size_a), (b, size_b) = random_side(rng, 0, batch, m, k), random_side(rng, 1, batch, n, k)
+        order = [int(i) for i in rng.permutation(rank)]
+        strides = [0] * rank
+        for axis, stride in zip(order, contiguous_strides(tuple(shape[i] for i in order)), strict=True):
+            strides[axis] = stride
+        along = int(rng.integers(rank)) if rank else 0
+        value = apply("add", acc(float32), load(3, float32, index(along))) if rank else acc(float32)
+        out = Store(2, flat_index([index(i) for i in range(rank)], strides), value)
+        c = Contract((float32,) * 4, float32, batch, m, n, k, a, b, (out,))
+        left, right = values(rng, float32, size_a), values(rng, float32, size_b)
+        bias = values(rng, float32, shape[along] if rank else 1)
+        found = np.zeros(math.prod(shape), np.float32)
+        run(c, TARGETS[seed % len(TARGETS)], (left, right, found, bias), 1 + seed % 3)
+        expected = contraction(read(left, a, batch, m, k), np.swapaxes(read(right, b, batch, n, k), 1, 2)).reshape(
+            shape
+        )
+        if rank:
+            expected = expected + bias.reshape([-1 if i == along else 1 for i in range(rank)])
+        assert same(found, np.ascontiguousarray(expected.transpose(order)).reshape(-1))
+
+
 def test_sizes_are_not_part_of_the_code() -> None:
     keys = {lower(product(float32, m, n, k)).key for m, n, k in ((20, 100, 30), (200, 70, 3000), (77, 96, 5))}
     assert len(keys) == 1

@@ -26,7 +26,7 @@ Table = np.ndarray[Any, np.dtype[np.int64]]
 _PAGE = 4096
 _PAD_ROWS = 24  # more than the rows of any microkernel
 _GRAIN = 4_000_000  # floating-point operations worth a thread's chunk
-_SPILL = 16  # rows or columns that packing may write past its end
+_SPILL = 16  # elements that copying may write, and stores may read, past the end
 
 
 def _offsets(sizes: tuple[int, ...], strides: tuple[int, ...]) -> Table:
@@ -207,7 +207,7 @@ def lower(c: Contract) -> CpuKernel:
         tables=tables,
         units=batch * panels * chunks if m and n else 0,
         grain=max(1, _GRAIN // max(1, 2 * chunk * width * max(k, 16))),
-        scratch=(length * width + _SPILL * width + chunk * width) * item,
+        scratch=((chunk + (0 if structure.dotted else length)) * width + _SPILL) * item,
     )
 
 
@@ -280,7 +280,7 @@ def _in_place(r: _Roles, rows: int) -> int:
     Rows a multiple of a page apart fight for the same cache sets, and rows far apart take a cache line for each part.
     """
     if rows <= 64:
-        return 2
+        return 2 if rows <= 32 else 1
     steps = np.unique(np.diff(r.k_column))
     return 0 if len(steps) == 1 and steps[0] * 4 % _PAGE == 0 else 1
 
