@@ -1,3 +1,4 @@
 """Comparisons for tests."""
 
+from graphc.frontend.same import *
 from graphc.frontend.testing import *

@@ -67,6 +67,7 @@ class Signature:
     expectations: list[Expectation]
     randoms: int
     notes: list[str]
+    writes: list[tuple[str, int]]  # (argument, graph output): arguments written in place
 
 
 class Program:
@@ -90,6 +91,8 @@ class Program:
         given = self._inputs(leaves)
         with self._lock:
             results = self.run(given)
+            for name, number in self.signature.writes:
+                _write_back(self.graph.name, name, leaves[self._argument(name)], results[number])
         out = [self._result(r, results) for r in self.signature.results]
         return unflatten(self.signature.out_tree, out)
 
@@ -153,6 +156,9 @@ class Program:
         if r.kind == "constant":
             return r.value
         return fresh(results[r.output]) if r.kind == "tensor" else results[r.output].item()
+
+    def _argument(self, name: str) -> int:
+        return next(k for k, a in enumerate(self.signature.arguments) if a.name == name)
 
     def _expected(self) -> str:
         return ", ".join(f"{a.name} ({a.kind})" for a in self.signature.arguments)
@@ -269,7 +275,9 @@ def _program(trace: Trace, leaves: Sequence[Any], names: Sequence[str], spec: Tr
     first = len(graph.outputs) - len(trace.value_guards)
     expectations = [Expectation(first + k, g.expected, str(g.loc)) for k, g in enumerate(trace.value_guards)]
     notes = [*trace.notes, *describe(trace)[1 + len(trace.sources) :]]
-    return Program(graph, state, Signature(arguments, spec, results, trace.out_spec, expectations, trace.randoms, list(dict.fromkeys(notes))))
+    writes = [(e.name, e.output) for e in trace.effects if e.kind == "state" and trace.sources[e.number].kind == "arg"]
+    notes = list(dict.fromkeys(notes))
+    return Program(graph, state, Signature(arguments, spec, results, trace.out_spec, expectations, trace.randoms, notes, writes))
 
 
 def _argument(x: Any, name: str) -> Argument:
@@ -288,6 +296,16 @@ def _array_of(name: str, x: Any) -> Array:
     if isinstance(x, np.ndarray):
         return x
     raise ArgumentError(f"{name} must be a Tensor or a NumPy array, got {type(x).__name__}")
+
+
+def _write_back(graph: str, name: str, argument: Any, result: Array) -> None:
+    target = _array_of(name, argument)
+    if not target.flags.writeable:
+        raise ArgumentError(f"{graph} writes to {name}, whose memory is read-only; pass a copy")
+    np.copyto(target, result)
+    if isinstance(argument, Tensor):
+        argument._s.version += 1
+        argument._v.value += 1
 
 
 def _match(graph: str, name: str, type: TensorType, array: Array, sizes: dict[str, int]) -> None:
@@ -318,6 +336,7 @@ def _signature_json(s: Signature) -> dict[str, Any]:
         "expectations": [{"output": e.output, "expected": e.expected, "place": e.place} for e in s.expectations],
         "randoms": s.randoms,
         "notes": s.notes,
+        "writes": [[name, number] for name, number in s.writes],
     }
 
 
@@ -355,13 +374,17 @@ def _signature_of(data: Mapping[str, Any], graph: Graph) -> Signature:
     expectations = [Expectation(int(e["output"]), bool(e["expected"]), str(e["place"])) for e in data["expectations"]]
     in_tree, out_tree = from_json(data["in_tree"]), from_json(data["out_tree"])
     numbers = [r.output for r in results if r.kind != "constant"] + [e.output for e in expectations]
+    writes = [(str(name), int(number)) for name, number in data["writes"]]
+    numbers += [number for _, number in writes]
+    if any(name not in {a.name for a in arguments if a.kind == "tensor"} for name, _ in writes):
+        raise ArtifactError("signature: a write refers to no tensor argument")
     if any(not 0 <= n < len(graph.outputs) for n in numbers):
         raise ArtifactError("signature: a result refers to no output of the graph")
     if in_tree.leaves != len(arguments) or out_tree.leaves != len(results):
         raise ArtifactError("signature: the trees do not fit the arguments or results")
     if any(a.kind not in ("tensor", "float", "constant") for a in arguments) or any(r.kind not in ("tensor", "number", "constant") for r in results):
         raise ArtifactError("signature: unknown kind of argument or result")
-    return Signature(arguments, in_tree, results, out_tree, expectations, int(data["randoms"]), [str(n) for n in data["notes"]])
+    return Signature(arguments, in_tree, results, out_tree, expectations, int(data["randoms"]), [str(n) for n in data["notes"]], writes)
 
 
 def _check_state(path: Any, graph: Graph, state: Mapping[str, Array], signature: Signature) -> None:

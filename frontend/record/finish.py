@@ -174,8 +174,10 @@ class Finisher:
                 continue
             if source.kind in ("float", "setting", "random"):
                 raise RecordingError(f"{source.name} is written at {root.written}")
-            recorder.mark_state(number)
-            self.outputs.append((root.value, "state", source.name))
+            kind = "output" if self.export and source.kind == "arg" else "state"  # in a file, arguments are no state
+            if kind == "state":
+                recorder.mark_state(number)
+            self.outputs.append((root.value, kind, source.name))
             self.effects.append(Effect("state", number, len(self.outputs) - 1, source.name, root.written))
 
     def _owner_effects(self) -> None:
