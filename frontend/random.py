@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -101,9 +102,22 @@ def _seed(seed: int) -> int:
 default_generator = Generator()
 
 
+_local: ContextVar[Generator | None] = ContextVar("graphc_local_generator", default=None)
+
+
+@contextmanager
+def use_generator(generator: Generator) -> Iterator[None]:
+    """Inside, in this context alone, numbers nobody gave a generator for are drawn from this one."""
+    token = _local.set(generator)
+    try:
+        yield
+    finally:
+        _local.reset(token)
+
+
 def draw(generator: Generator | None) -> tuple[Tensor, int]:
     """State and offset for one call from `generator` (the default one for None)."""
-    return (default_generator if generator is None else generator).draw()
+    return (generator or _local.get() or default_generator).draw()
 
 
 def manual_seed(seed: int) -> Generator:
