@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphc.frontend import methods as methods  # Tensor gets its methods
 from graphc.frontend.record.compiled import RecordingWarning, compile, is_compiling, no_retrace
 from graphc.frontend.record.export import Program, load, trace
 
