@@ -45,7 +45,7 @@ class Watcher:
         self._globals: dict[tuple[int, str], tuple[dict[str, Any], str, Any]] = {}
         self._cells: dict[int, tuple[CellType, Any, str]] = {}
         self._calls: list[tuple[Any, Location]] = []  # bound C methods called on noted containers
-        self._previous: Callable[..., Any] | None = None
+        self._previous: Any = None
 
     def start(self, function: Any, arguments: list[Any]) -> None:
         """Begin watching a call of `function`; `arguments` are outside objects."""
@@ -58,7 +58,12 @@ class Watcher:
 
     def stop(self) -> None:
         """End watching."""
-        sys.setprofile(self._previous)
+        previous = self._previous
+        if previous is None or callable(previous):
+            sys.setprofile(previous)
+            return
+        sys.setprofile(None)
+        previous.enable()  # a cProfile.Profile: it cannot be set, only switched on again
 
     def names(self) -> frozenset[str]:
         """Every name the executed user code mentions."""
