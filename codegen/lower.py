@@ -136,8 +136,7 @@ def _lower_rows(memory: Memory, group: Group, stored: list[Node]) -> list[Call]:
     run = count([group.domain[d] for d in group.dims])
     full = _full_index(group, axes, run)
     builder = Builder(memory, (*space, run), dict.fromkeys(n.out for n in group.nodes))
-    reductions = [n for n in group.nodes if isinstance(n.op.lower, Reduction)]
-    for k, node in enumerate(reductions):  # all named before any is pulled: none may be inlined
+    for k, node in enumerate(group.reductions):  # all named before any is pulled: none may be inlined
         place = match(axes, node.out.type)
         assert place is not None
         builder.special[node.out] = place, result(k, node.out.type.dtype)
@@ -145,7 +144,7 @@ def _lower_rows(memory: Memory, group: Group, stored: list[Node]) -> list[Call]:
     for node in group.nodes if run else ():
         if group.level[node.out] == "full":
             builder.value(node.out, full)
-    for node in reductions:
+    for node in group.reductions:
         assert isinstance(node.op.lower, Reduction)
         e = builder.value(node.inputs[0], full) if run else const(0, node.inputs[0].type.dtype)  # nothing to read
         stages.append(ReduceStage(node.op.lower.kind, e))

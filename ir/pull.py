@@ -13,7 +13,8 @@ from graphc.errors import InternalError
 from graphc.ir.expr import Expr, iconst
 from graphc.ir.graph import Node, Value
 from graphc.ir.index import IndexSimplifier, both
-from graphc.ir.op import Elementwise
+from graphc.ir.op import Elementwise, Reduction
+from graphc.ir.unroll import unrolled
 
 Index = tuple[Expr, ...]
 Leaf = Callable[[Value, Index, Expr | None], Expr]
@@ -51,11 +52,13 @@ class Puller:
         return found
 
     def node(self, node: Node, index: Index, where: Expr | None = None) -> Expr:
-        """The result of an Elementwise node at `index`, whether or not it is among the inlined values."""
+        """The result of an Elementwise node or a short reduction at `index`, whether or not it is to be inlined."""
         lower = node.op.lower
+        self.visited[node] = None
+        if isinstance(lower, Reduction):
+            return unrolled(node, lambda place: self.value(node.inputs[0], place, where), index)
         if not isinstance(lower, Elementwise):
             raise InternalError(f"{node.op.name} cannot be inlined")
-        self.visited[node] = None
 
         def at(k: int, place: Sequence[Expr], only: Expr | None = None) -> Expr:
             only = None if only is None else self.simplify(only)

@@ -21,7 +21,7 @@ from lowering_graphs import (
     transformer,
     unary_graph,
 )
-from random_graphs import same_bits
+from random_graphs import random_array, same_bits
 
 from graphc.codegen.assemble import assemble
 from graphc.ir.access import access_of
@@ -29,6 +29,7 @@ from graphc.ir.expr import iadd, iconst, idiv, imod, imul, index
 from graphc.ir.graph import Graph, Value
 from graphc.ir.index import IndexSimplifier, merge_split
 from graphc.ir.passes.fuse import fuse
+from graphc.ir.types import bool_
 from graphc.runtime.interpret import interpret
 from graphc.runtime.program import Program, print_program
 from graphc.runtime.reference import run_graph
@@ -251,3 +252,30 @@ def test_index_simplifier() -> None:
     assert simple(idiv(iadd(j, -8), 8)) is iconst(-1)
     assert simple(idiv(iadd(j, -5), 8)) is iadd(idiv(iadd(j, 3), 8), -1)
     assert simple(idiv(iconst(-1), 8)) is iconst(-1)
+
+
+@pytest.mark.parametrize("name", ["sum", "prod", "amax", "amin", "argmax", "argmin"])
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 16])
+def test_short_windows_are_written_out_in_the_same_order(name: str, size: int) -> None:
+    g = Graph("windows")
+    x = g.add_input(f32(3, 40), "x")
+    seen = op("windows", x, dims=(1,), size=(size,), stride=(2,), dilation=(1,))
+    g.add_output(op(name, seen, dim=2 if name.startswith("arg") else (2,), keepdim=size % 2 == 0), "y")
+    rng = np.random.default_rng(size)
+    values = random_array(rng, f32(3, 40))
+    fused, plain = (assemble(g, None, fuse) for fuse in (True, False))
+    assert kinds(fused) == ["Map"] and kinds(plain) == ["Map", "Rows"]
+    with np.errstate(all="ignore"):
+        assert same_bits(interpret(fused, [values])[0], interpret(plain, [values])[0])
+
+
+def test_any_and_all_over_windows() -> None:
+    for name in ("any", "all"):
+        g = Graph("windows")
+        x = g.add_input(f32(4, 4).with_dtype(bool_), "x")
+        seen = op("windows", x, dims=(0, 1), size=(2, 2), stride=(2, 2), dilation=(1, 1))
+        g.add_output(op(name, seen, dim=(2, 3), keepdim=False), "y")
+        values = np.random.default_rng(0).random((4, 4)) > 0.4
+        program = assemble(g)
+        assert kinds(program) == ["Map"]
+        assert np.array_equal(interpret(program, [values])[0], run_graph(g, [values])[0])

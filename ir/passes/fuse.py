@@ -30,6 +30,7 @@ from graphc.ir.op import Contraction, Elementwise, Reduction
 from graphc.ir.passes.inline import choose_inlined
 from graphc.ir.pull import Index, Puller
 from graphc.ir.types import contiguous_strides
+from graphc.ir.unroll import MAX_UNROLLED, reduced_dims
 
 MAX_NODES = 24  # in a group, inlined ones not counted
 MAX_COST = 600  # arithmetic of a kernel for one element (an exp: 20): bounds its code
@@ -45,7 +46,7 @@ Read = tuple[Value, Index | None]  # None: the reader needs the whole buffer
 class Group:
     """Nodes that become one kernel. `domain`: the full shape it runs over; `dims`: the run axes of "rows".
 
-    `nodes` in data-flow order; `level` says of each of their values whether it lives on the "full" domain or on the
+    `nodes` in data-flow order, `reductions` those of them that are stages of "rows"; `level` says of each of their values whether it lives on the "full" domain or on the
     "space" (the domain without `dims`); `reads`: the values of memory it loads.
     """
 
@@ -54,6 +55,7 @@ class Group:
     domain: tuple[int, ...]
     dims: tuple[int, ...] = ()
     nodes: list[Node] = field(default_factory=list)
+    reductions: list[Node] = field(default_factory=list)
     level: dict[Value, str] = field(default_factory=dict)
     reads: dict[Value, list[Index | None]] = field(default_factory=dict)
     cost: int = 0
@@ -141,6 +143,19 @@ class _Fuser:
         source = node.inputs[0]
         return source not in self.strided and source.type.numel == node.out.type.numel
 
+    def _pointwise(self, node: Node) -> bool:
+        """True where the result is an expression of other values: Elementwise, and sums and extremes of short windows."""
+        if isinstance(node.op.lower, Elementwise):
+            return True
+        if not isinstance(node.op.lower, Reduction) or node.inputs[0] not in self.inlined:
+            return False
+        source = node.inputs[0].node
+        windows = source is not None and source.op.name == "windows"
+        return windows and 0 < count([domain_of(node)[d] for d in reduced_dims(node)]) <= MAX_UNROLLED
+
+    def _domain(self, node: Node) -> tuple[int, ...]:
+        return node.out.type.sizes if self._pointwise(node) else domain_of(node)
+
     # ---- one node
 
     def place(self, node: Node, enabled: bool) -> None:
@@ -154,7 +169,7 @@ class _Fuser:
         if enabled and self._lay_out(node):
             return
         reads = self.reads_of(node)
-        if enabled and isinstance(node.op.lower, Elementwise):
+        if enabled and self._pointwise(node):
             joined = self._join_elementwise(node, reads)
         elif enabled and isinstance(node.op.lower, Reduction):
             joined = self._join_reduction(node, reads)
@@ -184,7 +199,7 @@ class _Fuser:
 
     def reads_of(self, node: Node) -> list[Read]:
         """Every value of memory the node reads, with the index in terms of the node's own axes."""
-        lower, domain = node.op.lower, domain_of(node)
+        lower, domain = node.op.lower, self._domain(node)
         found: dict[Read, None] = {}
         whole = not isinstance(lower, Elementwise | Reduction)
 
@@ -194,7 +209,7 @@ class _Fuser:
             return load(0, value.type.dtype, _NOWHERE)  # only the places matter here
 
         puller = Puller(leaf, self.inlined, domain)
-        if isinstance(lower, Elementwise):
+        if self._pointwise(node):
             puller.node(node, own_index(domain))
         elif isinstance(lower, Reduction):
             puller.value(node.inputs[0], own_index(domain))
@@ -216,7 +231,7 @@ class _Fuser:
         return False
 
     def _join_reduction(self, node: Node, reads: list[Read]) -> bool:
-        domain, dims = domain_of(node), dims_of(node)
+        domain, dims = self._domain(node), reduced_dims(node)
         if not keeps_threads_busy(domain, dims):
             return False
         for group in self._producers(reads):
@@ -248,7 +263,7 @@ class _Fuser:
         """Add the node to the group where that is legal and within the limits."""
         if len(group.nodes) >= MAX_NODES or len(group.reads) + len(reads) > MAX_READS:
             return False
-        shape = domain_of(node)
+        shape = self._domain(node)
         for value, index in reads:
             inside = self.owner.get(value) is group
             if inside and (index is None or index != group.expected(value, shape, level)):
@@ -284,10 +299,10 @@ class _Fuser:
 
     def _start(self, node: Node, reads: list[Read]) -> None:
         lower = node.op.lower
-        kind = "map" if isinstance(lower, Elementwise) else "rows" if isinstance(lower, Reduction) else ""
+        kind = "map" if self._pointwise(node) else "rows" if isinstance(lower, Reduction) else ""
         kind = kind or ("contract" if isinstance(lower, Contraction) else "scatter")
-        dims = dims_of(node) if kind == "rows" else ()
-        group = Group(len(self.groups), kind, domain_of(node), dims)
+        dims = reduced_dims(node) if kind == "rows" else ()
+        group = Group(len(self.groups), kind, self._domain(node), dims)
         self.groups.append(group)
         self.ancestors.append(0)
         self._add(group, node, reads, "full")
@@ -297,12 +312,15 @@ class _Fuser:
         if node.out in self.costs:  # from here on with what it needs of its group
             self.costs[node.out] += self._again(group, reads)
         group.nodes.append(node)
-        group.level[node.out] = "space" if isinstance(node.op.lower, Reduction) else level
+        stage = isinstance(node.op.lower, Reduction) and not self._pointwise(node)
+        if stage:
+            group.reductions.append(node)
+        group.level[node.out] = "space" if stage else level
         self.owner[node.out] = group
         key: tuple[object, ...] | None = None
-        if isinstance(node.op.lower, Reduction):
+        if stage:
             key = ("rows", group.domain, group.dims)
-        elif isinstance(node.op.lower, Elementwise) and level == "full":
+        elif self._pointwise(node) and level == "full":
             key = ("map", squeezed(node.out.type.sizes))
         outside = [(v, index) for v, index in reads if self.owner.get(v) is not group]
         for value, index in outside:
@@ -335,12 +353,6 @@ def domain_of(node: Node) -> tuple[int, ...]:
     """The shape a node's kernel runs over: that of its output, for a reduction that of its input."""
     value = node.inputs[0] if isinstance(node.op.lower, Reduction) else node.out
     return value.type.sizes
-
-
-def dims_of(node: Node) -> tuple[int, ...]:
-    """The axes a reduction runs over."""
-    dim = node.attrs["dim"]
-    return (dim,) if isinstance(dim, int) else tuple(dim)
 
 
 def keeps_threads_busy(domain: tuple[int, ...], dims: tuple[int, ...]) -> bool:
