@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ArgumentError, DTypeError, IndexingError, ShapeError
-from graphc.frontend.functional_shape import expand
+from graphc.frontend.functional_shape import axis_of, expand
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import Number, Operand, can_cast, lift, result_type, tensor_operand
 from graphc.frontend.tensor import Tensor
@@ -50,7 +50,8 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
 
 def take_along_dim(input: Tensor, indices: Tensor, dim: int) -> Tensor:
     """gather() with the other axes broadcast. Raises IndexingError, ShapeError."""
-    x, d = tensor_operand("take_along_dim", input), normalize_dim("take_along_dim", dim, input._a.ndim)
+    x = tensor_operand("take_along_dim", input)
+    d = axis_of("take_along_dim", x, dim)
     if indices._a.ndim != x._a.ndim:
         raise ShapeError(
             f"take_along_dim: input {x._l.type} and indices {indices._l.type} should have the same number of dimensions"

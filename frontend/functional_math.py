@@ -529,10 +529,10 @@ def clamp(input: Tensor, min: Operand | None = None, max: Operand | None = None)
         raise ArgumentError("clamp: at least one of min or max must not be None")
     limits = [v for v in (min, max) if v is not None]
     dtype = result_type(x, *limits)
-    if dtype is bool_:
-        raise DTypeError("clamp: bool tensors are not supported; convert the tensor first")
     x = convert(x, dtype)
     if _all_numbers(limits):
+        if dtype is bool_:
+            raise DTypeError("clamp: bool tensors are not supported; convert the tensor first")
         kind = float if dtype.is_floating_point else int
         given = {k: kind(v) for k, v in (("min", min), ("max", max)) if isinstance(v, (int, float))}
         made: Tensor = ops.clamp(x, **given)

@@ -49,6 +49,13 @@ def _dim(name: str, x: Tensor, dim: int, extra: int = 0) -> int:
     return normalize_dim(name, dim, x._a.ndim + extra)
 
 
+def axis_of(name: str, x: Tensor, dim: int) -> int:
+    """An axis that must exist, counted from the front. Raises DimError, for a 0-d tensor too."""
+    if not x._a.ndim:
+        raise DimError(f"{name}: dimension {dim} is out of range: {x._l.type} has no dimensions; use unsqueeze(0) first")
+    return normalize_dim(name, dim, x._a.ndim)
+
+
 # ---------------------------------------------------------------- one element order, another shape
 
 
@@ -140,7 +147,7 @@ def ravel(input: Tensor) -> Tensor:
 def unflatten(input: Tensor, dim: int, sizes: ShapeLike) -> Tensor:
     """The axis `dim` as several; one of `sizes` may be -1. Raises ShapeError when they do not multiply to its size."""
     x = tensor_operand("unflatten", input)
-    d, shape = _dim("unflatten", x, dim), x.type.shape
+    d, shape = axis_of("unflatten", x, dim), x.type.shape
     parts = sizes_of("unflatten", (tuple(sizes),))
     known: AnySize = 1
     for s in parts:
@@ -292,7 +299,7 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
 def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     """The view of `length` elements from `start` along `dim`. Raises DimError, ShapeError out of range."""
     x = tensor_operand("narrow", input)
-    d = _dim("narrow", x, dim)
+    d = axis_of("narrow", x, dim)
     size = x._a.shape[d]
     start, length = as_index(start), as_index(length)
     if not -size <= start <= size:
@@ -309,9 +316,7 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
 def select(input: Tensor, dim: int, index: int) -> Tensor:
     """The view at `index` along `dim`, without that axis. Raises DimError out of range."""
     x = tensor_operand("select", input)
-    if not x._a.ndim:
-        raise DimError("select: cannot be applied to a 0-dim tensor")
-    d = _dim("select", x, dim)
+    d = axis_of("select", x, dim)
     size, k = x._a.shape[d], as_index(index)
     if not -size <= k < size:
         raise DimError(f"select: index {k} out of range for tensor of size {list(x._a.shape)} at dimension {d}")
@@ -322,9 +327,7 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """The views at each index along `dim`."""
     x = tensor_operand("unbind", input)
-    if not x._a.ndim:
-        raise DimError("unbind: dimension specified as 0 but tensor has no dimensions")
-    d = _dim("unbind", x, dim)
+    d = axis_of("unbind", x, dim)
     return tuple(ops.select(x, dim=d, index=k) for k in range(x._a.shape[d]))
 
 
@@ -333,9 +336,7 @@ def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int =
     x = tensor_operand("split", input)
     if isinstance(split_size_or_sections, (list, tuple)):
         return split_with_sizes(x, split_size_or_sections, dim)
-    if not x._a.ndim:
-        raise DimError("split: expects at least a 1-dimensional tensor")
-    d, step = _dim("split", x, dim), as_index(split_size_or_sections)  # type: ignore[arg-type]
+    d, step = axis_of("split", x, dim), as_index(split_size_or_sections)  # type: ignore[arg-type]
     size = x._a.shape[d]
     if step < 0 or (step == 0 and size):
         raise ShapeError(f"split: expects split_size be positive, got {step}")
@@ -347,7 +348,7 @@ def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int =
 def split_with_sizes(input: Tensor, split_sizes: Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Views of parts of the given sizes along `dim`. Raises ShapeError unless they add up to its size."""
     x = tensor_operand("split_with_sizes", input)
-    d = _dim("split_with_sizes", x, dim)
+    d = axis_of("split_with_sizes", x, dim)
     sizes = [as_index(s) for s in split_sizes]
     if sum(sizes) != x._a.shape[d] or any(s < 0 for s in sizes):
         raise ShapeError(
@@ -362,7 +363,7 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     count = as_index(chunks)
     if count <= 0:
         raise ShapeError(f"chunk: expects chunks to be greater than 0, got {count}")
-    size = x._a.shape[_dim("chunk", x, dim)] if x._a.ndim else 0
+    size = x._a.shape[axis_of("chunk", x, dim)]
     return split(x, max(-(-size // count), 1), dim) if size else tuple(narrow(x, dim, 0, 0) for _ in range(count))
 
 
@@ -468,7 +469,7 @@ def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] |
     if len(steps) != len(axes):
         raise ShapeError(f"roll: shifts and dimensions must align, got {len(steps)} shifts and {len(axes)} dims")
     for step, dim in zip(steps, axes, strict=True):
-        d = _dim("roll", x, dim)
+        d = axis_of("roll", x, dim)
         size = x._a.shape[d]
         if size and step % size:
             cut = size - step % size
