@@ -46,8 +46,9 @@ Read = tuple[Value, Index | None]  # None: the reader needs the whole buffer
 class Group:
     """Nodes that become one kernel. `domain`: the full shape it runs over; `dims`: the run axes of "rows".
 
-    `nodes` in data-flow order, `reductions` those of them that are stages of "rows"; `level` says of each of their values whether it lives on the "full" domain or on the
-    "space" (the domain without `dims`); `reads`: the values of memory it loads.
+    `nodes` in data-flow order, `reductions` those of them that are stages of "rows"; `level` says of each of their
+    values whether it lives on the "full" domain or on the "space" (the domain without `dims`); `reads`: the values of
+    memory it loads.
     """
 
     number: int
@@ -144,7 +145,7 @@ class _Fuser:
         return source not in self.strided and source.type.numel == node.out.type.numel
 
     def _pointwise(self, node: Node) -> bool:
-        """True where the result is an expression of other values: Elementwise, and sums and extremes of short windows."""
+        """True where the result is an expression of other values: Elementwise ops and reductions of short windows."""
         if isinstance(node.op.lower, Elementwise):
             return True
         if not isinstance(node.op.lower, Reduction) or node.inputs[0] not in self.inlined:
