@@ -62,7 +62,6 @@ _MEMORY = {float32: "float", float64: "double", int64: "i64", bool_: "i8"}
 _PLAIN = {
     "floor": 1, "ceil": 1, "trunc": 1, "roundeven": 1, "sqrt": 1, "fabs": 1, "copysign": 2, "fma": 3,
     "maximum": 2, "minimum": 2, "smax": 2, "smin": 2, "umax": 2, "umin": 2,
-    "ctpop": 1,
 }  # fmt: skip
 
 _INTEGER = ("add", "sub", "mul", "and", "or", "xor", "shl", "lshr", "ashr", "sdiv", "srem", "udiv", "urem")
@@ -106,7 +105,6 @@ class Emitter:
         self.target = target
         self.name = name
         self._done: list[str] = []
-        self._helpers: set[str] = set()
         self._tables: dict[str, str] = {}
         self._entry: list[str] = []
         self._lines: list[str] = []
@@ -129,19 +127,6 @@ class Emitter:
         head = f"define {'internal ' if internal else ''}{ret or 'void'} @{symbol}({given}) nounwind {{"
         self._done.append("\n".join([head, *self._entry, "  br label %start", "start:", *self._lines, "}"]))
         self._entry, self._lines, self._block = saved
-
-    def helper(self, name: str, args: Sequence[Ty], ret: Ty, build: Callable[[list[V]], V]) -> Callable[..., V]:
-        """A function of this module's own, written once: `build` gets its parameters. Returns a caller."""
-        symbol = f"{self.name}.{name}"
-        if symbol not in self._helpers:
-            self._helpers.add(symbol)
-            with self.function(symbol, [(t, f"a{k}") for k, t in enumerate(args)], ret, internal=True) as given:
-                self.ret(build(given))
-
-        def call(*values: V) -> V:
-            return self.op(f"call {ret} @{symbol}({', '.join(f'{v.ty} {v.ref}' for v in values)})", ret)
-
-        return call
 
     def text(self) -> str:
         """Everything written so far."""
@@ -401,10 +386,6 @@ class Emitter:
         if a.ty.width == 1:
             return x
         return self.op(f"insertelement {a.ty} {a.ref}, {x.ty} {x.ref}, i64 {self.i64(lane).ref}", a.ty)
-
-    def poison(self, ty: Ty) -> V:
-        """A value that is never looked at."""
-        return V("poison", ty)
 
     def tail_mask(self, count: Int, width: int) -> V:
         """Lane k is on when k < count."""
