@@ -15,7 +15,6 @@ import numpy as np
 from graphc import compiler
 from graphc.errors import ArgumentError, ArtifactError, GuardError, RecordingError
 from graphc.frontend.record import rng
-from graphc.frontend.record.explain import describe
 from graphc.frontend.record.session import argument_names, record_call
 from graphc.frontend.record.trace import Trace, difference
 from graphc.frontend.record.tree import TreeSpec, flatten, from_json, to_json, unflatten
@@ -274,9 +273,9 @@ def _program(trace: Trace, leaves: Sequence[Any], names: Sequence[str], spec: Tr
     results = [Result({"fresh": "tensor"}.get(leaf.kind, leaf.kind), leaf.number, leaf.value) for leaf in trace.out_leaves]
     first = len(graph.outputs) - len(trace.value_guards)
     expectations = [Expectation(first + k, g.expected, str(g.loc)) for k, g in enumerate(trace.value_guards)]
-    notes = [*trace.notes, *describe(trace)[1 + len(trace.sources) :]]
+    constants = [f"constant: {text} at {place}" for place, text in dict.fromkeys(trace.constants)]
+    notes = list(dict.fromkeys([*trace.notes, *constants]))
     writes = [(e.name, e.output) for e in trace.effects if e.kind == "state" and trace.sources[e.number].kind == "arg"]
-    notes = list(dict.fromkeys(notes))
     return Program(graph, state, Signature(arguments, spec, results, trace.out_spec, expectations, trace.randoms, notes, writes))
 
 
