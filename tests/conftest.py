@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +15,14 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the files under tests/golden")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One object cache for the session and all its workers, fresh: the user's own is neither read nor written."""
+    if not hasattr(config, "workerinput"):
+        folder = tempfile.mkdtemp(prefix="graphc-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+        os.environ["GRAPHC_CACHE_DIR"] = folder
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ and sample.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -196,16 +196,24 @@ def _through_decomposition(
 
 
 def check_gradient(
-    op: Op, sample: Sample, step: float = 1e-6, tol: float = 2e-7, wrt: Sequence[int] | None = None
+    op: Op,
+    sample: Sample,
+    step: float = 1e-6,
+    tol: float = 2e-7,
+    wrt: Sequence[int] | None = None,
+    through: Callable[..., tuple[Array | None, ...]] = gradients,
 ) -> None:
-    """vjp in float64 against central differences of the reference, along a random direction and a few axes."""
+    """vjp in float64 against central differences of the reference, along a random direction and a few axes.
+
+    `through` gives the gradients; called like `gradients`.
+    """
     if not (op.differentiable and sample.grad) or (sample.dtypes and float64 not in sample.dtypes):
         return
     rng = np.random.default_rng(1)
     arrays = sample_arrays(sample, float64)
     outs = evaluate(op, arrays, sample.attrs)
     upstream = [rng.standard_normal(o.shape) if o.dtype.kind == "f" else None for o in outs]
-    grads = gradients(op, arrays, sample.attrs, upstream, wrt)
+    grads = through(op, arrays, sample.attrs, upstream, wrt)
     for k, (array, grad) in enumerate(zip(arrays, grads, strict=True)):
         if array.dtype.kind != "f" or (wrt is not None and k not in wrt):
             continue

@@ -250,7 +250,7 @@ def _cross_grad_samples(rng: np.random.Generator) -> Iterator[Sample]:
     for sample in cross_entropy.samples(rng):
         x, target = sample.inputs[:2]
         g = np.asarray(rng.standard_normal(target.shape if sample.attrs["reduction"] == "none" else ()))
-        yield Sample((g, x, target, *sample.inputs[2:]), sample.attrs, sample.name, grad=False)
+        yield Sample((g, x, target, *sample.inputs[2:]), sample.attrs, sample.name)
 
 
 cross_entropy_grad = define(

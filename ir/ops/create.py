@@ -131,6 +131,7 @@ iota: Op = define(
         reference=_iota_reference,
         samples=_iota_samples,
         lower=Elementwise(_iota_expr),
+        dtypes=(int64, float32, float64),
         differentiable=False,
         arity=0,
         doc="0, 1, 2, … along axis `dim` of `shape`, repeated over the other axes.",
