@@ -78,12 +78,16 @@ def conv2d(
     out: Tensor = ops.conv2d(x, weight, stride=steps, padding=pads, dilation=holes, groups=groups)
     if bias is not None:
         if bias.ndim != 1 or bias.shape[0] != weight.shape[0]:
-            raise ShapeError(f"conv2d: bias is {bias._l.type}, expected one number for each of the {weight.shape[0]} output channels")
+            raise ShapeError(
+                f"conv2d: bias is {bias._l.type}, expected one number for each of the {weight.shape[0]} output channels"
+            )
         out = ops.add(out, ops.reshape(bias, shape=(1, weight.type.shape[0], 1, 1)))
     return squeeze(out, 0) if single else out
 
 
-def _conv_padding(padding: Pair | str, stride: tuple[int, int], dilation: tuple[int, int], weight: Tensor) -> tuple[tuple[int, int], tuple[int, int]]:
+def _conv_padding(
+    padding: Pair | str, stride: tuple[int, int], dilation: tuple[int, int], weight: Tensor
+) -> tuple[tuple[int, int], tuple[int, int]]:
     if padding == "valid":
         return (0, 0), (0, 0)
     if padding == "same":
@@ -189,7 +193,9 @@ def batch_norm(
     return out
 
 
-def _move_statistics(mean: Tensor, var: Tensor, centre: Tensor, variance: Tensor, momentum: float | Tensor, count: Any) -> None:
+def _move_statistics(
+    mean: Tensor, var: Tensor, centre: Tensor, variance: Tensor, momentum: float | Tensor, count: Any
+) -> None:
     from graphc.frontend.grad_mode import no_grad
 
     with no_grad():
@@ -211,20 +217,32 @@ def _affine(name: str, weight: Tensor | None, bias: Tensor | None, x: Tensor) ->
     return (weight if weight is not None else ones_like(given), bias if bias is not None else zeros_like(given))
 
 
-def layer_norm(input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-05) -> Tensor:
+def layer_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-05,
+) -> Tensor:
     """Normalise over the last dimensions, whose sizes `normalized_shape` states."""
     x = _float("layer_norm", input)
     _check_last("layer_norm", x, tuple(normalized_shape))
-    out: Tensor = ops.layer_norm(x, *_affine("layer_norm", weight, bias, x), normalized_dims=len(tuple(normalized_shape)), eps=eps)
+    out: Tensor = ops.layer_norm(
+        x, *_affine("layer_norm", weight, bias, x), normalized_dims=len(tuple(normalized_shape)), eps=eps
+    )
     return out
 
 
-def rms_norm(input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None) -> Tensor:
+def rms_norm(
+    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
+) -> Tensor:
     """Divide by the root mean square over the last dimensions."""
     x = _float("rms_norm", input)
     _check_last("rms_norm", x, tuple(normalized_shape))
     small = {4: 2.0**-23, 8: 2.0**-52}[x.dtype.itemsize] if eps is None else eps
-    out: Tensor = ops.rms_norm(x, *(() if weight is None else (weight,)), normalized_dims=len(tuple(normalized_shape)), eps=small)
+    out: Tensor = ops.rms_norm(
+        x, *(() if weight is None else (weight,)), normalized_dims=len(tuple(normalized_shape)), eps=small
+    )
     return out
 
 
@@ -233,7 +251,9 @@ def _check_last(name: str, x: Tensor, shape: tuple[int, ...]) -> None:
         raise ShapeError(f"{name}: normalized_shape is {list(shape)}, expected the last sizes of the input {x._l.type}")
 
 
-def group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-05) -> Tensor:
+def group_norm(
+    input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-05
+) -> Tensor:
     """Normalise each group of channels of each sample."""
     x = _float("group_norm", input)
     out: Tensor = ops.group_norm(x, *_affine("group_norm", weight, bias, x), groups=num_groups, eps=eps)
@@ -283,7 +303,9 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> 
     if mode.get().recorder is None and input._a.size:
         low, high = int(input._a.min()), int(input._a.max())
         if low < 0 or high >= weight._a.shape[0]:
-            raise IndexingError(f"embedding: index {low if low < 0 else high} is out of range for {weight._a.shape[0]} rows")
+            raise IndexingError(
+                f"embedding: index {low if low < 0 else high} is out of range for {weight._a.shape[0]} rows"
+            )
     out: Tensor = ops.embedding(weight, input, padding_idx=padding_idx)
     return out
 
@@ -319,7 +341,9 @@ def cross_entropy(
     """Negative log likelihood of softmax(input): input [N, C, …] (or [C]), int64 targets [N, …] (or a number)."""
     x, y, single = _class_inputs("cross_entropy", input, target)
     extra = () if weight is None else (weight,)
-    out: Tensor = ops.cross_entropy(x, y, *extra, reduction=reduction, ignore_index=ignore_index, label_smoothing=float(label_smoothing))
+    out: Tensor = ops.cross_entropy(
+        x, y, *extra, reduction=reduction, ignore_index=ignore_index, label_smoothing=float(label_smoothing)
+    )
     return squeeze(out, 0) if single and reduction == "none" else out
 
 
@@ -334,7 +358,9 @@ def nll_loss(
 ) -> Tensor:
     """Minus the input at the target class: input [N, C, …] of log probabilities, int64 targets [N, …]."""
     x, y, single = _class_inputs("nll_loss", input, target)
-    out: Tensor = ops.nll_loss(x, y, *(() if weight is None else (weight,)), reduction=reduction, ignore_index=ignore_index)
+    out: Tensor = ops.nll_loss(
+        x, y, *(() if weight is None else (weight,)), reduction=reduction, ignore_index=ignore_index
+    )
     return squeeze(out, 0) if single and reduction == "none" else out
 
 
@@ -356,19 +382,30 @@ def _pairwise(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]
     return convert(_float(name, input), dtype), convert(target, dtype)
 
 
-def mse_loss(input: Tensor, target: Tensor, size_average: None = None, reduce: None = None, reduction: str = "mean") -> Tensor:
+def mse_loss(
+    input: Tensor, target: Tensor, size_average: None = None, reduce: None = None, reduction: str = "mean"
+) -> Tensor:
     """Mean of (input - target)^2."""
     out: Tensor = ops.mse_loss(*_pairwise("mse_loss", input, target), reduction=reduction)
     return out
 
 
-def l1_loss(input: Tensor, target: Tensor, size_average: None = None, reduce: None = None, reduction: str = "mean") -> Tensor:
+def l1_loss(
+    input: Tensor, target: Tensor, size_average: None = None, reduce: None = None, reduction: str = "mean"
+) -> Tensor:
     """Mean of |input - target|."""
     out: Tensor = ops.l1_loss(*_pairwise("l1_loss", input, target), reduction=reduction)
     return out
 
 
-def smooth_l1_loss(input: Tensor, target: Tensor, size_average: None = None, reduce: None = None, reduction: str = "mean", beta: float = 1.0) -> Tensor:
+def smooth_l1_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: None = None,
+    reduce: None = None,
+    reduction: str = "mean",
+    beta: float = 1.0,
+) -> Tensor:
     """Quadratic below `beta`, linear above."""
     if beta == 0:
         return l1_loss(input, target, reduction=reduction)
@@ -382,7 +419,9 @@ def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: fl
     return out
 
 
-def binary_cross_entropy(input: Tensor, target: Tensor, size_average: None = None, reduce: None = None, reduction: str = "mean") -> Tensor:
+def binary_cross_entropy(
+    input: Tensor, target: Tensor, size_average: None = None, reduce: None = None, reduction: str = "mean"
+) -> Tensor:
     """-(y log x + (1 - y) log(1 - x)) with the logarithms held above -100."""
     out: Tensor = ops.binary_cross_entropy(*_pairwise("binary_cross_entropy", input, target), reduction=reduction)
     return out
@@ -397,7 +436,9 @@ def binary_cross_entropy_with_logits(
     return out
 
 
-def kl_div(input: Tensor, target: Tensor, size_average: None = None, reduce: None = None, reduction: str = "mean") -> Tensor:
+def kl_div(
+    input: Tensor, target: Tensor, size_average: None = None, reduce: None = None, reduction: str = "mean"
+) -> Tensor:
     """target * (log target - input); `reduction="batchmean"` divides the sum by the first size."""
     x, y = _pairwise("kl_div", input, target)
     if reduction == "batchmean":

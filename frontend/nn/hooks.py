@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from graphc.errors import ArgumentError
+from graphc.errors import ArgumentError, UnsupportedError
 from graphc.frontend.autograd import Handle
 from graphc.frontend.mode import mode
 from graphc.frontend.tensor import Tensor
@@ -13,7 +13,7 @@ from graphc.frontend.tensor import Tensor
 Hook = Callable[..., Any]
 
 
-def add_hook(hooks: dict[int, Any], hook: Hook, prepend: bool) -> Handle:
+def add_hook(hooks: dict[int, Any], hook: Any, prepend: bool = False) -> Handle:
     """Register `hook`, first in line when `prepend`."""
     handle = Handle(hooks, hook)
     if prepend:
@@ -31,7 +31,9 @@ def call_module(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     if recorder is not None:
         recorder.module_enter(module)
     try:
-        if not (module._forward_pre_hooks or module._forward_hooks or module._backward_hooks):
+        if not (
+            module._forward_pre_hooks or module._forward_hooks or module._backward_hooks or module._backward_pre_hooks
+        ):
             return module.forward(*args, **kwargs)
         return _call_with_hooks(module, args, kwargs)
     finally:
@@ -40,6 +42,27 @@ def call_module(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
 
 
 def _call_with_hooks(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    left = dict(module._forward_hooks)
+    try:
+        args, kwargs = _before(module, args, kwargs)
+        watch = _BackwardWatch(module) if module._backward_hooks or module._backward_pre_hooks else None
+        if watch is not None:
+            args = watch.inputs(args)
+        result = module.forward(*args, **kwargs)
+        while left:
+            hook, with_kwargs, _ = left.pop(next(iter(left)))
+            changed = hook(module, args, kwargs, result) if with_kwargs else hook(module, args, result)
+            if changed is not None:
+                result = changed
+        return result if watch is None else watch.outputs(result)
+    except Exception:
+        for hook, with_kwargs, always in left.values():
+            if always:
+                hook(module, args, kwargs, None) if with_kwargs else hook(module, args, None)
+        raise
+
+
+def _before(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     for hook, with_kwargs in list(module._forward_pre_hooks.values()):
         changed = hook(module, args, kwargs) if with_kwargs else hook(module, args)
         if changed is None:
@@ -48,16 +71,7 @@ def _call_with_hooks(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
             args, kwargs = _pair(changed)
         else:
             args = changed if isinstance(changed, tuple) else (changed,)
-    backward = list(module._backward_hooks.values())
-    watch = _BackwardWatch(module, backward) if backward else None
-    if watch is not None:
-        args = watch.inputs(args)
-    result = module.forward(*args, **kwargs)
-    for hook, with_kwargs in list(module._forward_hooks.values()):
-        changed = hook(module, args, kwargs, result) if with_kwargs else hook(module, args, result)
-        if changed is not None:
-            result = changed
-    return result if watch is None else watch.outputs(result)
+    return args, kwargs
 
 
 def _pair(changed: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -66,65 +80,82 @@ def _pair(changed: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return changed
 
 
+class _Side:
+    """The differentiable tensors on one side of a module: each passes through an identity view that notes its gradient.
+
+    `call(grads)` runs once all of them are known and may give replacements.
+    """
+
+    def __init__(self, items: tuple[Any, ...], call: Callable[[tuple[Any, ...]], Any]) -> None:
+        self.wanted = [k for k, x in enumerate(items) if isinstance(x, Tensor) and x.requires_grad]
+        self.grads: list[Tensor | None] = [None] * len(items)
+        self.missing = len(self.wanted)
+        self.call = call
+        self.items = list(items)
+        for k in self.wanted:
+            view = self.items[k] = items[k].view(items[k].shape)
+            view.register_hook(self._noter(k))
+
+    def _noter(self, k: int) -> Hook:
+        def note(g: Tensor) -> Tensor | None:
+            self.grads[k] = g
+            self.missing -= 1
+            if self.missing:
+                return None
+            self.missing = len(self.wanted)  # ready for another backward over the same graph
+            changed = self.call(tuple(self.grads))
+            if changed is None:
+                return None
+            if len(self.wanted) > 1:
+                raise UnsupportedError(
+                    "a backward hook can replace gradients where a module has one differentiable input or output, "
+                    f"this one has {len(self.wanted)}"
+                )
+            found: Tensor | None = changed[k]
+            return found
+
+        return note
+
+
 class _BackwardWatch:
     """Full backward hooks: called with the gradients of a module's inputs and outputs once those of the inputs are known.
 
     Inputs and outputs pass through identity views, so that the gradients seen are those that cross the module's border.
     """
 
-    def __init__(self, module: Any, hooks: list[Hook]) -> None:
+    def __init__(self, module: Any) -> None:
         self.module = module
-        self.hooks = hooks
-        self.out_grads: list[Tensor | None] = []
-        self.count = 0
+        self.hooks = list(module._backward_hooks.values())
+        self.pre_hooks = list(module._backward_pre_hooks.values())
+        self.out_grads: tuple[Any, ...] = ()
+        self.ins: _Side | None = None
 
     def inputs(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments, each differentiable tensor behind an identity that calls the hooks."""
-        wanted = [k for k, x in enumerate(args) if isinstance(x, Tensor) and x.requires_grad]
-        seen: dict[int, Tensor] = {}
-        changed = list(args)
-        for k in wanted:
-            changed[k] = args[k].view(args[k].shape)
-
-            def collect(g: Tensor, k: int = k) -> Tensor | None:
-                seen[k] = g
-                return self._finish(args, seen) if len(seen) == len(wanted) and len(wanted) == 1 else self._maybe(args, seen, wanted)
-
-            changed[k].register_hook(collect)
-        self.count = len(wanted)
-        return tuple(changed)
-
-    def _maybe(self, args: tuple[Any, ...], seen: dict[int, Tensor], wanted: list[int]) -> Tensor | None:
-        if len(seen) == len(wanted):
-            self._finish(args, seen)
-        return None
-
-    def _finish(self, args: tuple[Any, ...], seen: dict[int, Tensor]) -> Tensor | None:
-        grads = tuple(seen.get(k) for k in range(len(args)))
-        answer: Tensor | None = None
-        for hook in self.hooks:
-            changed = hook(self.module, grads, tuple(self.out_grads))
-            if changed is not None:
-                grads = changed if isinstance(changed, tuple) else (changed,)
-                answer = next((g for g in grads if g is not None), None)
-        return answer
+        self.ins = _Side(args, self._entered)
+        return tuple(self.ins.items)
 
     def outputs(self, result: Any) -> Any:
         """The result, each differentiable tensor noting its gradient."""
-        items = result if isinstance(result, tuple) else (result,)
-        self.out_grads = [None] * len(items)
-        changed = list(items)
-        for k, x in enumerate(items):
-            if isinstance(x, Tensor) and x.requires_grad:
-                changed[k] = x.view(x.shape)
-                changed[k].register_hook(self._note(k))
-        return tuple(changed) if isinstance(result, tuple) else changed[0]
+        side = _Side(result if isinstance(result, tuple) else (result,), self._left)
+        return tuple(side.items) if isinstance(result, tuple) else side.items[0]
 
-    def _note(self, k: int) -> Hook:
-        def note(g: Tensor) -> None:
-            self.out_grads[k] = g
-            if self.count == 0:
-                for hook in self.hooks:
-                    hook(self.module, (), tuple(self.out_grads))
+    def _left(self, grads: tuple[Any, ...]) -> Any:
+        changed = _run(self.pre_hooks, grads, lambda hook, now: hook(self.module, now))
+        self.out_grads = grads if changed is None else changed
+        if self.ins is not None and not self.ins.wanted:
+            self._entered(tuple(self.ins.grads))
+        return changed
 
-        return note
+    def _entered(self, grads: tuple[Any, ...]) -> Any:
+        return _run(self.hooks, grads, lambda hook, now: hook(self.module, now, self.out_grads))
+
+
+def _run(hooks: list[Hook], grads: tuple[Any, ...], call: Callable[[Hook, Any], Any]) -> tuple[Any, ...] | None:
+    """Call the hooks in order, each with what the ones before made of the gradients; None when nothing was replaced."""
+    replaced = None
+    for hook in hooks:
+        changed = call(hook, grads)
+        if changed is not None:
+            grads = replaced = changed if isinstance(changed, tuple) else (changed,)
+    return replaced

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from graphc.errors import ArgumentError, ShapeError
-from graphc.frontend.grad_mode import no_grad
 from graphc.frontend.creation import empty, ones, tensor, zeros
+from graphc.frontend.grad_mode import no_grad
 from graphc.frontend.nn import functional as F
 from graphc.frontend.nn import init
 from graphc.frontend.nn.module import Module
@@ -36,7 +36,9 @@ class Identity(Module):
 class Linear(Module):
     """y = x @ weight.T + bias: x [..., in_features], weight [out_features, in_features], bias [out_features]."""
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: DType | None = None) -> None:
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: DType | None = None
+    ) -> None:
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
         self.weight = Parameter(empty(out_features, in_features, dtype=dtype))
@@ -85,9 +87,13 @@ class Conv2d(Module):
     ) -> None:
         super().__init__()
         if padding_mode != "zeros":
-            raise ArgumentError(f"Conv2d: padding_mode must be 'zeros', got {padding_mode!r}; pad the input with F.pad instead")
+            raise ArgumentError(
+                f"Conv2d: padding_mode must be 'zeros', got {padding_mode!r}; pad the input with F.pad instead"
+            )
         if groups <= 0 or in_channels % groups or out_channels % groups:
-            raise ArgumentError(f"Conv2d: in_channels {in_channels} and out_channels {out_channels} must be divisible by groups {groups}")
+            raise ArgumentError(
+                f"Conv2d: in_channels {in_channels} and out_channels {out_channels} must be divisible by groups {groups}"
+            )
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size = F.pair("Conv2d", kernel_size, "kernel_size")
         self.stride = F.pair("Conv2d", stride, "stride")
@@ -177,9 +183,7 @@ class _BatchNorm(Module):
         return F.batch_norm(input, mean, var, self.weight, self.bias, batch, factor, self.eps)
 
     def extra_repr(self) -> str:
-        return (
-            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, track_running_stats={self.track_running_stats}"
-        )
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, track_running_stats={self.track_running_stats}"
 
 
 class BatchNorm2d(_BatchNorm):
@@ -209,8 +213,12 @@ class LayerNorm(Module):
         super().__init__()
         self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
-        self.register_parameter("weight", Parameter(ones(*self.normalized_shape, dtype=dtype)) if elementwise_affine else None)
-        self.register_parameter("bias", Parameter(zeros(*self.normalized_shape, dtype=dtype)) if elementwise_affine and bias else None)
+        self.register_parameter(
+            "weight", Parameter(ones(*self.normalized_shape, dtype=dtype)) if elementwise_affine else None
+        )
+        self.register_parameter(
+            "bias", Parameter(zeros(*self.normalized_shape, dtype=dtype)) if elementwise_affine and bias else None
+        )
 
     def forward(self, input: Tensor) -> Tensor:
         """Same shape as the input."""
@@ -223,7 +231,15 @@ class LayerNorm(Module):
 class GroupNorm(Module):
     """Normalisation of groups of channels of each sample of [N, C, …]."""
 
-    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, device: Any = None, dtype: DType | None = None) -> None:
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: Any = None,
+        dtype: DType | None = None,
+    ) -> None:
         super().__init__()
         if num_channels % num_groups:
             raise ArgumentError("num_channels must be divisible by num_groups")
@@ -242,7 +258,14 @@ class GroupNorm(Module):
 class Embedding(Module):
     """Rows of a table [num_embeddings, embedding_dim] at int64 indices; row `padding_idx` gets no gradient."""
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, device: Any = None, dtype: DType | None = None) -> None:
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        device: Any = None,
+        dtype: DType | None = None,
+    ) -> None:
         super().__init__()
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
@@ -302,19 +325,24 @@ class MaxPool2d(Module):
 
     def forward(self, input: Tensor) -> Any:
         """[N, C, H, W] -> [N, C, H', W']; with return_indices also the places."""
-        return F.max_pool2d(input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices)
+        return F.max_pool2d(
+            input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
+        )
 
     def extra_repr(self) -> str:
-        return (
-            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, dilation={self.dilation}, ceil_mode={self.ceil_mode}"
-        )
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, dilation={self.dilation}, ceil_mode={self.ceil_mode}"
 
 
 class AvgPool2d(Module):
     """Mean over windows of [N, C, H, W]."""
 
     def __init__(
-        self, kernel_size: F.Pair, stride: F.Pair | None = None, padding: F.Pair = 0, ceil_mode: bool = False, count_include_pad: bool = True
+        self,
+        kernel_size: F.Pair,
+        stride: F.Pair | None = None,
+        padding: F.Pair = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
     ) -> None:
         super().__init__()
         self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from graphc.errors import ArgumentError, StateError
 from graphc.frontend.autograd import Handle
+from graphc.frontend.device import check_device
 from graphc.frontend.grad_mode import no_grad
 from graphc.frontend.mode import mode
+from graphc.frontend.nn import state
 from graphc.frontend.nn.hooks import Hook, add_hook, call_module
-from graphc.frontend.nn.parameter import Parameter
+from graphc.frontend.nn.parameter import Parameter, retype
+from graphc.frontend.nn.state import IncompatibleKeys
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import DType, float32, float64
 
-__all__ = ["IncompatibleKeys", "Module"]
+__all__ = ["Module"]
 
 M = TypeVar("M", bound="Module")
-_MISSING = object()
+_STORES = ("_parameters", "_buffers", "_modules")
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_STATE_EVENTS = ("before", "after", "before load", "after load")
 
 
-class IncompatibleKeys(NamedTuple):
-    """What load_state_dict did not find or could not place."""
-
-    missing_keys: list[str]
-    unexpected_keys: list[str]
-
-    def __repr__(self) -> str:
-        if not self.missing_keys and not self.unexpected_keys:
-            return "<All keys matched successfully>"
-        return f"IncompatibleKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
+def _no_forward(self: Module, *args: Any) -> Any:
+    raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
 
 
 class Module:
@@ -41,25 +37,29 @@ class Module:
     _parameters: dict[str, Parameter | None]
     _buffers: dict[str, Tensor | None]
     _modules: dict[str, Module | None]
-    forward: Callable[..., Any]
+    _forward_hooks: dict[int, Any]
+    _forward_pre_hooks: dict[int, Any]
+    _backward_hooks: dict[int, Any]
+    _backward_pre_hooks: dict[int, Any]
+    _state_callbacks: dict[str, dict[int, Any]]
+    forward: Callable[..., Any] = _no_forward
 
     def __init__(self) -> None:
         fields = self.__dict__
         fields["training"] = True
-        for name in ("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks", "_backward_hooks"):
+        for name in (*_STORES, *_HOOKS):
             fields[name] = {}
+        fields["_state_callbacks"] = {event: {} for event in _STATE_EVENTS}
         fields["_non_persistent"] = set()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run forward, with the hooks around it."""
-        if not hasattr(type(self), "forward"):
-            raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
         return call_module(self, args, kwargs)
 
-    # -- attributes --------------------------------------------------------------------------------------------------------
+    # ---- attributes
 
     def __getattr__(self, name: str) -> Any:
-        for store in ("_parameters", "_buffers", "_modules"):
+        for store in _STORES:
             entries = self.__dict__.get(store)
             if entries is not None and name in entries:
                 return entries[name]
@@ -74,25 +74,33 @@ class Module:
             return
         self._tell_recorder(name, value)
         if isinstance(value, Parameter):
-            self._forget(name)
-            fields["_parameters"][name] = value
+            self._store("_parameters", name, value)
         elif name in fields["_parameters"]:
-            if value is not None:
-                raise ArgumentError(f"cannot assign '{type(value).__name__}' as parameter '{name}' (graphc.nn.Parameter or None expected)")
-            fields["_parameters"][name] = None
+            self._replace("_parameters", "parameter", Parameter, name, value)
         elif isinstance(value, Module):
-            self._forget(name)
-            fields["_modules"][name] = value
+            self._store("_modules", name, value)
         elif name in fields["_modules"]:
-            if value is not None:
-                raise ArgumentError(f"cannot assign '{type(value).__name__}' as child module '{name}' (graphc.nn.Module or None expected)")
-            fields["_modules"][name] = None
+            self._replace("_modules", "child module", Module, name, value)
         elif name in fields["_buffers"]:
-            if value is not None and not isinstance(value, Tensor):
-                raise ArgumentError(f"cannot assign '{type(value).__name__}' as buffer '{name}' (graphc.Tensor or None expected)")
-            fields["_buffers"][name] = value
+            self._replace("_buffers", "buffer", Tensor, name, value)
         else:
             object.__setattr__(self, name, value)
+
+    def _store(self, store: str, name: str, value: Any) -> None:
+        """Put `value` under `name` in one store; it keeps its place in the order if it is there already."""
+        self.__dict__.pop(name, None)
+        for other in _STORES:
+            if other != store:
+                self.__dict__[other].pop(name, None)
+        self.__dict__[store][name] = value
+
+    def _replace(self, store: str, what: str, kind: type, name: str, value: Any) -> None:
+        if value is not None and not isinstance(value, kind):
+            expected = "graphc.Tensor" if kind is Tensor else f"graphc.nn.{kind.__name__}"
+            raise ArgumentError(
+                f"cannot assign '{type(value).__name__}' as {what} '{name}' ({expected} or None expected)"
+            )
+        self.__dict__[store][name] = value
 
     def _tell_recorder(self, name: str, value: Any) -> None:
         recorder = mode.get().recorder
@@ -104,19 +112,13 @@ class Module:
 
     def _current(self, name: str) -> Any:
         fields = self.__dict__
-        for store in ("_parameters", "_buffers", "_modules"):
+        for store in _STORES:
             if name in fields[store]:
                 return fields[store][name]
         return fields.get(name)
 
-    def _forget(self, name: str) -> None:
-        fields = self.__dict__
-        fields.pop(name, None)
-        for store in ("_parameters", "_buffers", "_modules"):
-            fields[store].pop(name, None)
-
     def __delattr__(self, name: str) -> None:
-        for store in ("_parameters", "_buffers", "_modules"):
+        for store in _STORES:
             if name in self.__dict__[store]:
                 del self.__dict__[store][name]
                 return
@@ -126,39 +128,35 @@ class Module:
         return sorted({*object.__dir__(self), *self._parameters, *self._buffers, *self._modules})
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
-        """Add a parameter (or None as a place for one). Raises KeyError for a name that is taken or not allowed."""
-        self._check_name(name)
-        if param is not None and not isinstance(param, Parameter):
-            raise ArgumentError(f"cannot assign '{type(param).__name__}' object to parameter '{name}' (graphc.nn.Parameter or None required)")
-        self._parameters[name] = param
+        """Add a parameter (or None as a place for one). Raises StateError for a name that is taken or not allowed."""
+        self._register("_parameters", Parameter, name, param)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """Add a tensor that is state but no parameter; left out of state_dict unless `persistent`."""
-        self._check_name(name)
-        if tensor is not None and not isinstance(tensor, Tensor):
-            raise ArgumentError(f"cannot assign '{type(tensor).__name__}' object to buffer '{name}' (graphc.Tensor or None required)")
-        self._buffers[name] = tensor
-        if not persistent:
+        self._register("_buffers", Tensor, name, tensor)
+        if persistent:
+            self.__dict__["_non_persistent"].discard(name)
+        else:
             self.__dict__["_non_persistent"].add(name)
 
     def register_module(self, name: str, module: Module | None) -> None:
-        """Add a submodule under `name`."""
-        self._check_name(name)
-        if module is not None and not isinstance(module, Module):
-            raise ArgumentError(f"{type(module).__name__} is not a Module subclass")
-        self._modules[name] = module
+        """Add a submodule under `name`. Raises StateError for a name that is taken or not allowed."""
+        self._register("_modules", Module, name, module)
 
     add_module = register_module
 
-    def _check_name(self, name: str) -> None:
-        if "_parameters" not in self.__dict__:
-            raise AttributeError("cannot register anything before Module.__init__() call")
+    def _register(self, store: str, kind: type, name: str, value: Any) -> None:
+        if store not in self.__dict__:
+            raise AttributeError(f"cannot register {name!r} before Module.__init__() call")
         if not isinstance(name, str) or not name or "." in name:
             raise StateError(f"a name must be a non-empty string without dots, got {name!r}")
-        if hasattr(self, name) and name not in self._parameters and name not in self._buffers and name not in self._modules:
+        if name not in self.__dict__[store] and hasattr(self, name):
             raise StateError(f"attribute '{name}' already exists")
+        if value is not None and not isinstance(value, kind):
+            raise ArgumentError(f"{name!r} must be a {kind.__name__} or None, got {type(value).__name__}")
+        self.__dict__[store][name] = value
 
-    # -- walking -----------------------------------------------------------------------------------------------------------
+    # ---- walking
 
     def children(self) -> Iterator[Module]:
         """The direct submodules, each once."""
@@ -178,7 +176,9 @@ class Module:
         for _, module in self.named_modules():
             yield module
 
-    def named_modules(self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
+    def named_modules(
+        self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Module]]:
         """Itself and every module below, with dotted names."""
         memo = set() if memo is None else memo
         if remove_duplicate:
@@ -195,7 +195,9 @@ class Module:
         for _, p in self.named_parameters(recurse=recurse):
             yield p
 
-    def named_parameters(self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True) -> Iterator[tuple[str, Parameter]]:
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
         """Every parameter with its dotted name."""
         yield from self._named("_parameters", prefix, recurse, remove_duplicate)
 
@@ -204,7 +206,9 @@ class Module:
         for _, b in self.named_buffers(recurse=recurse):
             yield b
 
-    def named_buffers(self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True) -> Iterator[tuple[str, Tensor]]:
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
         """Every buffer with its dotted name."""
         yield from self._named("_buffers", prefix, recurse, remove_duplicate)
 
@@ -251,14 +255,16 @@ class Module:
         fn(self)
         return self
 
-    # -- modes and conversion ----------------------------------------------------------------------------------------------
+    # ---- modes and conversion
 
     def train(self: M, mode: bool = True) -> M:
         """Set training mode here and below; returns itself."""
         if not isinstance(mode, bool):
             raise ArgumentError("training mode is expected to be boolean")
-        for module in self.modules():
-            object.__setattr__(module, "training", mode)
+        if self.training is not mode:
+            self.training = mode
+        for module in self.children():
+            module.train(mode)
         return self
 
     def eval(self: M) -> M:
@@ -280,9 +286,10 @@ class Module:
                 p.grad.detach_().zero_()
 
     def to(self: M, *args: Any, dtype: DType | None = None, device: Any = None, non_blocking: bool = False) -> M:
-        """Convert floating-point parameters and buffers to a dtype, in place; returns itself. The only device is the CPU."""
-        from graphc.frontend.device import check_device
+        """Convert floating-point parameters and buffers to a dtype, in place; returns itself.
 
+        The only device is the CPU. Raises ArgumentError for other dtypes.
+        """
         for x in args:
             if isinstance(x, DType):
                 dtype = x
@@ -302,9 +309,7 @@ class Module:
             for module in self.modules():
                 for p in module._parameters.values():
                     if p is not None and p.dtype.is_floating_point:
-                        p.data = p.data.to(dtype)
-                        if p.grad is not None:
-                            p.grad.data = p.grad.data.to(dtype)
+                        retype(p, dtype)
                 for name, b in module._buffers.items():
                     if b is not None and b.dtype.is_floating_point:
                         module._buffers[name] = b.to(dtype)
@@ -317,74 +322,90 @@ class Module:
         """Convert to float64."""
         return self.to(float64)
 
+    def type(self: M, dst_type: DType) -> M:
+        """Convert floating-point parameters and buffers to a dtype, in place; returns itself."""
+        return self.to(dst_type)
+
     def cpu(self: M) -> M:
         """Itself: the only device is the CPU."""
         return self
 
-    # -- hooks -------------------------------------------------------------------------------------------------------------
+    def cuda(self: M, device: Any = None) -> M:
+        """Raises UnsupportedError: this version computes on the CPU."""
+        check_device("Module.cuda", "cuda")
+        return self
+
+    # ---- hooks
 
     def register_forward_pre_hook(self, hook: Hook, *, prepend: bool = False, with_kwargs: bool = False) -> Handle:
-        """Call `hook(module, args)` before forward; a returned value replaces the arguments."""
-        return add_hook(self.__dict__["_forward_pre_hooks"], (hook, with_kwargs), prepend)  # type: ignore[arg-type]
+        """Call `hook(module, args)` before forward; a returned value replaces the arguments.
 
-    def register_forward_hook(self, hook: Hook, *, prepend: bool = False, with_kwargs: bool = False) -> Handle:
-        """Call `hook(module, args, output)` after forward; a returned value replaces the output."""
-        return add_hook(self.__dict__["_forward_hooks"], (hook, with_kwargs), prepend)  # type: ignore[arg-type]
+        With `with_kwargs` it is `hook(module, args, kwargs)` and returns None or both.
+        """
+        return add_hook(self._forward_pre_hooks, (hook, with_kwargs), prepend)
+
+    def register_forward_hook(
+        self, hook: Hook, *, prepend: bool = False, with_kwargs: bool = False, always_call: bool = False
+    ) -> Handle:
+        """Call `hook(module, args, output)` after forward; a returned value replaces the output.
+
+        With `with_kwargs` it is `hook(module, args, kwargs, output)`; with `always_call` it is also called, with the
+        output None, when forward raises.
+        """
+        return add_hook(self._forward_hooks, (hook, with_kwargs, always_call), prepend)
 
     def register_full_backward_hook(self, hook: Hook, prepend: bool = False) -> Handle:
-        """Call `hook(module, grad_input, grad_output)` in backward; a returned value replaces the input gradients."""
-        return add_hook(self.__dict__["_backward_hooks"], hook, prepend)
+        """Call `hook(module, grad_input, grad_output)` in backward; a returned value replaces the input gradients.
 
-    # -- state -------------------------------------------------------------------------------------------------------------
+        A replacement is possible for modules with one differentiable input.
+        """
+        return add_hook(self._backward_hooks, hook, prepend)
+
+    register_backward_hook = register_full_backward_hook
+
+    def register_full_backward_pre_hook(self, hook: Hook, prepend: bool = False) -> Handle:
+        """Call `hook(module, grad_output)` before the module's backward; a returned value replaces the gradients.
+
+        A replacement is possible for modules with one differentiable output.
+        """
+        return add_hook(self._backward_pre_hooks, hook, prepend)
+
+    def register_state_dict_pre_hook(self, hook: Hook) -> Handle:
+        """Call `hook(module, prefix, keep_vars)` before this module's part of state_dict() is made."""
+        return add_hook(self._state_callbacks["before"], hook)
+
+    def register_state_dict_post_hook(self, hook: Hook) -> Handle:
+        """Call `hook(module, state_dict, prefix, local_metadata)` after this module's part was added; it may edit it."""
+        return add_hook(self._state_callbacks["after"], hook)
+
+    def register_load_state_dict_pre_hook(self, hook: Hook) -> Handle:
+        """Call `hook(module, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)` first.
+
+        It may edit the state dict it is given, which is a copy of the caller's.
+        """
+        return add_hook(self._state_callbacks["before load"], hook)
+
+    def register_load_state_dict_post_hook(self, hook: Hook) -> Handle:
+        """Call `hook(module, incompatible_keys)` after load_state_dict()."""
+        return add_hook(self._state_callbacks["after load"], hook)
+
+    # ---- state
 
     def state_dict(self, *, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> dict[str, Any]:
         """Parameters and persistent buffers by dotted name, sharing memory with the module."""
-        out: dict[str, Any] = OrderedDict() if destination is None else destination
-        for name, p in self._parameters.items():
-            if p is not None:
-                out[prefix + name] = p if keep_vars else p.detach()
-        for name, b in self._buffers.items():
-            if b is not None and name not in self.__dict__["_non_persistent"]:
-                out[prefix + name] = b if keep_vars else b.detach()
-        for name, module in self._modules.items():
-            if module is not None:
-                module.state_dict(destination=out, prefix=f"{prefix}{name}.", keep_vars=keep_vars)
-        return out
+        return state.gather(self, destination, prefix, keep_vars)
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> IncompatibleKeys:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> IncompatibleKeys:
         """Copy values (or, with `assign`, the tensors themselves) into parameters and buffers.
 
-        Raises StateError naming every missing, unexpected (when `strict`) or wrongly shaped entry; then nothing was changed.
+        Raises StateError naming every missing, unexpected (when `strict`) or wrongly shaped entry; then nothing was
+        changed.
         """
-        own = self.state_dict(keep_vars=True)
-        missing = [k for k in own if k not in state_dict]
-        unexpected = [k for k in state_dict if k not in own]
-        problems = _mismatches(own, state_dict)
-        if strict:
-            if unexpected:
-                problems.insert(0, f"Unexpected key(s) in state_dict: {', '.join(map(repr, unexpected))}.")
-            if missing:
-                problems.insert(0, f"Missing key(s) in state_dict: {', '.join(map(repr, missing))}.")
-        if problems:
-            raise StateError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t" + "\n\t".join(problems))
-        with no_grad():
-            for key, target in own.items():
-                if key in state_dict:
-                    self._place(key, target, state_dict[key], assign)
-        return IncompatibleKeys(missing, unexpected)
+        return state.load(self, state_dict, strict, assign)
 
-    def _place(self, key: str, target: Tensor, value: Tensor, assign: bool) -> None:
-        if not assign:
-            target.copy_(value)
-            return
-        path, _, name = key.rpartition(".")
-        owner = self.get_submodule(path)
-        if name in owner._parameters:
-            owner._parameters[name] = value if isinstance(value, Parameter) else Parameter(value, target.requires_grad)
-        else:
-            owner._buffers[name] = value
-
-    # -- printing ----------------------------------------------------------------------------------------------------------
+    # ---- printing
 
     def extra_repr(self) -> str:
         """What a layer shows of its settings."""
@@ -400,19 +421,6 @@ class Module:
             return f"{self._get_name()}({extra})"
         head = [extra] if extra else []
         return f"{self._get_name()}(\n  " + "\n  ".join(head + lines) + "\n)"
-
-
-def _mismatches(own: Mapping[str, Tensor], given: Mapping[str, Any]) -> list[str]:
-    problems = []
-    for key, target in own.items():
-        value = given.get(key, _MISSING)
-        if value is _MISSING:
-            continue
-        if not isinstance(value, Tensor):
-            problems.append(f"While copying {key!r}: expected a Tensor, got {type(value).__name__}.")
-        elif tuple(value.shape) != tuple(target.shape):
-            problems.append(f"size mismatch for {key}: copying a param with shape {value.shape} from checkpoint, the shape in current model is {target.shape}.")
-    return problems
 
 
 Module.__module__ = "graphc.nn"

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from graphc.errors import ArgumentError
+from graphc.frontend.mode import mode
+from graphc.frontend.printing import show
+from graphc.frontend.promote import convert
 from graphc.frontend.tensor import Tensor, alias_of
+from graphc.ir.types import DType
 
 __all__ = ["Parameter"]
 
@@ -28,7 +32,19 @@ class Parameter(Tensor):
         return made
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
-        return "Parameter containing:\n" + Tensor.__repr__(self)
+        return "Parameter containing:\n" + show(self)
+
+
+def retype(p: Tensor, dtype: DType) -> None:
+    """Let `p` and its gradient hold their values in another dtype, in new memory."""
+    recorder = mode.get().recorder
+    if recorder is not None and p.dtype is not dtype:
+        recorder.on_metadata(p, "a change of dtype")
+    source = convert(p.detach(), dtype)
+    p._a, p._l, p._s, p._chain = source._a, source._l, source._s, source._chain
+    p._gbase, p._gskip, p._memo, p._history = None, 0, None, source._s.history
+    if p._grad is not None:
+        p._grad = convert(p._grad.detach(), dtype)
 
 
 Parameter.__module__ = "graphc.nn"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from graphc.frontend.grad_mode import no_grad
 from graphc.frontend.creation import tensor
 from graphc.frontend.functional_shape import cat, stack
+from graphc.frontend.grad_mode import no_grad
 from graphc.frontend.tensor import Tensor
 
 __all__ = ["clip_grad_norm_", "clip_grad_value_", "parameters_to_vector"]

@@ -12,7 +12,6 @@ from typing import Any
 
 from graphc.errors import ArgumentError, StateError
 from graphc.frontend.autograd import Handle
-from graphc.frontend.grad_mode import enable_grad, no_grad
 from graphc.frontend.dispatch import scalar_tensor
 from graphc.frontend.grad_mode import enable_grad, no_grad
 from graphc.frontend.mode import mode, using
@@ -38,7 +37,9 @@ class Optimizer:
         self._pre_hooks: dict[int, Callable[..., Any]] = OrderedDict()
         self._post_hooks: dict[int, Callable[..., Any]] = OrderedDict()
         if isinstance(params, Tensor):
-            raise ArgumentError(f"{type(self).__name__}: params should be an iterable of Tensors or dicts, but got a Tensor; wrap it in a list")
+            raise ArgumentError(
+                f"{type(self).__name__}: params should be an iterable of Tensors or dicts, but got a Tensor; wrap it in a list"
+            )
         groups = list(params)
         if not groups:
             raise ArgumentError(f"{type(self).__name__}: optimizer got an empty parameter list")
@@ -139,7 +140,12 @@ class Optimizer:
         for group in self.param_groups:
             for p in group["params"]:
                 numbers.setdefault(id(p), len(numbers))
-            groups.append({**{k: v for k, v in group.items() if k != "params"}, "params": [numbers[id(p)] for p in group["params"]]})
+            groups.append(
+                {
+                    **{k: v for k, v in group.items() if k != "params"},
+                    "params": [numbers[id(p)] for p in group["params"]],
+                }
+            )
         return {"state": {numbers[id(p)]: dict(s) for p, s in self.state.items() if s}, "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -147,7 +153,11 @@ class Optimizer:
         groups = state_dict["param_groups"]
         if [len(g["params"]) for g in groups] != [len(g["params"]) for g in self.param_groups]:
             raise StateError("loaded state dict has a different number of parameter groups or parameters in a group")
-        params = {n: p for mine, g in zip(self.param_groups, groups, strict=True) for n, p in zip(g["params"], mine["params"], strict=True)}
+        params = {
+            n: p
+            for mine, g in zip(self.param_groups, groups, strict=True)
+            for n, p in zip(g["params"], mine["params"], strict=True)
+        }
         self.state = defaultdict(dict)
         with no_grad():
             for number, entries in state_dict["state"].items():

@@ -36,7 +36,14 @@ class SGD(Optimizer):
         check_range("SGD", "weight_decay value", weight_decay)
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ArgumentError("Nesterov momentum requires a momentum and zero dampening")
-        defaults = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov, "maximize": maximize}
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+            "maximize": maximize,
+        }
         super().__init__(params, defaults)
 
     def _make_state(self, p: Tensor, group: dict[str, Any]) -> dict[str, Any]:
@@ -84,11 +91,22 @@ class Adam(Optimizer):
         check_range(name, "beta parameter at index 0", betas[0], 1.0)
         check_range(name, "beta parameter at index 1", betas[1], 1.0)
         check_range(name, "weight_decay value", weight_decay)
-        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad, "maximize": maximize}
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "maximize": maximize,
+        }
         super().__init__(params, defaults)
 
     def _make_state(self, p: Tensor, group: dict[str, Any]) -> dict[str, Any]:
-        state: dict[str, Any] = {"step": zeros((), dtype=float64), "exp_avg": zeros_like(p), "exp_avg_sq": zeros_like(p)}
+        state: dict[str, Any] = {
+            "step": zeros((), dtype=float64),
+            "exp_avg": zeros_like(p),
+            "exp_avg_sq": zeros_like(p),
+        }
         if group["amsgrad"]:
             state["max_exp_avg_sq"] = zeros_like(p)
         return state
