@@ -130,6 +130,7 @@ class Native:
     """The native functions, as Python calls and as addresses. A call through ctypes lets other Python threads run."""
 
     run: Callable[[int], None]
+    run_held: Callable[[int], None]  # the same, keeping the interpreter lock
     try_lock: Callable[[int], int]
     unlock: Callable[[int], None]
     wake_all: Callable[[int], None]
@@ -157,6 +158,7 @@ def native() -> Native:
     address = ctypes.c_void_p
     return Native(
         ctypes.CFUNCTYPE(None, address)(run),
+        ctypes.PYFUNCTYPE(None, address)(run),
         ctypes.CFUNCTYPE(ctypes.c_int64, address)(try_lock),
         ctypes.CFUNCTYPE(None, address)(unlock),
         ctypes.CFUNCTYPE(None, address)(wake_all),

@@ -117,7 +117,7 @@ class Executable:
         self._constants = [_placed(array) for array in program.constants]
         self._tables = [tuple(np.ascontiguousarray(table, np.int64) for table in kernel.tables) for kernel in kernels]
         scratch = max((kernel.scratch for kernel in kernels), default=0)
-        self._workspace_bytes = scratch_offset(program) + scratch
+        self.workspace_bytes = scratch_offset(program) + scratch
         shared = [kernel for kernel in kernels if kernel.units > kernel.grain]
         self._parallel = bool(shared)
         pool().reserve_scratch(max((kernel.scratch for kernel in shared), default=0))
@@ -127,7 +127,8 @@ class Executable:
         self._results = [_result(spec) for spec in program.outputs]
         self._any_donated = any(spec.donated is not None for spec in program.outputs)
         self._template = self._bind(kernels)
-        self._pack = struct.Struct(f"={len(program.inputs) + len(program.outputs) + 1}q").pack_into
+        self.pack = struct.Struct(f"={len(program.inputs) + len(program.outputs) + 1}q").pack_into
+        self.new_context = self._template.instantiate
         self._free: list[Instance] = []
 
     def __call__(self, inputs: Sequence[Array], outs: Sequence[Array] | None = None) -> list[Array]:
@@ -161,17 +162,17 @@ class Executable:
         try:
             context = self._free.pop()
         except IndexError:
-            context = self._template.instantiate()
-        workspace = take_workspace(self._workspace_bytes) if self._workspace_bytes else _NO_WORKSPACE
+            context = self.new_context()
+        workspace = take_workspace(self.workspace_bytes) if self.workspace_bytes else _NO_WORKSPACE
         if self.poison:
             self._fill(workspace, results)
         if DATA_OFFSET >= 0:
-            self._pack(context.view, IO_AT, *map(id, [*inputs, *results, workspace]))
+            self.pack(context.view, IO_AT, *map(id, [*inputs, *results, workspace]))
         else:
-            self._pack(context.view, IO_AT, *(array.ctypes.data for array in (*inputs, *results, workspace)))
+            self.pack(context.view, IO_AT, *(array.ctypes.data for array in (*inputs, *results, workspace)))
         self._run(context.frame)
         self.stats.native_calls += 1
-        if self._workspace_bytes:
+        if self.workspace_bytes:
             give_workspace(workspace)
         if len(self._free) < KEPT_CONTEXTS:
             self._free.append(context)
@@ -187,7 +188,7 @@ class Executable:
 
     def _fill(self, workspace: Bytes, results: Sequence[Array]) -> None:
         byte = _POISONS[self.stats.native_calls % 2]
-        workspace[: self._workspace_bytes].fill(byte)
+        workspace[: self.workspace_bytes].fill(byte)
         for array, spec in zip(results, self.program.outputs, strict=True):
             if spec.donated is None:
                 array.reshape(-1).view(np.uint8).fill(byte)

@@ -102,12 +102,18 @@ def compile_text(text: str, target: TargetSpec, allowed: Iterable[str] = ()) -> 
     if found is not None or "\0" in text:
         raise InternalError(f"LLVM text must not hold {found or 'a NUL character'!r}")
     with _lock:
-        data = _compile(text, target)
+        data = bytes(_compile(text, target))
     _refuse_missing(read_symbols(data), allowed)
     return data
 
 
-def _compile(text: str, target: TargetSpec) -> bytes:
+def assembly_of(text: str, target: TargetSpec) -> str:
+    """The assembly `compile_text` turns the same text into. Raises InternalError if LLVM refuses the text."""
+    with _lock:
+        return str(_compile(text, target, assembly=True))
+
+
+def _compile(text: str, target: TargetSpec, assembly: bool = False) -> Any:
     machine = _machine(target.triple, target.cpu, target.features)
     binding = _binding()
     context = binding.create_context()
@@ -116,7 +122,7 @@ def _compile(text: str, target: TargetSpec) -> bytes:
             module.triple = target.triple
             module.data_layout = str(machine.target_data)
             module.verify()
-            return bytes(machine.emit_object(module))
+            return machine.emit_assembly(module) if assembly else machine.emit_object(module)
     except RuntimeError as error:
         raise InternalError(f"LLVM refused a module: {error}") from error
     finally:
