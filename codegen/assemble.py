@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from graphc.codegen.lower import Memory, lower_groups
 from graphc.codegen.outputs import Placed, place_outputs
+from graphc.config import config
 from graphc.errors import InternalError
 from graphc.ir.graph import Graph
 from graphc.ir.passes.fuse import fuse
 from graphc.ir.passes.order import order
-from graphc.ir.passes.plan import plan
+from graphc.ir.passes.plan import check_plan, plan
 from graphc.ir.steps import Call, Storage, copied
 from graphc.ir.types import Layout
 from graphc.runtime.program import BufferRef, KernelCall, OutputSpec, Program
@@ -26,12 +27,16 @@ def assemble(graph: Graph, layouts: Sequence[Layout] | None = None, fused: bool 
     if [layout.type for layout in layouts] != [i.value.type for i in graph.inputs]:
         raise InternalError(f"{graph.name}: layouts {layouts} are not those of the inputs")
     strided = [i.value for i, layout in zip(graph.inputs, layouts, strict=True) if not layout.contiguous]
-    memory = Memory(fuse(graph, strided, fused), layouts)
-    steps = lower_groups(memory.fusion, memory)
+    fusion = fuse(graph, strided, fused)
+    memory = Memory(fusion, layouts)
+    steps = lower_groups(fusion, memory)
     placed = place_outputs(memory, steps)
     ordered = order(steps, placed.arcs) if len(steps) > 1 else steps
     calls = [*(call for step in ordered for call in step.calls), *placed.last]
     arena = plan(calls, reuse=fused)
+    if config.verify:
+        fusion.check()
+        check_plan(calls, arena)
     return _program(graph, memory, placed, [c for c in calls if not _idle(c, placed)], arena)
 
 

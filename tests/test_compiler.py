@@ -121,3 +121,18 @@ def test_layouts_given_by_the_caller() -> None:
     x = np.asfortranarray(np.random.default_rng(0).standard_normal((4, 6)).astype(np.float32))
     (y,) = compiler.compile_graph(graph, [Layout.of(x)])([x])
     assert same_bits(y, compiler.compile_graph(graph)([np.ascontiguousarray(x)])[0])
+
+
+def test_constants_are_folded_to_the_bits_of_kernels() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal(50).astype(np.float32), rng.standard_normal(50).astype(np.float32)
+    before = len(compiler._eager)
+    for name, arrays in (("div", [x, y]), ("sqrt", [np.abs(x)]), ("maximum", [x, y]), ("lt", [x, y])):
+        folded = compiler.evaluate(op_named(name), arrays, {})[0]
+        assert len(compiler._eager) == before
+        assert same_bits(folded, compiler.eager_run(op_named(name), arrays, {})[0])
+        before = len(compiler._eager)
+    for name, arrays, attrs in (("exp", [x], {}), ("sum", [x], {"dim": (0,), "keepdim": False})):
+        assert same_bits(
+            compiler.evaluate(op_named(name), arrays, attrs)[0], compiler.eager_run(op_named(name), arrays, attrs)[0]
+        )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import networkx
 import numpy as np
 import pytest
 from lowering_graphs import (
@@ -24,6 +23,7 @@ from lowering_graphs import (
 from random_graphs import random_array, same_bits
 
 from graphc.codegen.assemble import assemble
+from graphc.errors import InternalError
 from graphc.ir.access import access_of
 from graphc.ir.expr import iadd, iconst, idiv, imod, imul, index
 from graphc.ir.graph import Graph, Value
@@ -203,13 +203,21 @@ def test_switched_off_every_node_is_a_kernel() -> None:
 )  # type: ignore[misc]
 def test_groups_are_acyclic_and_in_order(make: Callable[[], Graph]) -> None:
     fusion = fuse(make())
-    view = fusion.view()
-    assert networkx.is_directed_acyclic_graph(view)
-    place = {g.number: k for k, g in enumerate(fusion.groups)}
-    assert all(place[a] < place[b] for a, b in view.edges)
+    fusion.check()
+    assert str(fusion).count("\n") == len(fusion.groups)
     for group in fusion.groups:
-        assert all(fusion.owner[n.out] is group and n.out not in fusion.inlined for n in group.nodes)
         assert all(v not in fusion.inlined for v in group.reads)
+
+
+def test_the_check_of_a_fusion_finds_planted_mistakes() -> None:
+    fusion = fuse(transformer(False))
+    fusion.groups.reverse()
+    with pytest.raises(InternalError, match="data flow"):
+        fusion.check()
+    fusion.groups.reverse()
+    fusion.inlined[fusion.groups[0].nodes[0].out] = None
+    with pytest.raises(InternalError, match="does not own"):
+        fusion.check()
 
 
 def test_kernel_counts_of_models() -> None:

@@ -192,6 +192,9 @@ def test_compositions_and_wrong_layouts_are_refused() -> None:
     g = unary_graph(f32(4), lambda x: op("softmax", x, dim=0))
     with pytest.raises(InternalError, match="softmax is not a primitive"):
         assemble(g)
+    split = unary_graph(f32(2, 3, 4), lambda x: op("sum", x, dim=(0, 2), keepdim=False))
+    with pytest.raises(InternalError, match="sum over"):
+        assemble(split)
     with pytest.raises(InternalError, match="layouts"):
         assemble(optimised(g), [Layout(f32(5))])
 

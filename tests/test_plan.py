@@ -15,8 +15,8 @@ from graphc.errors import GraphError, InternalError
 from graphc.ir.graph import Graph
 from graphc.ir.passes.fuse import fuse
 from graphc.ir.passes.order import data_arcs, order, peak_bytes
-from graphc.ir.passes.plan import lifetimes, plan
-from graphc.ir.steps import Call, Step, Storage, in_place
+from graphc.ir.passes.plan import check_plan, lifetimes, plan
+from graphc.ir.steps import Call, Step, Storage
 from graphc.ir.types import Layout
 from graphc.runtime.interpret import interpret
 from graphc.runtime.reference import run_graph
@@ -37,17 +37,27 @@ def planned(graph: Graph) -> tuple[list[Call], int]:
 @pytest.mark.parametrize("make", MODELS)
 def test_live_memory_never_overlaps(make: Callable[[], Graph]) -> None:
     calls, arena = planned(make())
-    lives = list(lifetimes(calls).items())
-    for k, (a, (start, end)) in enumerate(lives):
-        assert a.offset % 64 == 0 and a.offset + a.nbytes <= arena
-        for b, (first, last) in lives[k + 1 :]:
-            apart = a.offset + a.nbytes <= b.offset or b.offset + b.nbytes <= a.offset
-            if apart or end < first or last < start:
-                continue
-            old, new = (a, b) if end == first else (b, a)
-            call = calls[min(end, last)]
-            assert min(end, last) == max(start, first) and old.offset == new.offset
-            assert in_place(call.kernel, call.operands.index(old), call.operands.index(new))
+    check_plan(calls, arena)
+
+
+def test_the_check_of_a_plan_finds_planted_mistakes() -> None:
+    calls, arena = planned(transformer(False))
+    lives = lifetimes(calls)
+    for moved in list(lives)[:6]:
+        kept = moved.offset
+        others = [s for s in lives if s is not moved and s.nbytes and _live_together(lives, s, moved)]
+        moved.offset = others[0].offset
+        with pytest.raises(InternalError, match="overlaps"):
+            check_plan(calls, arena)
+        moved.offset = arena
+        with pytest.raises(InternalError, match="outside"):
+            check_plan(calls, arena)
+        moved.offset = kept
+    check_plan(calls, arena)
+
+
+def _live_together(lives: dict[Storage, tuple[int, int]], a: Storage, b: Storage) -> bool:
+    return max(lives[a][0], lives[b][0]) < min(lives[a][1], lives[b][1])
 
 
 @pytest.mark.parametrize("make", MODELS)

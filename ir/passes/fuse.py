@@ -17,6 +17,7 @@ the kernel.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,6 +94,26 @@ class Fusion:
         """The value whose buffer holds `value`."""
         return self.base.get(value, value)
 
+    def __str__(self) -> str:
+        lines = [f"fusion of {self.graph.name}: {len(self.groups)} groups, {len(self.inlined)} values inlined"]
+        for g in self.groups:
+            dims = f" over {list(g.dims)}" if g.dims else ""
+            kept = ", ".join(repr(n.out) for n in g.nodes if n.out in self.stored)
+            lines.append(f"  {g.kind} {list(g.domain)}{dims}: {', '.join(n.op.name for n in g.nodes)} -> {kept}")
+        return "\n".join(lines)
+
+    def check(self) -> None:
+        """Check the groups against the data flow. Raises InternalError for a cycle or a wrong order."""
+        import networkx
+
+        view = self.view()
+        place = {g.number: k for k, g in enumerate(self.groups)}
+        if not networkx.is_directed_acyclic_graph(view) or any(place[a] >= place[b] for a, b in view.edges):
+            raise InternalError(f"{self.graph.name}: the groups of the fusion do not follow the data flow")
+        for g in self.groups:
+            if any(self.owner.get(n.out) is not g or n.out in self.inlined for n in g.nodes):
+                raise InternalError(f"{self.graph.name}: group {g.number} does not own its nodes")
+
     def view(self) -> Any:
         """A networkx.DiGraph over group numbers: an edge where one group loads what another stores."""
         import networkx
@@ -162,6 +183,8 @@ class _Fuser:
     def place(self, node: Node, enabled: bool) -> None:
         if node.op.lower is None or len(node.outputs) != 1:
             raise InternalError(f"{node.op.name} is not a primitive of one output: decompose first")
+        if isinstance(node.op.lower, Reduction) and not _one_run(reduced_dims(node)):
+            raise InternalError(f"{node.op.name} over {reduced_dims(node)} is not a primitive: decompose first")
         if node.out in self.inlined or is_constant(node.out):
             return
         if self.is_alias(node) and node.inputs[0] not in self.inlined:
@@ -363,6 +386,10 @@ def keeps_threads_busy(domain: tuple[int, ...], dims: tuple[int, ...]) -> bool:
         return False
     rows = count([n for d, n in enumerate(domain) if d not in dims])
     return rows >= FEW_ROWS or count(domain) <= SMALL
+
+
+def _one_run(dims: tuple[int, ...]) -> bool:
+    return bool(dims) and all(b == a + 1 for a, b in itertools.pairwise(dims))
 
 
 def _same_rows(group: Group, domain: tuple[int, ...], dims: tuple[int, ...]) -> bool:

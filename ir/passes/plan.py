@@ -52,6 +52,37 @@ def plan(calls: Sequence[Call], reuse: bool = True) -> int:
     return free.end
 
 
+def check_plan(calls: Sequence[Call], arena: int) -> None:
+    """Check that memory alive at the same time never overlaps, but for what is handed over in place.
+
+    Raises InternalError for a misplaced piece.
+    """
+    alive: dict[Storage, None] = {}
+    lives = lifetimes(calls)
+    ends: list[list[Storage]] = [[] for _ in calls]
+    for s, (_, last) in lives.items():
+        ends[last].append(s)
+    for k, call in enumerate(calls):
+        for new in dict.fromkeys(s for s in call.operands if s.kind == "arena" and lives[s][0] == k):
+            if new.offset % ALIGNMENT or new.offset + new.nbytes > arena:
+                raise InternalError(f"{new} lies outside of the arena")
+            for old in alive:
+                if _overlap(old, new) and not (lives[old][1] == k and _handed_over(call, old, new)):
+                    raise InternalError(f"{new} overlaps {old} in {call.label}")
+            alive[new] = None
+        for s in ends[k]:
+            del alive[s]
+
+
+def _overlap(a: Storage, b: Storage) -> bool:
+    return a.offset < b.offset + b.nbytes and b.offset < a.offset + a.nbytes
+
+
+def _handed_over(call: Call, old: Storage, new: Storage) -> bool:
+    number = {s: n for n, s in enumerate(call.operands)}
+    return old in number and old.offset == new.offset and in_place(call.kernel, number[old], number[new])
+
+
 def _dying(
     call: Call, target: Storage, k: int, lives: dict[Storage, tuple[int, int]], handed: set[Storage]
 ) -> Storage | None:
