@@ -1,0 +1,117 @@
+"""The commands and their options. Each body imports what it needs and hands over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+STAGES = ("recorded", "decompose", "fold", "simplify", "cse", "dce", "fuse", "program", "kernels", "llvm", "asm")
+_CODES = "Exit codes: 0 ok, 1 mismatch, 2 usage, 3 bad model file, 4 unsupported, 5 missing extra, 70 internal error."
+
+Command = Callable[..., Any]
+_FILE = click.Path(path_type=Path)
+_model = click.argument("model", type=_FILE)
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+_seed = click.option("--seed", default=0, show_default=True, help="Seed of random inputs.")
+
+
+def _inputs(command: Command) -> Command:
+    command = click.option("--inputs", "archive", type=_FILE, help="A .npz file with one array an input.")(command)
+    spec = "An input: NAME=f32[8,1,8,8] is random, NAME=i64[8]:10 has values 0..9, NAME=0.5 is a number. Repeatable."
+    return click.option("--input", "specs", multiple=True, metavar="NAME=SPEC", help=spec)(command)
+
+
+def _sizes(command: Command) -> Command:
+    text = "Number for a named size. Repeatable."
+    return click.option("--size", "sizes", multiple=True, metavar="N=37", help=text)(command)
+
+
+def _version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        from graphc import __version__
+
+        click.echo(f"graphc {__version__}")
+        context.exit()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_CODES)
+@click.option("--version", is_flag=True, callback=_version, expose_value=False, is_eager=True, help="Print it.")
+def app() -> None:
+    """Trace a function to a model file, look at it, run it, check it."""
+
+
+@app.command()
+@click.argument("target", metavar="SCRIPT.py:FUNCTION")
+@click.option("-o", "--output", type=_FILE, required=True, help="The model file to write.")
+@click.option("--dynamic", multiple=True, metavar="NAME:AXIS=N", help="Name a size that may change. Repeatable.")
+@_inputs
+@_seed
+@_json
+def trace(**options: Any) -> int:
+    """Record a call of a function or Module of a script and write it as a model file.
+
+    The script is run, as Python runs it, but not as __main__.
+    """
+    from graphc.cli.trace import run
+
+    return run(**options)
+
+
+@app.command()
+@_model
+@click.option("--stage", type=click.Choice(STAGES), default="recorded", show_default=True, help="What to show.")
+@click.option("--all", "show_all", is_flag=True, help="Show every stage.")
+@click.option("--lines", is_flag=True, help="Put the line of the user's program beside each node or kernel.")
+@click.option("--target", default="", help="x86-64-v3, x86-64-v4 or aarch64 for llvm and asm; default: this machine.")
+@_sizes
+@_json
+def show(**options: Any) -> int:
+    """Show a model at any stage, from the recorded graph to assembly."""
+    from graphc.cli.show import run
+
+    return run(**options)
+
+
+@app.command(name="run")
+@_model
+@click.option("-o", "--output", type=_FILE, help="Write the outputs as a .npz file.")
+@_inputs
+@_sizes
+@_seed
+@_json
+def run_model(**options: Any) -> int:
+    """Run a model on given or random inputs. State in the file is not changed."""
+    from graphc.cli.run import run
+
+    return run(**options)
+
+
+@app.command()
+@_model
+@_inputs
+@_sizes
+@_seed
+@_json
+def check(**options: Any) -> int:
+    """Run a model in every way graphc knows and compare.
+
+    Op by op, after each pass, compiled for each target with 1 and 2 threads: every bit must agree. The NumPy
+    references and the kernel interpreter must agree closely. Names the first node that differs.
+    """
+    from graphc.cli.check import run
+
+    return run(**options)
+
+
+@app.command()
+@_model
+@_sizes
+@_json
+def explain(**options: Any) -> int:
+    """Tell what a model takes, keeps, gives and assumes, and what it costs."""
+    from graphc.cli.explain import run
+
+    return run(**options)
