@@ -57,13 +57,26 @@ def contraction(a: Array, b: Array) -> Array:
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     total = np.zeros((*batch, a.shape[-2], b.shape[-1]), a.dtype)
     length = segment_length(k)
+    whole = k - k % length
     with np.errstate(all="ignore"):
-        for start in range(0, k, length):
-            acc = np.zeros_like(total)
-            for i in range(start, min(start + length, k)):
-                acc = fma(a[..., :, i, None], b[..., None, i, :], acc)
-            total = acc if start == 0 else total + acc
+        sums = _chains(a[..., :whole], b[..., :whole, :], length)
+        parts = [sums[..., s, :, :] for s in range(whole // length)]
+        if whole < k:
+            parts.append(_chains(a[..., whole:], b[..., whole:, :], k - whole)[..., 0, :, :])
+        for number, part in enumerate(parts):
+            total = part if number == 0 else total + part
     return total
+
+
+def _chains(a: Array, b: Array, length: int) -> Array:
+    """The fma chains of the segments of `length` that make up K, as (…, segment, M, N): each ascending from +0.0."""
+    segments = a.shape[-1] // length
+    a = np.swapaxes(a.reshape(*a.shape[:-1], segments, length), -2, -3)
+    b = b.reshape(*b.shape[:-2], segments, length, b.shape[-1])
+    acc = np.zeros((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]), a.dtype)
+    for i in range(length):
+        acc = fma(a[..., i, None], b[..., i, None, :], acc)
+    return acc
 
 
 def fma(a: Array, b: Array, c: Array) -> Array:
