@@ -10,6 +10,7 @@ from graphc.ir.expr import Expr, flat_index, index, load
 from graphc.ir.graph import Location, Node, Value
 from graphc.ir.index import merge_split
 from graphc.ir.kernel import Kernel, Map, Store
+from graphc.ir.op import Elementwise
 from graphc.ir.pull import Index, Puller
 from graphc.ir.steps import Call, Storage
 from graphc.ir.types import DType
@@ -28,6 +29,9 @@ class Memory(Protocol):
 
     def strides_of(self, value: Value) -> tuple[int, ...]:
         """How it lies there, in elements."""
+
+    def position(self, node: Node) -> int:
+        """The place of a node in the graph."""
 
 
 class Builder:
@@ -90,8 +94,9 @@ class Builder:
     def call(self, kernel: Kernel, nodes: Sequence[Node], label: str = "") -> Call:
         """The finished call; `nodes` are those it stands for."""
         storages = tuple(self.operands)
-        locations: dict[Location, None] = {n.loc: None for n in (*self.puller.visited, *nodes) if n.loc is not None}
-        return Call(kernel, storages, label or label_of(nodes), tuple(locations))
+        together = sorted({**self.puller.visited, **dict.fromkeys(nodes)}, key=self.memory.position)
+        locations: dict[Location, None] = {n.loc: None for n in together if n.loc is not None}
+        return Call(kernel, storages, label or label_of(together), tuple(locations))
 
     def types(self) -> tuple[DType, ...]:
         """The dtypes of the operands so far."""
@@ -99,8 +104,9 @@ class Builder:
 
 
 def label_of(nodes: Sequence[Node]) -> str:
-    """Op names joined by "+", the middle left out when there are many."""
-    names = [n.op.name for n in nodes]
+    """Op names joined by "+", movement and the middle of long lists left out."""
+    shown = [n for n in nodes if not (isinstance(n.op.lower, Elementwise) and n.op.lower.movement)]
+    names = [n.op.name for n in shown or nodes]
     if len(names) > MAX_LABEL:
         names = [*names[: MAX_LABEL - 1], "…", names[-1]]
     return "+".join(names)

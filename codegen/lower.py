@@ -35,11 +35,15 @@ class Memory:
         self.layouts = tuple(layouts)
         self.constants: list[Value] = []
         self._storages: dict[Value, Storage] = {}
+        self._positions = {node: k for k, node in enumerate(fusion.graph.nodes)}
         for k, i in enumerate(fusion.graph.inputs):
             self._storages[i.value] = Storage("input", k, i.value.type.nbytes, i.name)
 
     def is_inlined(self, value: Value) -> bool:
         return value in self.fusion.inlined
+
+    def position(self, node: Node) -> int:
+        return self._positions[node]
 
     def storage_of(self, value: Value) -> Storage:
         buffer = self.fusion.buffer_of(value)

@@ -182,4 +182,4 @@ def _frozen(value: Any) -> Any:
 def _verify(graph: Graph) -> None:
     from graphc.ir.verify import verify
 
-    verify(graph)
+    verify(graph, primitive=True)

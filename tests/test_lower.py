@@ -177,7 +177,7 @@ def test_text_of_a_program() -> None:
         "  const0: float32 [] = 2.0",
         "  output0: f32[4, 5] output y",
         "  output1: f32[5] state b in place of input2",
-        "  call 0: matmul+relu",
+        "  call 0: matmul+add+relu",
         "    contract batch [] m [4] n [5] k [8] b0=input0:f32, b1=input1:f32, b2=input2:f32, b3=output0:f32",
         "      a=b0+0 strides [] [8] [1] b=b1+0 strides [] [8] [1]",
         "      t0 = add(acc, b2[i1])",
