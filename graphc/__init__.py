@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from graphc.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from graphc import autograd as autograd
     from graphc import cuda as cuda
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
     from graphc.frontend.tensor import Tensor as Tensor
 
     from graphc.frontend.dtypes import *  # isort: skip
-
-__version__ = "0.1.0"
 
 _MODULES = ("autograd", "compiler", "config", "cuda", "errors", "nn", "optim", "testing", "utils")
 

@@ -231,7 +231,7 @@ def _tensor(member: str, name: str, entry: Mapping[str, Any]) -> Array:
 
 
 def _manifest_bytes(members: Mapping[str, bytes], signature: Mapping[str, Any], limits: Limits) -> bytes:
-    from graphc import __version__
+    from graphc.version import __version__
 
     manifest = {
         "format": FORMAT,

@@ -31,7 +31,7 @@ def _sizes(command: Command) -> Command:
 
 def _version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
     if value and not context.resilient_parsing:
-        from graphc import __version__
+        from graphc.version import __version__
 
         click.echo(f"graphc {__version__}")
         context.exit()
