@@ -1,22 +1,25 @@
 """Optimizer: parameter groups, state, and one update rule written with tensor operations.
 
-Hyperparameters that are floats enter an update as 0-d float64 tensors, and the step count is a 0-d tensor, so that a compiled step takes
-them as inputs: a learning-rate schedule never records again, and eager and compiled compute the same bits.
+Hyperparameters that are floats enter an update as 0-d float64 tensors, and the step count is a 0-d tensor, so that a
+compiled step takes them as inputs: a learning-rate schedule never records again, and eager and compiled compute the
+same bits.
 """
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from graphc.errors import ArgumentError, StateError
 from graphc.frontend.autograd import Handle
 from graphc.frontend.dispatch import scalar_tensor
-from graphc.frontend.grad_mode import enable_grad, no_grad
+from graphc.frontend.grad_mode import enable_grad
 from graphc.frontend.mode import mode, using
 from graphc.frontend.tensor import Tensor
-from graphc.ir.types import float64
+from graphc.ir.types import DType, float64
 
 __all__ = ["Optimizer"]
 
@@ -80,19 +83,15 @@ class Optimizer:
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient. `closure` evaluates the model again and returns the loss."""
+        for hook in list(self._pre_hooks.values()):
+            hook(self, (), {} if closure is None else {"closure": closure})
         loss = None
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        for hook in list(self._pre_hooks.values()):
-            hook(self, (), {})
         recorder = mode.get().recorder
-        if recorder is None:
-            with using(grad=False):
-                self._step()
-        else:
-            with using(grad=False), recorder.phase("update"):
-                self._step()
+        with using(grad=False), nullcontext() if recorder is None else recorder.phase("update"):
+            self._step()
         for hook in list(self._post_hooks.values()):
             hook(self, (), {})
         return loss
@@ -131,40 +130,51 @@ class Optimizer:
         """Call `hook(optimizer, args, kwargs)` after each step."""
         return Handle(self._post_hooks, hook)
 
-    # -- state -------------------------------------------------------------------------------------------------------------
+    # ---- state
 
     def state_dict(self) -> dict[str, Any]:
-        """{"state": {number: {…}}, "param_groups": […]} with parameters as numbers, as in PyTorch. Empty state before the first step."""
+        """{"state": {number: {…}}, "param_groups": […]} with parameters as numbers, as in PyTorch.
+
+        The state is empty before the first step; its tensors share memory with the optimiser's.
+        """
         numbers: dict[int, int] = {}
         groups = []
         for group in self.param_groups:
             for p in group["params"]:
-                numbers.setdefault(id(p), len(numbers))
-            groups.append(
-                {
-                    **{k: v for k, v in group.items() if k != "params"},
-                    "params": [numbers[id(p)] for p in group["params"]],
-                }
-            )
+                numbers.setdefault(id(p), len(numbers))  # the groups hold the parameters
+            own = {key: value for key, value in group.items() if key != "params"}
+            groups.append({**own, "params": [numbers[id(p)] for p in group["params"]]})
         return {"state": {numbers[id(p)]: dict(s) for p, s in self.state.items() if s}, "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over settings and state. Raises StateError when the groups do not fit."""
+        """Take over settings and a copy of the state. Raises StateError when the groups do not fit."""
         groups = state_dict["param_groups"]
-        if [len(g["params"]) for g in groups] != [len(g["params"]) for g in self.param_groups]:
-            raise StateError("loaded state dict has a different number of parameter groups or parameters in a group")
-        params = {
-            n: p
-            for mine, g in zip(self.param_groups, groups, strict=True)
-            for n, p in zip(g["params"], mine["params"], strict=True)
-        }
-        self.state = defaultdict(dict)
-        with no_grad():
-            for number, entries in state_dict["state"].items():
-                p = params[number]
-                self.state[p] = {k: v.detach().clone() if isinstance(v, Tensor) else v for k, v in entries.items()}
-        for mine, g in zip(self.param_groups, groups, strict=True):
-            mine.update({k: v for k, v in g.items() if k != "params"})
+        if len(groups) != len(self.param_groups):
+            raise StateError(
+                f"{type(self).__name__}: loaded state dict has {len(groups)} parameter groups, expected {len(self.param_groups)}"
+            )
+        params: dict[int, Tensor] = {}
+        for k, (mine, given) in enumerate(zip(self.param_groups, groups, strict=True)):
+            if len(given["params"]) != len(mine["params"]):
+                raise StateError(
+                    f"{type(self).__name__}: loaded group {k} has {len(given['params'])} parameters, "
+                    f"expected {len(mine['params'])}"
+                )
+            params.update(zip(given["params"], mine["params"], strict=True))
+        state = {params[number]: self._loaded(params[number], e) for number, e in state_dict["state"].items()}
+        self.state = defaultdict(dict, state)
+        for mine, given in zip(self.param_groups, groups, strict=True):
+            mine.update({key: value for key, value in given.items() if key != "params"})
+
+    def _loaded(self, p: Tensor, entries: Mapping[str, Any]) -> dict[str, Any]:
+        copies: dict[str, Any] = {}
+        for key, value in entries.items():
+            if isinstance(value, Tensor) and value.ndim and tuple(value.shape) != tuple(p.shape):
+                raise StateError(
+                    f"{type(self).__name__}: loaded {key!r} is {value._l.type}, but its parameter is {p._l.type}"
+                )
+            copies[key] = value.detach().clone() if isinstance(value, Tensor) else copy.deepcopy(value)
+        return copies
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
@@ -175,12 +185,14 @@ class Optimizer:
 
 
 class Hyper:
-    """The float settings of a group as 0-d float64 tensors: inputs of a recording, constants otherwise."""
+    """The float settings of a group during one step, as 0-d tensors: inputs of a recording, constants otherwise."""
 
     def __init__(self, owner: Optimizer, number: int, group: dict[str, Any]) -> None:
         self.owner, self.number, self.group = owner, number, group
+        self._made: dict[tuple[str, DType], Tensor] = {}
 
     def __getitem__(self, key: str) -> Tensor:
+        """The setting as float64."""
         value = self.group[key]
         recorder = mode.get().recorder
         if isinstance(value, Tensor):
@@ -188,6 +200,17 @@ class Hyper:
         if isinstance(value, float) and recorder is not None:
             return recorder.on_setting(self.owner, self.number, key, value)
         return scalar_tensor(float(value), float64)
+
+    def get(self, key: str, dtype: DType) -> Tensor:
+        """The setting rounded to `dtype`."""
+        return self.once(key, dtype, lambda: self[key])
+
+    def once(self, name: str, dtype: DType, make: Callable[[], Tensor]) -> Tensor:
+        """What `make()` computes in float64, rounded to `dtype`; computed for the first parameter of the group alone."""
+        found = self._made.get((name, dtype))
+        if found is None:
+            found = self._made[(name, dtype)] = make().to(dtype)
+        return found
 
 
 Optimizer.__module__ = "graphc.optim"

@@ -5,19 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 from graphc.errors import ArgumentError
-from graphc.frontend.creation import zeros, zeros_like
+from graphc.frontend.creation import full_like, zeros, zeros_like
 from graphc.frontend.functional_math import where
 from graphc.frontend.optim.optimizer import Hyper, Optimizer, Params, check_range
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import float64
 
-__all__ = ["SGD", "Adam", "AdamW"]
+__all__ = ["SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "RMSprop"]
+
+
+def _signed(p: Tensor, g: Tensor, group: dict[str, Any], hyper: Hyper) -> Tensor:
+    """The gradient to go down along, with the weight decay added to it."""
+    if group["maximize"]:
+        g = -g
+    return g if group["weight_decay"] == 0 else g + p * hyper.get("weight_decay", p.dtype)
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum (as PyTorch: v = momentum * v + (1 - dampening) * g; p -= lr * v).
+    """Stochastic gradient descent with momentum, as PyTorch: v = momentum * v + (1 - dampening) * g; p -= lr * v.
 
-    The first momentum is the gradient itself: `where(step == 0, g, …)`.
+    The first momentum is the gradient itself. Raises ArgumentError for settings out of range.
     """
 
     def __init__(
@@ -35,7 +42,7 @@ class SGD(Optimizer):
         check_range("SGD", "momentum value", momentum)
         check_range("SGD", "weight_decay value", weight_decay)
         if nesterov and (momentum <= 0 or dampening != 0):
-            raise ArgumentError("Nesterov momentum requires a momentum and zero dampening")
+            raise ArgumentError("SGD: Nesterov momentum requires a momentum and zero dampening")
         defaults = {
             "lr": lr,
             "momentum": momentum,
@@ -52,25 +59,27 @@ class SGD(Optimizer):
         return {"step": zeros((), dtype=p.dtype), "momentum_buffer": zeros_like(p)}
 
     def _update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], hyper: Hyper) -> None:
-        if group["maximize"]:
-            g = -g
-        if group["weight_decay"] != 0:
-            g = g + p * hyper["weight_decay"].to(p.dtype)
+        g = _signed(p, g, group, hyper)
         if group["momentum"] != 0:
             g = self._momentum(g, state, group, hyper)
-        p.sub_(g * hyper["lr"].to(p.dtype))
+        p.sub_(g * hyper.get("lr", p.dtype))
 
     def _momentum(self, g: Tensor, state: dict[str, Any], group: dict[str, Any], hyper: Hyper) -> Tensor:
         buffer, step = state["momentum_buffer"], state["step"]
-        momentum = hyper["momentum"].to(g.dtype)
-        damped = g if group["dampening"] == 0 else g * (1.0 - hyper["dampening"]).to(g.dtype)
+        momentum = hyper.get("momentum", g.dtype)
+        damped = g
+        if group["dampening"] != 0:
+            damped = g * hyper.once("1 - dampening", g.dtype, lambda: 1.0 - hyper["dampening"])
         buffer.copy_(where(step == 0, g, buffer * momentum + damped))
         step.add_(1)
         return g + buffer * momentum if group["nesterov"] else buffer
 
 
 class Adam(Optimizer):
-    """Adam (Kingma and Ba, 2015), with PyTorch's form of the bias corrections, computed as 0-d float64 operations."""
+    """Adam (Kingma and Ba, 2015), with PyTorch's form of the bias corrections, computed as 0-d float64 operations.
+
+    Raises ArgumentError for settings out of range.
+    """
 
     decoupled = False
 
@@ -112,14 +121,12 @@ class Adam(Optimizer):
         return state
 
     def _update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], hyper: Hyper) -> None:
-        if group["maximize"]:
-            g = -g
-        lr = hyper["lr"]
-        if group["weight_decay"] != 0:
-            if self.decoupled:
-                p.mul_((1.0 - lr * hyper["weight_decay"]).to(p.dtype))
-            else:
-                g = g + p * hyper["weight_decay"].to(p.dtype)
+        if not self.decoupled:
+            g = _signed(p, g, group, hyper)
+        else:
+            g = -g if group["maximize"] else g
+            if group["weight_decay"] != 0:
+                p.mul_(hyper.once("1 - lr * decay", p.dtype, lambda: 1.0 - hyper["lr"] * hyper["weight_decay"]))
         beta1, beta2 = group["betas"]
         step, average, square = state["step"], state["exp_avg"], state["exp_avg_sq"]
         step.add_(1)
@@ -128,11 +135,9 @@ class Adam(Optimizer):
         if group["amsgrad"]:
             state["max_exp_avg_sq"].copy_(state["max_exp_avg_sq"].maximum(square))
             square = state["max_exp_avg_sq"]
-        correction1 = 1.0 - _power(beta1, step)
-        correction2 = (1.0 - _power(beta2, step)).sqrt()
-        size = (lr / correction1).to(p.dtype)
-        denominator = square.sqrt() / correction2.to(p.dtype) + hyper["eps"].to(p.dtype)
-        p.sub_(average / denominator * size)
+        size = (hyper["lr"] / (1.0 - _power(beta1, step))).to(p.dtype)
+        correction = (1.0 - _power(beta2, step)).sqrt().to(p.dtype)
+        p.sub_(average / (square.sqrt() / correction + hyper.get("eps", p.dtype)) * size)
 
 
 class AdamW(Adam):
@@ -158,3 +163,145 @@ def _power(base: float, step: Tensor) -> Tensor:
     """base ** step, 0-d float64."""
     made: Tensor = base**step
     return made
+
+
+class RMSprop(Optimizer):
+    """Divide by a moving root mean square (Tieleman and Hinton, 2012), in PyTorch's form.
+
+    Raises ArgumentError for settings out of range.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        check_range("RMSprop", "learning rate", lr)
+        check_range("RMSprop", "epsilon value", eps)
+        check_range("RMSprop", "momentum value", momentum)
+        check_range("RMSprop", "weight_decay value", weight_decay)
+        check_range("RMSprop", "alpha value", alpha)
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "alpha": alpha,
+            "eps": eps,
+            "centered": centered,
+            "weight_decay": weight_decay,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults)
+
+    def _make_state(self, p: Tensor, group: dict[str, Any]) -> dict[str, Any]:
+        state: dict[str, Any] = {"square_avg": zeros_like(p)}
+        if group["momentum"] > 0:
+            state["momentum_buffer"] = zeros_like(p)
+        if group["centered"]:
+            state["grad_avg"] = zeros_like(p)
+        return state
+
+    def _update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], hyper: Hyper) -> None:
+        g = _signed(p, g, group, hyper)
+        alpha = hyper.get("alpha", p.dtype)
+        rest = hyper.once("1 - alpha", p.dtype, lambda: 1.0 - hyper["alpha"])
+        square = state["square_avg"]
+        square.copy_(square * alpha + (g * g) * rest)
+        spread: Tensor = square
+        if group["centered"]:
+            average = state["grad_avg"]
+            average.copy_(average + (g - average) * rest)
+            spread = square - average * average
+        change = g / (spread.sqrt() + hyper.get("eps", p.dtype))
+        if group["momentum"] > 0:
+            buffer = state["momentum_buffer"]
+            buffer.copy_(buffer * hyper.get("momentum", p.dtype) + change)
+            change = buffer
+        p.sub_(change * hyper.get("lr", p.dtype))
+
+
+class Adagrad(Optimizer):
+    """Divide by the root of the sum of all squared gradients (Duchi et al., 2011).
+
+    Raises ArgumentError for settings out of range.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1e-2,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        check_range("Adagrad", "learning rate", lr)
+        check_range("Adagrad", "lr_decay value", lr_decay)
+        check_range("Adagrad", "weight_decay value", weight_decay)
+        check_range("Adagrad", "initial_accumulator_value value", initial_accumulator_value)
+        check_range("Adagrad", "epsilon value", eps)
+        defaults = {
+            "lr": lr,
+            "lr_decay": lr_decay,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "initial_accumulator_value": initial_accumulator_value,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults)
+
+    def _make_state(self, p: Tensor, group: dict[str, Any]) -> dict[str, Any]:
+        return {"step": zeros((), dtype=float64), "sum": full_like(p, float(group["initial_accumulator_value"]))}
+
+    def _update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], hyper: Hyper) -> None:
+        g = _signed(p, g, group, hyper)
+        size = (hyper["lr"] / (1.0 + state["step"] * hyper["lr_decay"])).to(p.dtype)
+        state["step"].add_(1)
+        total = state["sum"]
+        total.copy_(total + g * g)
+        p.sub_(g / (total.sqrt() + hyper.get("eps", p.dtype)) * size)
+
+
+class Adadelta(Optimizer):
+    """Steps scaled by the ratio of moving root mean squares of changes and gradients (Zeiler, 2012).
+
+    Raises ArgumentError for settings out of range.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1.0,
+        rho: float = 0.9,
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        check_range("Adadelta", "learning rate", lr)
+        check_range("Adadelta", "rho value", rho, 1.0 + 2.0**-52)
+        check_range("Adadelta", "epsilon value", eps)
+        check_range("Adadelta", "weight_decay value", weight_decay)
+        defaults = {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay, "maximize": maximize}
+        super().__init__(params, defaults)
+
+    def _make_state(self, p: Tensor, group: dict[str, Any]) -> dict[str, Any]:
+        return {"square_avg": zeros_like(p), "acc_delta": zeros_like(p)}
+
+    def _update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], hyper: Hyper) -> None:
+        g = _signed(p, g, group, hyper)
+        rho, eps = hyper.get("rho", p.dtype), hyper.get("eps", p.dtype)
+        rest = hyper.once("1 - rho", p.dtype, lambda: 1.0 - hyper["rho"])
+        square, changes = state["square_avg"], state["acc_delta"]
+        square.copy_(square * rho + (g * g) * rest)
+        change = (changes + eps).sqrt() / (square + eps).sqrt() * g
+        changes.copy_(changes * rho + (change * change) * rest)
+        p.sub_(change * hyper.get("lr", p.dtype))

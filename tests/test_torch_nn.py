@@ -1,0 +1,333 @@
+"""nn and optim against PyTorch, where it is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphc
+import graphc.nn.functional as F
+from graphc import nn, optim
+
+torch = pytest.importorskip("torch")
+
+TIGHT = {"float64": (1e-12, 1e-14), "float32": (2e-5, 2e-6)}
+SETTINGS: list[tuple[str, dict[str, Any]]] = [
+    ("SGD", {"lr": 0.1}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.01}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
+    ("SGD", {"lr": 0.01, "momentum": 0.5, "maximize": True, "weight_decay": 0.1}),
+    ("Adam", {}),
+    ("Adam", {"lr": 0.05, "betas": (0.8, 0.95), "eps": 1e-4, "weight_decay": 0.1}),
+    ("Adam", {"lr": 0.05, "amsgrad": True}),
+    ("Adam", {"lr": 0.01, "maximize": True, "weight_decay": 0.1}),
+    ("AdamW", {"lr": 0.05, "weight_decay": 0.3}),
+    ("AdamW", {"lr": 0.05, "amsgrad": True, "maximize": True}),
+    ("RMSprop", {"lr": 0.01}),
+    ("RMSprop", {"lr": 0.01, "momentum": 0.5, "centered": True, "weight_decay": 0.1}),
+    ("Adagrad", {"lr": 0.1, "lr_decay": 0.1, "initial_accumulator_value": 0.1}),
+    ("Adadelta", {"weight_decay": 0.1}),
+]
+
+
+def data(rng: np.random.Generator, *shape: int, dtype: str = "float64") -> np.ndarray[Any, Any]:
+    """Random numbers of a shape."""
+    return rng.standard_normal(shape).astype(dtype)
+
+
+def both(array: np.ndarray[Any, Any], grad: bool = False) -> tuple[Any, Any]:
+    """The same numbers as a tensor of each library."""
+    mine, theirs = graphc.tensor(array), torch.tensor(array)
+    return (mine.requires_grad_(), theirs.requires_grad_()) if grad else (mine, theirs)
+
+
+def close(mine: Any, theirs: Any, dtype: str = "float64") -> None:
+    """Assert equal shapes and close numbers."""
+    a, b = mine.detach().numpy(), theirs.detach().numpy()
+    assert a.shape == b.shape
+    rtol, atol = TIGHT[dtype]
+    np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
+
+
+def twins(make: Callable[[Any], Any], dtype: str = "float64") -> tuple[Any, Any]:
+    """A module made by each library, with the same parameters and buffers."""
+    mine, theirs = make(nn), make(torch.nn)
+    mine.double() if dtype == "float64" else mine.float()
+    theirs.double() if dtype == "float64" else theirs.float()
+    state = {key: graphc.tensor(value.numpy()) for key, value in theirs.state_dict().items()}
+    assert str(mine.load_state_dict(state)) == "<All keys matched successfully>"
+    return mine, theirs
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("name", "settings"), SETTINGS)
+def test_twenty_steps(name: str, settings: dict[str, Any], dtype: str) -> None:
+    """Parameters follow PyTorch's through twenty updates of a problem that is not linear."""
+    rng = np.random.default_rng(1)
+    pairs = [both(data(rng, *shape, dtype=dtype), grad=True) for shape in ((3, 4), (4,))]
+    x, y = both(data(rng, 5, 3, dtype=dtype))
+    mine = getattr(optim, name)([a for a, _ in pairs], **settings)
+    theirs = getattr(torch.optim, name)([b for _, b in pairs], **settings)
+    for _ in range(20):
+        mine.zero_grad()
+        theirs.zero_grad()
+        (((x @ pairs[0][0]).tanh() + pairs[1][0]) ** 2).mean().backward()
+        (((y @ pairs[0][1]).tanh() + pairs[1][1]) ** 2).mean().backward()
+        mine.step()
+        theirs.step()
+    for a, b in pairs:
+        close(a, b, dtype)
+
+
+SCHEDULES: list[Callable[[Any, Any], Any]] = [
+    lambda s, o: s.StepLR(o, 3, 0.5),
+    lambda s, o: s.MultiStepLR(o, [2, 5, 5], 0.3),
+    lambda s, o: s.ExponentialLR(o, 0.9),
+    lambda s, o: s.LambdaLR(o, lambda epoch: 1 / (1 + epoch)),
+    lambda s, o: s.LambdaLR(o, [lambda epoch: 0.95**epoch, lambda epoch: 1.0]),
+    lambda s, o: s.CosineAnnealingLR(o, 10, 0.01),
+    lambda s, o: s.LinearLR(o, 0.25, 1.0, 4),
+    lambda s, o: s.ConstantLR(o, 0.5, 3),
+    lambda s, o: s.PolynomialLR(o, 6, 2.0),
+    lambda s, o: s.CosineAnnealingWarmRestarts(o, 3, 2),
+]
+
+
+@pytest.mark.parametrize("make", SCHEDULES)
+def test_schedules(make: Callable[[Any, Any], Any]) -> None:
+    """The rates of twelve epochs are PyTorch's."""
+
+    def rates(library: Any) -> list[list[float]]:
+        tensors = [library.zeros(1, requires_grad=True) for _ in range(2)]
+        optimizer = library.optim.SGD([{"params": tensors[:1]}, {"params": tensors[1:], "lr": 0.5}], lr=0.1)
+        schedule = make(library.optim.lr_scheduler, optimizer)
+        seen = []
+        for _ in range(12):
+            optimizer.step()
+            schedule.step()
+            seen.append(schedule.get_last_lr())
+        return seen
+
+    np.testing.assert_allclose(rates(graphc), rates(torch), rtol=1e-12)
+
+
+def test_plateau() -> None:
+    """ReduceLROnPlateau lowers the rate where PyTorch's does."""
+    values = [1.0, 0.9, 0.9, 0.9, 0.9, 0.85, 0.86, 0.9, 0.9, 0.9, 0.9, 0.9]
+
+    def rates(library: Any) -> list[float]:
+        optimizer = library.optim.SGD([library.zeros(1, requires_grad=True)], lr=0.1)
+        schedule = library.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=2, cooldown=1)
+        seen = []
+        for value in values:
+            schedule.step(value)
+            seen.append(optimizer.param_groups[0]["lr"])
+        return seen
+
+    assert rates(graphc) == rates(torch)
+
+
+LAYERS: list[tuple[Callable[[Any], Any], tuple[int, ...]]] = [
+    (lambda m: m.Linear(4, 3), (2, 5, 4)),
+    (lambda m: m.Linear(4, 3, bias=False), (4,)),
+    (lambda m: m.Conv2d(2, 3, 3, padding=1), (2, 2, 5, 6)),
+    (lambda m: m.Conv2d(2, 3, (3, 2), stride=2, padding=(1, 0), dilation=(1, 2), bias=False), (2, 2, 7, 6)),
+    (lambda m: m.Conv2d(2, 3, 3, padding="same"), (2, 5, 6)),
+    (lambda m: m.Conv1d(2, 3, 3, stride=2, padding=1), (2, 2, 7)),
+    (lambda m: m.BatchNorm1d(3), (6, 3)),
+    (lambda m: m.BatchNorm1d(3, affine=False), (6, 3, 4)),
+    (lambda m: m.BatchNorm2d(3, momentum=None), (2, 3, 4, 4)),
+    (lambda m: m.BatchNorm2d(3, track_running_stats=False), (2, 3, 4, 4)),
+    (lambda m: m.BatchNorm2d(3, momentum=0.3, eps=0.01), (2, 3, 4, 4)),
+    (lambda m: m.LayerNorm((3, 4)), (2, 3, 4)),
+    (lambda m: m.LayerNorm(4, bias=False), (2, 3, 4)),
+    (lambda m: m.RMSNorm(4), (2, 3, 4)),
+    (lambda m: m.GroupNorm(2, 4), (2, 4, 3)),
+    (lambda m: m.MaxPool2d(2), (2, 2, 5, 6)),
+    (lambda m: m.MaxPool2d(3, 2, 1, ceil_mode=True), (2, 2, 6, 6)),
+    (lambda m: m.AvgPool2d(2), (2, 2, 5, 6)),
+    (lambda m: m.AvgPool2d(3, 2, 1, count_include_pad=False), (2, 2, 5, 6)),
+    (lambda m: m.AdaptiveAvgPool2d(1), (2, 2, 5, 6)),
+    (lambda m: m.AdaptiveAvgPool2d((2, 3)), (2, 2, 4, 6)),
+    (lambda m: m.Flatten(), (2, 3, 4)),
+    (lambda m: m.Unflatten(1, (2, 3)), (2, 6)),
+    (lambda m: m.ReLU(), (3, 4)),
+    (lambda m: m.ReLU6(), (3, 4)),
+    (lambda m: m.LeakyReLU(0.2), (3, 4)),
+    (lambda m: m.ELU(0.7), (3, 4)),
+    (lambda m: m.SELU(), (3, 4)),
+    (lambda m: m.SiLU(), (3, 4)),
+    (lambda m: m.Mish(), (3, 4)),
+    (lambda m: m.GELU(), (3, 4)),
+    (lambda m: m.GELU("tanh"), (3, 4)),
+    (lambda m: m.Hardtanh(-0.5, 0.75), (3, 4)),
+    (lambda m: m.Hardswish(), (3, 4)),
+    (lambda m: m.Hardsigmoid(), (3, 4)),
+    (lambda m: m.PReLU(), (3, 4)),
+    (lambda m: m.PReLU(4), (3, 4, 2)),
+    (lambda m: m.Softplus(2.0, 1.0), (3, 4)),
+    (lambda m: m.LogSigmoid(), (3, 4)),
+    (lambda m: m.Tanh(), (3, 4)),
+    (lambda m: m.Sigmoid(), (3, 4)),
+    (lambda m: m.Softmax(dim=1), (3, 4)),
+    (lambda m: m.LogSoftmax(dim=-1), (3, 4)),
+    (lambda m: m.Upsample(scale_factor=2), (2, 2, 3, 4)),
+    (lambda m: m.PixelShuffle(2), (2, 8, 3, 4)),
+    (lambda m: m.ZeroPad2d((1, 2, 0, 1)), (2, 2, 3, 4)),
+    (lambda m: m.ConvTranspose2d(2, 3, 4, stride=2, padding=1), (2, 2, 3, 4)),
+    (lambda m: m.ConvTranspose2d(2, 3, 3, stride=2, output_padding=1, bias=False), (2, 2, 3, 4)),
+]
+
+
+@pytest.mark.parametrize(("make", "shape"), LAYERS)
+def test_layers(make: Callable[[Any], Any], shape: tuple[int, ...]) -> None:
+    """Text, output, gradients and buffers of every layer after two training steps, then evaluation."""
+    rng = np.random.default_rng(2)
+    mine, theirs = twins(make)
+    assert repr(mine) == repr(theirs)
+    for step in range(3):
+        if step == 2:
+            mine.eval()
+            theirs.eval()
+        x, y = both(data(rng, *shape), grad=True)
+        a, b = mine(x), theirs(y)
+        close(a, b)
+        weights = data(rng, *a.shape)
+        (a * graphc.tensor(weights)).sum().backward()
+        (b * torch.tensor(weights)).sum().backward()
+        close(x.grad, y.grad)
+    for (name, p), (other, q) in zip(mine.named_parameters(), theirs.named_parameters(), strict=True):
+        assert name == other
+        close(p.grad, q.grad)
+    for (name, c), (other, d) in zip(mine.named_buffers(), theirs.named_buffers(), strict=True):
+        assert name == other
+        close(c, d)
+
+
+CLASSES = [
+    {},
+    {"reduction": "sum"},
+    {"reduction": "none"},
+    {"ignore_index": 1},
+    {"weight": True},
+    {"weight": True, "ignore_index": 2, "reduction": "sum"},
+]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("shape", [(5, 3), (2, 3, 4)])
+@pytest.mark.parametrize("settings", CLASSES)
+def test_cross_entropy(settings: dict[str, Any], shape: tuple[int, ...], smoothing: float) -> None:
+    """Values and gradients of CrossEntropyLoss and NLLLoss."""
+    rng = np.random.default_rng(3)
+    x, y = both(data(rng, *shape), grad=True)
+    c, d = both(rng.integers(0, 3, (shape[0], *shape[2:])))
+    w = {"weight": both(rng.random(shape[1]))} if "weight" in settings else {}
+    plain = {key: value for key, value in settings.items() if key != "weight"}
+    a = nn.CrossEntropyLoss(**plain, **{k: v[0] for k, v in w.items()}, label_smoothing=smoothing)(x, c)
+    b = torch.nn.CrossEntropyLoss(**plain, **{k: v[1] for k, v in w.items()}, label_smoothing=smoothing)(y, d)
+    close(a, b)
+    a.sum().backward()
+    b.sum().backward()
+    close(x.grad, y.grad)
+    close(
+        nn.NLLLoss(**plain, **{k: v[0] for k, v in w.items()})(F.log_softmax(x, 1), c),
+        torch.nn.NLLLoss(**plain, **{k: v[1] for k, v in w.items()})(torch.nn.functional.log_softmax(y, 1), d),
+    )
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("MSELoss", {}),
+        ("L1Loss", {}),
+        ("SmoothL1Loss", {"beta": 0.5}),
+        ("HuberLoss", {"delta": 0.5}),
+        ("BCELoss", {}),
+        ("BCEWithLogitsLoss", {}),
+        ("BCEWithLogitsLoss", {"pos_weight": True}),
+        ("BCELoss", {"weight": True}),
+        ("KLDivLoss", {}),
+        ("KLDivLoss", {"log_target": True}),
+    ],
+)
+def test_pair_losses(name: str, settings: dict[str, Any], reduction: str) -> None:
+    """Values and gradients of the losses of two tensors."""
+    rng = np.random.default_rng(4)
+    array = rng.random((4, 3)) if name == "BCELoss" else data(rng, 4, 3)
+    x, y = both(array, grad=True)
+    t, u = both(rng.random((4, 3)))
+    extra = [both(rng.random(3) + 0.5) for key, value in settings.items() if key.endswith("weight")]
+    ours = {k: extra[0][0] if k.endswith("weight") else v for k, v in settings.items()}
+    other = {k: extra[0][1] if k.endswith("weight") else v for k, v in settings.items()}
+    a = getattr(nn, name)(reduction=reduction, **ours)(x, t)
+    b = getattr(torch.nn, name)(reduction=reduction, **other)(y, u)
+    close(a, b)
+    a.sum().backward()
+    b.sum().backward()
+    close(x.grad, y.grad)
+
+
+def test_embedding() -> None:
+    """Rows, and no gradient for the padding row."""
+    mine, theirs = twins(lambda m: m.Embedding(5, 3, padding_idx=1))
+    index = np.array([[0, 1, 4], [4, 1, 2]])
+    a, b = mine(graphc.tensor(index)), theirs(torch.tensor(index))
+    close(a, b)
+    (a * a).sum().backward()
+    (b * b).sum().backward()
+    close(mine.weight.grad, theirs.weight.grad)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention(causal: bool) -> None:
+    """scaled_dot_product_attention with and without a mask."""
+    rng = np.random.default_rng(5)
+    sides = [both(data(rng, 2, 3, 4, 5), grad=True) for _ in range(3)]
+    a = F.scaled_dot_product_attention(*(s[0] for s in sides), is_causal=causal)
+    b = torch.nn.functional.scaled_dot_product_attention(*(s[1] for s in sides), is_causal=causal)
+    close(a, b)
+    a.sum().backward()
+    b.sum().backward()
+    for s in sides:
+        close(s[0].grad, s[1].grad)
+    mask = rng.random((4, 4)) > 0.3
+    mask[:, 0] = True
+    close(
+        F.scaled_dot_product_attention(*(s[0] for s in sides), attn_mask=graphc.tensor(mask)),
+        torch.nn.functional.scaled_dot_product_attention(*(s[1] for s in sides), attn_mask=torch.tensor(mask)),
+    )
+
+
+@pytest.mark.parametrize("norm", [1.0, 2.0, float("inf")])
+def test_clip_grad(norm: float) -> None:
+    """The norm and the scaled gradients."""
+    rng = np.random.default_rng(6)
+    pairs = [both(data(rng, *shape), grad=True) for shape in ((3, 4), (5,))]
+    for a, b in pairs:
+        (a * a).sum().backward()
+        (b * b).sum().backward()
+    close(
+        nn.utils.clip_grad_norm_([a for a, _ in pairs], 1.5, norm),
+        torch.nn.utils.clip_grad_norm_([b for _, b in pairs], 1.5, norm),
+    )
+    for a, b in pairs:
+        close(a.grad, b.grad)
+
+
+def test_container_texts() -> None:
+    """Containers print as in PyTorch."""
+
+    def texts(m: Any) -> list[str]:
+        return [
+            repr(m.ModuleList([m.Linear(2, 3), m.Linear(2, 3), m.ReLU()])),
+            repr(m.ModuleDict({"a": m.Sequential(m.Conv2d(1, 2, 3), m.Tanh()), "b": m.Identity()})),
+            repr(m.Sequential()),
+        ]
+
+    assert texts(nn) == texts(torch.nn)
