@@ -1,8 +1,8 @@
 """Tape autograd: nodes hold edges to nodes and only the arrays their gradient rule needs.
 
-Contributions to one value add left to right in descending sequence number of the consumer; the first is taken as it is. In-place
-writes replace the edge of the written tensor; a write through a view rebases the base: its new edge is built by replaying the
-view's chain backwards as scatters on stand-ins, so that no value is computed.
+Contributions to one value add left to right in descending sequence number of the consumer; the first is taken as it
+is. In-place writes replace the edge of the written tensor; a write through a view rebases the base: its new edge is
+built by replaying the view's chain backwards as scatters on stand-ins, so that no value is computed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from graphc.errors import AutogradError, InternalError
 from graphc.frontend.mode import using
 from graphc.frontend.saving import operands_read
-from graphc.frontend.tensor import Chain, Storage, Tensor, VersionCounter, _clear
+from graphc.frontend.tensor import Chain, Storage, Tensor, VersionCounter
 from graphc.ir.op import Array, Attrs, Op, op_named
 from graphc.ir.types import Layout, TensorType
 
@@ -29,7 +29,20 @@ _new = object.__new__
 class Node:
     """One recorded operation. `edges[k]` says where the gradient of operand k goes."""
 
-    __slots__ = ("__weakref__", "attrs", "edges", "freed", "hooks", "in_types", "op", "out_types", "retained", "saved_in", "saved_out", "seq")
+    __slots__ = (
+        "__weakref__",
+        "attrs",
+        "edges",
+        "freed",
+        "hooks",
+        "in_types",
+        "op",
+        "out_types",
+        "retained",
+        "saved_in",
+        "saved_out",
+        "seq",
+    )
     op: Op
     attrs: dict[str, Any]
     edges: tuple[Edge | None, ...]
@@ -52,7 +65,7 @@ class Node:
         return tuple((None, 0) if e is None else e for e in self.edges)
 
     def register_hook(self, hook: Callable[..., Any]) -> Handle:
-        """Call `hook(grad_inputs, grad_outputs)` after this node ran in backward; a returned tuple replaces the input gradients."""
+        """Call `hook(grad_inputs, grad_outputs)` after this node ran; a returned tuple replaces the input gradients."""
         if self.hooks is None:
             self.hooks = {}
         return Handle(self.hooks, hook)
@@ -115,7 +128,10 @@ class Handle:
 
 
 class Saved:
-    """An operand or output kept for the backward pass: the memory, its version then, and its edge (none for a node's own outputs)."""
+    """An operand or output kept for the backward pass: the memory, its version then, and its edge.
+
+    A node's own outputs have no edge here, so that there is no cycle.
+    """
 
     __slots__ = ("array", "chain", "edge", "layout", "leaf", "storage", "version", "versions")
 
@@ -124,7 +140,7 @@ class Saved:
         self.layout: Layout = t._l
         self.storage: Storage = t._s
         self.chain: Chain = t._chain
-        self.versions: VersionCounter = t._v
+        self.versions: Storage | VersionCounter = t._v
         self.version = t._v.value
         self.edge = edge
         self.leaf = t if t._requires_grad else None
@@ -134,18 +150,17 @@ class Saved:
         if self.versions.value != self.version:
             raise AutogradError(
                 "one of the variables needed for gradient computation has been modified by an inplace operation: "
-                f"a tensor {self.layout.type} saved by {node.op.name} is at version {self.versions.value}; expected version {self.version} instead. "
+                f"a tensor {self.layout.type} saved by {node.op.name} is at version {self.versions.value}; "
+                f"expected version {self.version} instead. "
                 "Hint: use an out-of-place form of the write, or clone() the tensor first"
             )
         if self.leaf is not None:
             return self.leaf
         t: Tensor = _new(Tensor)
         t._a, t._l, t._s, t._chain, t._v = self.array, self.layout, self.storage, self.chain, self.versions
-        _clear(t)
         t._edge = edge
         t._history = -1
         return t
-
 
     def copied(self) -> Saved:
         """The same elements in memory of their own."""
@@ -157,7 +172,6 @@ class Saved:
         """A tensor over the memory, whatever its version."""
         t: Tensor = _new(Tensor)
         t._a, t._l, t._s, t._chain, t._v = self.array, self.layout, self.storage, self.chain, self.versions
-        _clear(t)
         t._history = -1
         return t
 
@@ -196,7 +210,13 @@ class Ghost:
         return Ghost(out[0], (node, 0))
 
 
-def _node(op: Op, attrs: dict[str, Any], edges: tuple[Edge | None, ...], ins: tuple[TensorType, ...], outs: tuple[TensorType, ...]) -> Node:
+def _node(
+    op: Op,
+    attrs: dict[str, Any],
+    edges: tuple[Edge | None, ...],
+    ins: tuple[TensorType, ...],
+    outs: tuple[TensorType, ...],
+) -> Node:
     node: Node = _new(Node)
     node.op, node.attrs, node.edges, node.in_types, node.out_types = op, attrs, edges, ins, outs
     node.seq = _ticket()
@@ -205,7 +225,13 @@ def _node(op: Op, attrs: dict[str, Any], edges: tuple[Edge | None, ...], ins: tu
     return node
 
 
-def record(op: Op, tensors: tuple[Tensor, ...], edges: tuple[Edge | None, ...], attrs: dict[str, Any], outputs: tuple[Tensor, ...]) -> None:
+def record(
+    op: Op,
+    tensors: tuple[Tensor, ...],
+    edges: tuple[Edge | None, ...],
+    attrs: dict[str, Any],
+    outputs: tuple[Tensor, ...],
+) -> None:
     """Put `outputs = op(*tensors, **attrs)` on the tape."""
     node = _node(op, attrs, edges, tuple(t.type for t in tensors), tuple(o.type for o in outputs))
     read = op.saves
@@ -223,7 +249,7 @@ def record(op: Op, tensors: tuple[Tensor, ...], edges: tuple[Edge | None, ...], 
 
 
 def edge_of(t: Tensor) -> Edge | None:
-    """Where gradients of `t` go, brought up to date if its base was written through another view; None when it carries none."""
+    """Where gradients of `t` go (None: nowhere), brought up to date if its base was written through another view."""
     if t._history >= 0 and t._history != t._s.history and t._gbase is not None:
         t._edge = _replay(t._gbase, t).edge
         t._history = t._s.history
@@ -254,9 +280,15 @@ def _replay(base: Tensor, view: Tensor) -> Ghost:
 def check_inplace(target: Tensor, name: str) -> None:
     """Raise AutogradError where PyTorch forbids writing in place while gradients are recorded."""
     if target._requires_grad:
-        raise AutogradError(f"{name}: a leaf Variable that requires grad is being used in an in-place operation; use no_grad() or an out-of-place form")
+        raise AutogradError(
+            f"{name}: a leaf Variable that requires grad is being used in an in-place operation; "
+            "use no_grad() or an out-of-place form"
+        )
     if target._gbase is not None and target._gbase._requires_grad and target._history >= 0:
-        raise AutogradError(f"{name}: a view of a leaf Variable that requires grad is being used in an in-place operation; use no_grad() or clone() the leaf")
+        raise AutogradError(
+            f"{name}: a view of a leaf Variable that requires grad is being used in an in-place operation; "
+            "use no_grad() or clone() the leaf"
+        )
 
 
 def rebase(target: Tensor, value: Tensor) -> None:

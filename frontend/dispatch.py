@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 
 from graphc import compiler
+from graphc.compiler import frozen_attrs
 from graphc.errors import ArgumentError, AutogradError, InternalError, ShapeError
 from graphc.frontend import autograd
 from graphc.frontend.mode import mode
 from graphc.frontend.tensor import Tensor, fresh, view_of
 from graphc.ir.op import Array, Attrs, Op, default_apply, set_fallback_apply
-from graphc.ir.types import Dim, DType, TensorType, bool_, float64, int64
+from graphc.ir.types import Dim, DType, Layout, TensorType, bool_, float64, int64
 
 _SCALARS: dict[tuple[type, str, DType], Tensor] = {}
 _MAX_SCALARS = 4096
+MAX_PLANS = 1024  # of one op
 
 
 def scalar_tensor(number: bool | int | float, dtype: DType) -> Tensor:
@@ -48,7 +50,10 @@ def weak_dtype(number: bool | int | float) -> DType:
 
 
 def apply_op(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
-    """Run `op`; one output comes bare, several as a tuple. Python numbers take the dtype of the first tensor operand."""
+    """Run `op`; one output comes bare, several as a tuple.
+
+    Python numbers take the dtype of the first tensor operand.
+    """
     tensors = _lift(op, operands)
     here = mode.get()
     edges = _edges(op, tensors) if here.grad else None
@@ -101,14 +106,29 @@ def _edges(op: Op, tensors: tuple[Tensor, ...]) -> tuple[autograd.Edge | None, .
 
 
 def _run(op: Op, tensors: tuple[Tensor, ...], attrs: Attrs) -> tuple[Tensor, ...]:
-    numbers = concrete(attrs)
+    numbers = concrete(attrs) if attrs else attrs
+    key = (tuple([t._l for t in tensors]), frozen_attrs(numbers))
+    plan = op.plans.get(key)
+    if plan is None:
+        if len(op.plans) >= MAX_PLANS:
+            op.plans.clear()
+        plan = op.plans[key] = _plan(op, tensors, numbers)
+    run, layouts = plan
+    if run is None:  # a view
+        base = tensors[0]
+        return (view_of(base, op.reference(base._a, **numbers), op, dict(attrs), layouts[0]),)
+    return tuple([fresh(a, layout) for a, layout in zip(run([t._a for t in tensors]), layouts, strict=True)])
+
+
+def _plan(op: Op, tensors: tuple[Tensor, ...], attrs: Attrs) -> tuple[Any, tuple[Layout, ...]]:
+    """How to run `op` on operands of these layouts: a function of arrays (None: it only views its operand), and the layouts it gives."""
+    types = op.infer_types([t._l.type for t in tensors], attrs)
     if op.scatter is not None:
-        op.infer(*(t._l.type for t in tensors), **numbers)  # typed errors before NumPy's
-        array = op.reference(tensors[0]._a, **numbers)
+        array = op.reference(tensors[0]._a, **attrs)
         if array.size == 0 or np.may_share_memory(array, tensors[0]._a):
-            return (view_of(tensors[0], array, op, dict(attrs)),)
-        return (fresh(array),)
-    return tuple(fresh(a) for a in compiler.eager_run(op, [t._a for t in tensors], numbers))
+            return None, (Layout.of(array),)
+        return lambda arrays: [op.reference(arrays[0], **attrs)], (Layout.of(array),)
+    return compiler.eager_plan(op, [t._l for t in tensors], attrs), tuple(map(Layout, types))
 
 
 def concrete(attrs: Attrs) -> Attrs:
@@ -164,7 +184,8 @@ def _check_overlap(target: Tensor, name: str) -> None:
             continue
         if stride < span:
             raise ShapeError(
-                f"{name}: more than one element of the written-to tensor refers to a single memory location; clone() it before writing"
+                f"{name}: more than one element of the written-to tensor refers to a single memory location; "
+                "clone() it before writing"
             )
         span = stride * (size - 1) + span
 

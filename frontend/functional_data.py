@@ -39,7 +39,8 @@ def is_floating_point(input: Tensor) -> builtins.bool:
 def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """to(dtype), to(device), to(device, dtype), to(other); itself when nothing changes, unless copy=True.
 
-    Keywords: dtype, device, non_blocking (no effect), copy, memory_format (no effect). Raises DTypeError, UnsupportedError.
+    Keywords: dtype, device, non_blocking (no effect), copy, memory_format (no effect). Raises DTypeError,
+    UnsupportedError.
     """
     dtype, copy = kwargs.pop("dtype", None), kwargs.pop("copy", False)
     where = kwargs.pop("device", None)
@@ -172,7 +173,10 @@ def tolist(self: Tensor) -> Any:
 
 
 def numpy(self: Tensor, *, force: builtins.bool = False) -> Array:
-    """The elements as a NumPy array that shares the memory. Raises AutogradError when gradients are required, unless `force`."""
+    """The elements as a NumPy array that shares the memory.
+
+    Raises AutogradError when gradients are required, unless `force`.
+    """
     if self.requires_grad and not force:
         raise detached_error("numpy()")
     _escape(self, "numpy()")
@@ -348,9 +352,7 @@ def deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
 
 def copy_slots(source: Tensor, target: Tensor) -> None:
     """Let `target` (made by `object.__new__`) be what `source` is."""
-    for name in Tensor.__slots__:
-        if name != "__weakref__":
-            setattr(target, name, getattr(source, name))
+    target.__dict__.update(source.__dict__)
 
 
 def reduce_protocol(self: Tensor, protocol: Any) -> Any:

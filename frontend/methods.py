@@ -1,14 +1,14 @@
 """The table of methods and operators of Tensor: one line each.
 
-Tensor cannot name the functions itself (they are written in terms of Tensor), so it derives from this class for type checkers only and
-gets its entries at import.
+Tensor cannot name the functions itself (they are written in terms of Tensor), so it derives from this class for type
+checkers only and gets its entries at import.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from graphc.frontend import creation, gradients, indexing, printing
+from graphc.frontend import creation, gradients, hot, indexing, printing
 from graphc.frontend import functional_data as fd
 from graphc.frontend import functional_index as fi
 from graphc.frontend import functional_linalg as fl
@@ -72,11 +72,11 @@ class TensorMethods:
     """What Tensor offers; see the functions of the same names."""
 
     # operators
-    __add__ = __radd__ = fm.add
-    __sub__ = fm.sub
+    __add__ = __radd__ = hot.binary("add", fm.add)
+    __sub__ = hot.binary("sub", fm.sub)
     __rsub__ = fm.rsub
-    __mul__ = __rmul__ = fm.mul
-    __truediv__ = fm.div
+    __mul__ = __rmul__ = hot.binary("mul", fm.mul)
+    __truediv__ = hot.binary("div", fm.div)
     __rtruediv__ = _rdiv
     __floordiv__ = fm.floor_divide
     __rfloordiv__ = _rfloordiv
@@ -89,7 +89,7 @@ class TensorMethods:
     __or__ = __ror__ = fm.bitwise_or
     __xor__ = __rxor__ = fm.bitwise_xor
     __invert__ = fm.bitwise_not
-    __neg__ = fm.neg
+    __neg__ = hot.unary("neg", fm.neg)
     __pos__ = fm.positive
     __abs__ = fm.abs
     __eq__ = _equal
@@ -153,12 +153,12 @@ class TensorMethods:
     clamp = clip = fm.clamp
     clamp_max = fm.clamp_max
     clamp_min = fm.clamp_min
-    cos = fm.cos
+    cos = hot.unary("cos", fm.cos)
     deg2rad = fm.deg2rad
     div = divide = true_divide = fm.div
     eq = fm.eq
-    erf = fm.erf
-    exp = fm.exp
+    erf = hot.unary("erf", fm.erf)
+    exp = hot.unary("exp", fm.exp)
     expm1 = fm.expm1
     floor = fm.floor
     floor_divide = fm.floor_divide
@@ -171,7 +171,7 @@ class TensorMethods:
     isnan = fm.isnan
     le = less_equal = fm.le
     lerp = fm.lerp
-    log = fm.log
+    log = hot.unary("log", fm.log)
     log10 = fm.log10
     log1p = fm.log1p
     log2 = fm.log2
@@ -190,18 +190,18 @@ class TensorMethods:
     neg = negative = fm.neg
     pow = fm.pow
     reciprocal = fm.reciprocal
-    relu = fm.relu
+    relu = hot.unary("relu", fm.relu)
     remainder = fm.remainder
     round = fm.round
     rsqrt = fm.rsqrt
-    sigmoid = fm.sigmoid
+    sigmoid = hot.unary("sigmoid", fm.sigmoid)
     sign = fm.sign
-    sin = fm.sin
-    sqrt = fm.sqrt
+    sin = hot.unary("sin", fm.sin)
+    sqrt = hot.unary("sqrt", fm.sqrt)
     square = fm.square
     sub = subtract = fm.sub
     tan = fm.tan
-    tanh = fm.tanh
+    tanh = hot.unary("tanh", fm.tanh)
     trunc = fm.trunc
     where = _where
 

@@ -22,56 +22,51 @@ _new = object.__new__
 
 
 class Storage:
-    """Memory shared by a tensor and its views."""
+    """Memory shared by a tensor and its views.
 
-    __slots__ = ("__weakref__", "constant", "exposed", "history", "owner", "root", "slot", "version")
+    Fields at their usual value live in the class: a new tensor costs little.
+    """
 
-    def __init__(self, root: TensorType, owner: Array) -> None:
-        self.root = root  # type of the tensor every chain of views starts from
-        self.owner = owner  # that tensor's array
-        self.version = 0  # content version: every write
-        self.history = 0  # writes that changed the gradient history of the root
-        self.exposed = False  # memory was handed out (numpy(), from_numpy, DLPack)
-        self.constant = False  # a Python number lifted to a tensor: a constant for the recorder
-        self.slot: Any = None  # what a recorder knows of it
+    root: TensorType  # type of the tensor every chain of views starts from
+    owner: Array  # that tensor's array
+    version = 0  # content version: every write
+    value = 0  # autograd version of the tensors that have no VersionCounter of their own
+    history = 0  # writes that changed the gradient history of the root
+    exposed = False  # memory was handed out (numpy(), from_numpy, DLPack)
+    constant = False  # a Python number lifted to a tensor: a constant for the recorder
+    slot: Any = None  # what a recorder knows of it
 
 
 class VersionCounter:
-    """The autograd version: shared by a tensor, its views and detach(), not by `.data`."""
+    """An autograd version of its own, for `.data`: writes through it are not noticed by the tensors it came from."""
 
-    __slots__ = ("value",)
-
-    def __init__(self) -> None:
-        self.value = 0
+    value = 0
 
 
 class Tensor(TensorMethods):
     """A multi-dimensional array of one dtype, as in PyTorch.
 
-    Internals: `_a` the NumPy array over the memory, `_l` its interned Layout, `_s` its Storage, `_chain` the view operations that lead from
-    the storage's root to it, `_edge` the tape node and output number that made it, `_gbase`/`_gskip` the tensor whose gradient history it is
-    a view of and how many links of the chain that tensor has itself.
+    Internals: `_a` the NumPy array over the memory, `_l` its interned Layout, `_s` its Storage, `_chain` the view
+    operations that lead from the storage's root to it, `_edge` the tape node and output number that made it,
+    `_gbase`/`_gskip` the tensor whose gradient history it is a view of and how many links of the chain that tensor
+    has itself.
     """
 
-    __slots__ = (
-        "__weakref__", "_a", "_chain", "_edge", "_gbase", "_grad", "_gskip", "_history", "_hooks", "_l", "_leaf_node", "_memo",
-        "_requires_grad", "_retain", "_s", "_v",
-    )  # fmt: skip
     _a: Array
     _l: Layout
     _s: Storage
-    _v: VersionCounter
-    _chain: Chain
-    _edge: Any  # autograd.Edge | None
-    _gbase: Tensor | None
-    _gskip: int
-    _history: int
-    _requires_grad: bool
-    _grad: Tensor | None
-    _hooks: dict[int, Callable[[Tensor], Tensor | None]] | None
-    _leaf_node: Any
-    _retain: bool
-    _memo: Any  # a recorder's note: (recording, base value, value)
+    _v: Storage | VersionCounter
+    _chain: Chain = ()
+    _edge: Any = None  # autograd.Edge | None
+    _gbase: Tensor | None = None
+    _gskip: int = 0
+    _history: int = 0
+    _requires_grad: bool = False
+    _grad: Tensor | None = None
+    _hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
+    _leaf_node: Any = None
+    _retain: bool = False
+    _memo: Any = None  # a recorder's note: (recording, base value, value)
 
     def __new__(cls, *data: Any) -> Tensor:
         """`Tensor([1, 2])` copies data in the default dtype, `Tensor(2, 3)` makes a tensor of that shape."""
@@ -116,9 +111,14 @@ class Tensor(TensorMethods):
         self.requires_grad_(value)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
-        """Start (or stop) collecting gradients for this leaf; returns itself. Raises AutogradError for non-leaves and integers."""
+        """Start (or stop) collecting gradients for this leaf; returns itself.
+
+        Raises AutogradError for non-leaves and integers.
+        """
         if not self.is_leaf and not requires_grad:
-            raise AutogradError("you can only change requires_grad flags of leaf variables; use detach() for a tensor without history")
+            raise AutogradError(
+                "you can only change requires_grad flags of leaf variables; use detach() for a tensor without history"
+            )
         if requires_grad and not self.dtype.is_floating_point:
             raise AutogradError(f"only floating-point tensors can require gradients, this one is {self.dtype}")
         recorder = mode.get().recorder
@@ -134,28 +134,19 @@ def fresh(array: Array, layout: Layout | None = None) -> Tensor:
     t: Tensor = _new(Tensor)
     t._a = array
     t._l = layout = Layout.of(array) if layout is None else layout
-    t._s = Storage(layout.type, array)
-    t._v = VersionCounter()
-    _clear(t)
-    t._chain = ()
-    t._history = 0
+    t._s = t._v = storage = _new(Storage)
+    storage.root = layout.type
+    storage.owner = array
     return t
 
 
-def _clear(t: Tensor) -> None:
-    t._edge = t._gbase = t._grad = t._hooks = t._leaf_node = t._memo = None
-    t._gskip = 0
-    t._requires_grad = t._retain = False
-
-
-def view_of(base: Tensor, array: Array, op: Op, attrs: dict[str, Any]) -> Tensor:
+def view_of(base: Tensor, array: Array, op: Op, attrs: dict[str, Any], layout: Layout | None = None) -> Tensor:
     """A tensor over `array`, which `op(base, **attrs)` made a view of `base`'s memory."""
     t: Tensor = _new(Tensor)
     t._a = array
-    t._l = Layout.of(array)
+    t._l = Layout.of(array) if layout is None else layout
     t._s = base._s
     t._v = base._v
-    _clear(t)
     t._chain = (*base._chain, (op, attrs))
     t._gbase = base if base._gbase is None else base._gbase
     t._gskip = t._gbase._gskip if t._gbase._gbase is not None else len(t._gbase._chain)
@@ -168,7 +159,6 @@ def alias_of(base: Tensor, *, share_version: bool = True) -> Tensor:
     t: Tensor = _new(Tensor)
     t._a, t._l, t._s, t._chain = base._a, base._l, base._s, base._chain
     t._v = base._v if share_version else VersionCounter()
-    _clear(t)
     t._history = -1
     return t
 

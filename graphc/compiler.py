@@ -118,22 +118,33 @@ def eager_executable(op: Op, layouts: Sequence[Layout], attrs: Attrs) -> Executa
     return build(lower(graph, layouts, fuse=len(graph.nodes) > 1))
 
 
-_eager: dict[tuple[Any, ...], Executable] = {}
+_eager: dict[tuple[Any, ...], Callable[[Sequence[Array]], list[Array]]] = {}
 
 
 def eager_run(op: Op, arrays: Sequence[Array], attrs: Attrs) -> list[Array]:
     """Run one op on arrays; outputs are fresh and contiguous."""
-    key = (op, *((a.dtype, a.shape, a.strides) for a in arrays), *((n, _frozen(attrs[n])) for n in sorted(attrs)))
+    key = (op, *((a.dtype, a.shape, a.strides) for a in arrays), frozen_attrs(attrs))
     found = _eager.get(key)
     if found is None:
-        if not all(map(_usable, arrays)):
-            return eager_run(op, [a if _usable(a) else a.copy(order="C") for a in arrays], attrs)
-        found = eager_executable(op, [Layout.of(a) for a in arrays], attrs)
+        if not all(s % a.itemsize == 0 for a in arrays for s in a.strides):
+            return eager_run(op, [a.copy(order="C") for a in arrays], attrs)
+        found = eager_plan(op, [Layout.of(a) for a in arrays], attrs)
         if len(_eager) >= MAX_EAGER:
             for old in list(_eager)[: MAX_EAGER // 4]:
                 _eager.pop(old, None)
         _eager[key] = found
     return found(arrays)
+
+
+def eager_plan(op: Op, layouts: Sequence[Layout], attrs: Attrs) -> Callable[[Sequence[Array]], list[Array]]:
+    """`run(arrays) -> outputs` for one op on arrays of exactly these layouts, unchecked; outputs are fresh and contiguous."""
+    backwards = [any(s < 0 for s in layout.strides) for layout in layouts]
+    if not any(backwards):
+        return eager_executable(op, layouts, attrs).run
+    # kernels walk forwards only
+    straight = [Layout(layout.type) if back else layout for layout, back in zip(layouts, backwards, strict=True)]
+    run = eager_executable(op, straight, attrs).run
+    return lambda arrays: run([a.copy(order="C") if back else a for a, back in zip(arrays, backwards, strict=True)])
 
 
 # what NumPy gives in the same bits as our kernels: IEEE arithmetic, and nothing that is approximated
@@ -161,6 +172,20 @@ def evaluate(op: Op, arrays: Sequence[Array], attrs: Attrs) -> list[Array]:
 def _usable(array: Array) -> bool:
     """Whether kernels can read the array where it lies: its strides are whole elements, none of them backwards."""
     return all(s >= 0 and s % array.itemsize == 0 for s in array.strides)
+
+
+def eager_direct(op: Op, layouts: Sequence[Layout]) -> Callable[..., Array] | None:
+    """`run(*arrays) -> array` for an op without attributes on small arrays of these layouts, None where there is no such short way."""
+    from graphc.runtime.direct import direct
+
+    if any(s < 0 for layout in layouts for s in layout.strides):
+        return None
+    return direct(eager_executable(op, layouts, {}))
+
+
+def frozen_attrs(attrs: Attrs) -> tuple[Any, ...]:
+    """Attributes as a key: equal keys, same bits."""
+    return tuple([(name, _frozen(attrs[name])) for name in sorted(attrs)]) if attrs else ()
 
 
 def _frozen(value: Any) -> Any:

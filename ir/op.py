@@ -126,6 +126,8 @@ class Op:
     outputs: int = 1
     random: bool = False
     doc: str = ""
+    # what eager execution does for operands of known layouts; filled and bounded by the front end
+    plans: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __call__(self, *operands: Any, **attrs: Any) -> Any:
         """Apply to Tensors or Values; a Python number among them becomes a 0-d constant of the dtype of the first real operand."""

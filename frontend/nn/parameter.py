@@ -17,16 +17,12 @@ __all__ = ["Parameter"]
 class Parameter(Tensor):
     """A leaf tensor that becomes one of a Module's parameters when assigned to it. Shares memory with `data`."""
 
-    __slots__ = ()
-
     def __new__(cls, data: Tensor, requires_grad: bool = True) -> Parameter:
         if not isinstance(data, Tensor):
             raise ArgumentError(f"Parameter: expected a Tensor, got {type(data).__name__}")
         source = alias_of(data)
         made: Parameter = object.__new__(cls)
-        for slot in Tensor.__slots__:
-            if slot != "__weakref__":
-                setattr(made, slot, getattr(source, slot))
+        made.__dict__.update(source.__dict__)
         made._history = 0
         made.requires_grad_(requires_grad)
         return made
