@@ -1,6 +1,7 @@
 """Running the tape backwards.
 
-Contributions to one value add left to right in descending sequence number of the consumer; the first is taken as it is.
+Contributions to one value add left to right in descending sequence number of the consumer; the first is taken as it
+is.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def backward(
     """Accumulate into `.grad` of the leaves (of `inputs` alone, if given) the gradients of the sum of `tensors`.
 
     `grad_tensors`: the gradient with respect to each tensor, needed unless it has one element.
-    Raises AutogradError when a tensor has no history or the graph was freed, ShapeError when a gradient has another shape.
+    Raises AutogradError when a tensor has no history or the graph was freed, ShapeError when a gradient has another
+    shape.
     """
     roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     seeds = _seeds(roots, grad_tensors)
@@ -66,7 +68,8 @@ def grad(
     if not allow_unused and any(g is None for g in found):
         k = next(k for k, g in enumerate(found) if g is None)
         raise AutogradError(
-            f"input {k} appears to not have been used in the graph; set allow_unused=True if this is the desired behavior"
+            f"input {k} appears to not have been used in the graph; set allow_unused=True if this is the "
+            "desired behavior"
         )
     return tuple(found)
 
@@ -197,11 +200,17 @@ def _tensor_hooks(hooks: dict[int, Any] | None, g: Tensor) -> Tensor:
 
 
 def _step(
-    node: Node, slot: dict[int, Tensor], retain: bool, send: Callable[[Edge, Tensor], None], needed: set[Any] | None, targets: set[Any]
+    node: Node,
+    slot: dict[int, Tensor],
+    retain: bool,
+    send: Callable[[Edge, Tensor], None],
+    needed: set[Any] | None,
+    targets: set[Any],
 ) -> None:
     if node.freed:
         raise AutogradError(
-            "Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed); "
+            "Trying to backward through the graph a second time (or directly access saved tensors after they "
+            "have already been freed); "
             "specify retain_graph=True if you need to backward through it a second time"
         )
     needs = tuple(e is not None and (needed is None or e[0] in needed or e[0] in targets) for e in node.edges)
@@ -220,7 +229,9 @@ def _step(
         if edge is None or g is None or not need:
             continue
         if g._l.type.shape != _sizes(node.in_types[k], g):
-            raise InternalError(f"the gradient rule of {node.op.name} gave {g._l.type} for operand {k} of type {node.in_types[k]}")
+            raise InternalError(
+                f"the gradient rule of {node.op.name} gave {g._l.type} for operand {k} of type {node.in_types[k]}"
+            )
         send(edge, g)
 
 

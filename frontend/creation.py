@@ -25,12 +25,9 @@ from graphc.ir.op import Array
 from graphc.ir.types import DType, Shape, bool_, dtype_of, float32, float64, int64
 
 __all__ = [
-    "BoolTensor",
-    "DoubleTensor",
-    "FloatTensor",
-    "LongTensor",
-    "arange", "as_tensor", "asarray", "bernoulli", "empty", "empty_like", "eye", "finfo", "from_numpy", "full", "full_like", "iinfo", "linspace",
-    "multinomial", "normal", "ones", "ones_like", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm",
+    "BoolTensor", "DoubleTensor", "FloatTensor", "LongTensor", "arange", "as_tensor", "asarray", "bernoulli", "empty",
+    "empty_like", "eye", "finfo", "from_numpy", "full", "full_like", "iinfo", "linspace", "multinomial", "normal",
+    "ones", "ones_like", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm",
     "scalar_tensor", "tensor", "zeros", "zeros_like",
 ]  # fmt: skip
 
@@ -39,7 +36,8 @@ __all__ = [
 
 
 def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """A new tensor with a copy of numbers, nested lists, or an array. Floats get the default dtype unless the array has one.
+    """A new tensor with a copy of numbers, nested lists, or an array. Floats get the default dtype unless the array
+    has one.
 
     Raises ArgumentError for ragged lists and foreign objects.
     """
@@ -169,7 +167,8 @@ def from_numpy(ndarray: Array) -> Tensor:
         raise ArgumentError("from_numpy: negative strides are not supported; copy the array first")
     if not ndarray.dtype.isnative:
         raise ArgumentError(
-            "from_numpy: the byte order is not that of this machine; use ndarray.astype(ndarray.dtype.newbyteorder('='))"
+            "from_numpy: the byte order is not that of this machine; use "
+            "ndarray.astype(ndarray.dtype.newbyteorder('='))"
         )
     if ndarray.ctypes.data % ndarray.itemsize:
         raise ArgumentError("from_numpy: the array is not aligned; copy the array first")
@@ -387,7 +386,8 @@ def arange(
 ) -> Tensor:
     """arange(end), arange(start, end), arange(start, end, step): start + k * step below end.
 
-    int64 when all are ints, else the default dtype. Raises ArgumentError for a step of 0 or one that leads away from the end.
+    int64 when all are ints, else the default dtype. Raises ArgumentError for a step of 0 or one that leads away from
+    the end.
     """
     check_device("arange", device)
     start, end, step = _limits(limits, named)
@@ -442,7 +442,10 @@ def _progression(start: Any, step: Any, count: int, dtype: DType) -> Tensor:
 def linspace(
     start: float, end: float, steps: int, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
-    """`steps` numbers at equal distance from start to end, both included. The second half is counted back from the end."""
+    """`steps` numbers at equal distance from start to end, both included.
+
+    The second half is counted back from the end.
+    """
     wanted = _options("linspace", dtype, device)
     first, last = float(_plain_number("linspace", start)), float(_plain_number("linspace", end))
     n = as_index(steps)
@@ -522,7 +525,10 @@ def randint(
     requires_grad: bool = False,
     **named: Any,
 ) -> Tensor:
-    """randint(high, size) or randint(low, high, size): integers in [low, high), int64 unless a dtype is given. Raises ArgumentError."""
+    """randint(high, size) or randint(low, high, size): integers in [low, high), int64 unless a dtype is given.
+
+    Raises ArgumentError.
+    """
     check_device("randint", device)
     values = (
         dict(zip(("high", "size") if len(args) + len(named) == 2 else ("low", "high", "size"), args, strict=False))
@@ -566,7 +572,10 @@ def normal(
 
 
 def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
-    """1 with the probability each element says (or `p`), else 0, in the dtype of `input`. Raises DTypeError for integers without p."""
+    """1 with the probability each element says (or `p`), else 0, in the dtype of `input`.
+
+    Raises DTypeError for integers without p.
+    """
     x = tensor_operand("bernoulli", input)
     if p is None and not x.dtype.is_floating_point:
         raise DTypeError(f"bernoulli: takes probabilities of a floating-point dtype, got {x._l.type}")
@@ -577,7 +586,10 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
 
 
 def randperm(n: int, *, generator: Generator | None = None, dtype: DType | None = None, device: Any = None) -> Tensor:
-    """The numbers 0 to n-1 in random order, as int64 unless a dtype is given. Its elements are host data for a recording."""
+    """The numbers 0 to n-1 in random order, as int64 unless a dtype is given.
+
+    Its elements are host data for a recording.
+    """
     check_device("randperm", device)
     count = as_index(n)
     if count < 0:
@@ -595,7 +607,8 @@ def multinomial(
 ) -> Tensor:
     """Indices drawn with the (unnormalised) probabilities of each row, as int64. Raises ShapeError, ArgumentError.
 
-    Without replacement: the largest of u ** (1 / p), Efraimidis and Spirakis, "Weighted random sampling with a reservoir", 2006.
+    Without replacement: the largest of u ** (1 / p), Efraimidis and Spirakis, "Weighted random sampling with a
+    reservoir", 2006.
     """
     x = tensor_operand("multinomial", input)
     if x._a.ndim not in (1, 2) or not x.dtype.is_floating_point:
@@ -603,7 +616,8 @@ def multinomial(
     count = as_index(num_samples)
     if count <= 0 or (not replacement and count > x._a.shape[-1]):
         raise ArgumentError(
-            f"multinomial: cannot draw {count} of {x._a.shape[-1]} categories {'with' if replacement else 'without'} replacement"
+            f"multinomial: cannot draw {count} of {x._a.shape[-1]} categories "
+            f"{'with' if replacement else 'without'} replacement"
         )
     recorder = mode.get().recorder
     if recorder is not None:
@@ -621,7 +635,10 @@ def multinomial(
 
 
 class finfo:
-    """Limits of a floating-point dtype: bits, eps, max, min, tiny, smallest_normal, resolution. Raises DTypeError for another."""
+    """Limits of a floating-point dtype: bits, eps, max, min, tiny, smallest_normal, resolution.
+
+    Raises DTypeError for another.
+    """
 
     def __init__(self, type: DType | None = None) -> None:
         dtype = get_default_dtype() if type is None else type
@@ -634,7 +651,9 @@ class finfo:
         self.resolution = float(found.resolution)
 
     def __repr__(self) -> str:
-        return f"finfo(resolution={self.resolution:g}, min={self.min:g}, max={self.max:g}, eps={self.eps:g}, tiny={self.tiny:g}, dtype={self.dtype})"
+        names = ("resolution", "min", "max", "eps", "tiny")
+        numbers = ", ".join(f"{name}={getattr(self, name):g}" for name in names)
+        return f"finfo({numbers}, dtype={self.dtype})"
 
 
 class iinfo:

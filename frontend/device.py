@@ -13,6 +13,7 @@ class device:
     """Where tensors live: `device("cpu")`. Raises UnsupportedError for a kind this version does not have."""
 
     __slots__ = ("index", "type")
+
     def __init__(self, type: str | device, index: int | None = None) -> None:
         if isinstance(type, device):
             self.type: str = type.type

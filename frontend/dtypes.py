@@ -9,7 +9,8 @@ from graphc.ir.types import bool_ as bool
 from graphc.ir.types import float32, float64, int64
 
 __all__ = [
-    "bool", "contiguous_format", "double", "dtype", "e", "float", "float32", "float64", "inf", "int64", "long", "nan", "pi", "preserve_format",
+    "bool", "contiguous_format", "double", "dtype", "e", "float", "float32", "float64", "inf", "int64", "long", "nan",
+    "pi", "preserve_format",
 ]  # fmt: skip
 
 float = float32

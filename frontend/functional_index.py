@@ -1,4 +1,7 @@
-"""Functions that read and write at places given by integer tensors. Places out of range raise IndexingError in eager execution."""
+"""Functions that read and write at places given by integer tensors.
+
+Places out of range raise IndexingError in eager execution.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ __all__ = [
 
 
 def check_range(name: str, index: Tensor, size: int, dim: int, low: int | None = None) -> Tensor:
-    """`index` if all of it lies in [low, size). Raises DTypeError unless it is int64, IndexingError naming the first bad value."""
+    """`index` if all of it lies in [low, size).
+
+    Raises DTypeError unless it is int64, IndexingError naming the first bad value.
+    """
     if index.dtype is not int64:
         raise DTypeError(f"{name}: expected an int64 index, got {index._l.type}; convert it with .long()")
     low = -size if low is None else low
@@ -79,7 +85,8 @@ def _source(name: str, x: Tensor, index: Tensor, src: Operand) -> Tensor:
         return spread
     if src.dtype is not x.dtype:
         raise DTypeError(
-            f"{name}: expected self.dtype to be equal to src.dtype, got {x._l.type} and {src._l.type}; convert one of them"
+            f"{name}: expected self.dtype to be equal to src.dtype, got {x._l.type} and {src._l.type}; convert "
+            "one of them"
         )
     sizes = index._a.shape
     if src._a.ndim != index._a.ndim or any(a > b for a, b in zip(sizes, src._a.shape, strict=True)):
@@ -100,7 +107,8 @@ def scatter(
     value: Number | None = None,
     reduce: str | None = None,
 ) -> Tensor:
-    """`input` with src[i, j] written at [i, index[i, j]] for dim 1, and so on; of several writes to a place the last wins.
+    """`input` with src[i, j] written at [i, index[i, j]] for dim 1, and so on; of several writes to a place the last
+    wins.
 
     reduce="add" adds instead. Raises IndexingError, ShapeError, DTypeError, ArgumentError.
     """
@@ -150,7 +158,9 @@ def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: 
 
 
 def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
-    """`input` with its slices at the places of `index` along `dim` replaced by those of `source`; the last write wins."""
+    """`input` with its slices at the places of `index` along `dim` replaced by those of `source`; the last write
+    wins.
+    """
     x, d, places, src = _rows("index_copy", input, dim, index, source)
     made: Tensor = ops.index_copy(x, places, src, dim=d)
     return made

@@ -22,20 +22,23 @@ def _pair(name: str, input: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     x, y = tensor_operand(name, input), tensor_operand(name, other)
     if x.dtype is not y.dtype:
         raise DTypeError(
-            f"{name}: expected both operands to have the same dtype, but got {x._l.type} and {y._l.type}; convert one of them"
+            f"{name}: expected both operands to have the same dtype, but got {x._l.type} and {y._l.type}; "
+            "convert one of them"
         )
     return x, y
 
 
 def matmul(input: Tensor, other: Tensor) -> Tensor:
-    """Matrix product of the last two axes, leading axes broadcast; a 1-d operand is a row on the left, a column on the right.
+    """Matrix product of the last two axes, leading axes broadcast; a 1-d operand is a row on the left, a column on the
+    right.
 
     Raises ShapeError for sizes that do not fit or a 0-d operand, DTypeError for two dtypes.
     """
     x, y = _pair("matmul", input, other)
     if not x._a.ndim or not y._a.ndim:
         raise ShapeError(
-            f"matmul: both arguments need to be at least 1-d, but they are {x._l.type} and {y._l.type}; use * for a scalar"
+            f"matmul: both arguments need to be at least 1-d, but they are {x._l.type} and {y._l.type}; use * "
+            "for a scalar"
         )
     row, column = x._a.ndim == 1, y._a.ndim == 1
     if row:
@@ -137,7 +140,10 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def diag(input: Tensor, diagonal: int = 0) -> Tensor:
-    """A matrix with the elements of a 1-d tensor on a diagonal, or that diagonal of a matrix. Raises ShapeError beyond 2-d."""
+    """A matrix with the elements of a 1-d tensor on a diagonal, or that diagonal of a matrix.
+
+    Raises ShapeError beyond 2-d.
+    """
     x = tensor_operand("diag", input)
     if x._a.ndim == 1:
         rows = fs.pad(x, (max(-diagonal, 0), max(diagonal, 0)))
@@ -165,7 +171,8 @@ def _on_diagonal(n: int, diagonal: int) -> Tensor:
 def einsum(equation: str, *operands: Any) -> Tensor:
     """Sums of products named by letters, as in "bij,bjk->bik". Operands are contracted from left to right.
 
-    Raises ArgumentError for an equation that does not fit, UnsupportedError for `...` and letters repeated in one operand.
+    Raises ArgumentError for an equation that does not fit, UnsupportedError for `...` and letters repeated in one
+    operand.
     """
     given = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else list(operands)
     tensors = [tensor_operand("einsum", x) for x in given]

@@ -1,4 +1,7 @@
-"""Pointwise functions: promotion in front of the ops. Every name works as `graphc.name(x, …)` and, where PyTorch has it, as a method."""
+"""Pointwise functions: promotion in front of the ops.
+
+Every name works as `graphc.name(x, …)` and, where PyTorch has it, as a method.
+"""
 
 from __future__ import annotations
 
@@ -26,82 +29,13 @@ from graphc.frontend.tensor import Tensor
 from graphc.ir.types import bool_
 
 __all__ = [
-    "abs",
-    "absolute",
-    "add",
-    "addcdiv",
-    "addcmul",
-    "bitwise_and",
-    "bitwise_not",
-    "bitwise_or",
-    "bitwise_xor",
-    "ceil",
-    "clamp",
-    "clamp_max",
-    "clamp_min",
-    "clip",
-    "cos",
-    "deg2rad",
-    "div",
-    "divide",
-    "eq",
-    "erf",
-    "exp",
-    "expm1",
-    "floor",
-    "floor_divide",
-    "fmod",
-    "frac",
-    "ge",
-    "greater",
-    "greater_equal",
-    "gt",
-    "isfinite",
-    "isinf",
-    "isnan",
-    "le",
-    "lerp",
-    "less",
-    "less_equal",
-    "log",
-    "log1p",
-    "log2",
-    "log10",
-    "logaddexp",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "logical_xor",
-    "lt",
-    "masked_fill",
-    "maximum",
-    "minimum",
-    "mul",
-    "multiply",
-    "nan_to_num",
-    "ne",
-    "neg",
-    "negative",
-    "not_equal",
-    "pow",
-    "reciprocal",
-    "relu",
-    "remainder",
-    "round",
-    "rsqrt",
-    "rsub",
-    "sigmoid",
-    "sign",
-    "sin",
-    "sqrt",
-    "square",
-    "sub",
-    "subtract",
-    "tan",
-    "tanh",
-    "true_divide",
-    "trunc",
-    "where",
+    "abs", "absolute", "add", "addcdiv", "addcmul", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "ceil",
+    "clamp", "clamp_max", "clamp_min", "clip", "cos", "deg2rad", "div", "divide", "eq", "erf", "exp", "expm1",
+    "floor", "floor_divide", "fmod", "frac", "ge", "greater", "greater_equal", "gt", "isfinite", "isinf", "isnan",
+    "le", "lerp", "less", "less_equal", "log", "log1p", "log2", "log10", "logaddexp", "logical_and", "logical_not",
+    "logical_or", "logical_xor", "lt", "masked_fill", "maximum", "minimum", "mul", "multiply", "nan_to_num", "ne",
+    "neg", "negative", "not_equal", "pow", "reciprocal", "relu", "remainder", "round", "rsqrt", "rsub", "sigmoid",
+    "sign", "sin", "sqrt", "square", "sub", "subtract", "tan", "tanh", "true_divide", "trunc", "where",
 ]  # fmt: skip
 
 Unary = Callable[[Tensor], Tensor]
@@ -383,8 +317,8 @@ def pow(input: Operand, exponent: Operand) -> Tensor:
             return made
         if not like.dtype.is_floating_point and exponent < 0:
             raise ArgumentError(f"pow: integers to negative integer powers are not allowed, got exponent {exponent}")
-    made = ops.pow(x, y)
-    return made
+    power: Tensor = ops.pow(x, y)
+    return power
 
 
 def _two(name: str, doc: str) -> Binary:
@@ -596,8 +530,8 @@ def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neg
     top = float(np.finfo(x.dtype.np).max)
     x = ops.where(ops.isnan(x), lift(float(nan), x.dtype), x)
     x = ops.where(ops.eq(x, math.inf), lift(top if posinf is None else float(posinf), x.dtype), x)
-    made = ops.where(ops.eq(x, -math.inf), lift(-top if neginf is None else float(neginf), x.dtype), x)
-    return made
+    finite: Tensor = ops.where(ops.eq(x, -math.inf), lift(-top if neginf is None else float(neginf), x.dtype), x)
+    return finite
 
 
 absolute = abs

@@ -16,8 +16,9 @@ from graphc.ir.infer import normalize_dim, normalize_dims
 from graphc.ir.types import DType, bool_, int64
 
 __all__ = [
-    "all", "allclose", "amax", "amin", "aminmax", "any", "argmax", "argmin", "count_nonzero", "equal", "isclose", "log_softmax", "logsumexp",
-    "max", "mean", "min", "norm", "prod", "softmax", "std", "std_mean", "sum", "var", "var_mean",
+    "all", "allclose", "amax", "amin", "aminmax", "any", "argmax", "argmin", "count_nonzero", "equal", "isclose",
+    "log_softmax", "logsumexp", "max", "mean", "min", "norm", "prod", "softmax", "std", "std_mean", "sum", "var",
+    "var_mean",
 ]  # fmt: skip
 
 Dims: TypeAlias = int | Sequence[int] | None
@@ -187,8 +188,8 @@ def _position(op: Any, input: Tensor, dim: int | None, keepdim: bool) -> Tensor:
     d = normalize_dim(op.name, dim, x._a.ndim)
     if not x._a.ndim:
         x, keepdim = ops.reshape(x, shape=(1,)), False
-    made = op(x, dim=d, keepdim=keepdim)
-    return made
+    found: Tensor = op(x, dim=d, keepdim=keepdim)
+    return found
 
 
 def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
@@ -277,8 +278,8 @@ def _soft(op: Any, input: Tensor, dim: int | None, dtype: DType | None) -> Tenso
     if not x._a.ndim:
         made: Tensor = ops.reshape(op(ops.reshape(x, shape=(1,)), dim=0), shape=())
         return made
-    made = op(x, dim=d)
-    return made
+    shares: Tensor = op(x, dim=d)
+    return shares
 
 
 def softmax(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:
@@ -331,7 +332,10 @@ def _root(total: Tensor, order: float) -> Tensor:
 
 
 def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:
-    """|input - other| <= atol + rtol * |other|, as bool; infinities are close to themselves. Raises DTypeError for two dtypes."""
+    """|input - other| <= atol + rtol * |other|, as bool; infinities are close to themselves.
+
+    Raises DTypeError for two dtypes.
+    """
     x, y = tensor_operand("isclose", input), tensor_operand("isclose", other)
     if x.dtype is not y.dtype:
         raise DTypeError(f"isclose: {x._l.type} and {y._l.type} do not have the same dtype; convert one of them")

@@ -20,10 +20,12 @@ from graphc.ir.types import Dim, Shape, exact_div
 from graphc.ir.types import Size as AnySize
 
 __all__ = [
-    "atleast_1d", "atleast_2d", "broadcast_shapes", "broadcast_tensors", "broadcast_to", "cat", "chunk", "clone", "concat", "concatenate",
-    "contiguous", "expand", "expand_as", "flatten", "flip", "fliplr", "flipud", "hstack", "meshgrid", "moveaxis", "movedim", "narrow", "numel",
-    "pad", "permute", "ravel", "repeat", "repeat_interleave", "reshape", "reshape_as", "roll", "select", "split", "split_with_sizes", "squeeze",
-    "stack", "swapaxes", "swapdims", "t", "tile", "transpose", "tril", "triu", "unbind", "unflatten", "unsqueeze", "view", "view_as", "vstack",
+    "atleast_1d", "atleast_2d", "broadcast_shapes", "broadcast_tensors", "broadcast_to", "cat", "chunk", "clone",
+    "concat", "concatenate", "contiguous", "expand", "expand_as", "flatten", "flip", "fliplr", "flipud", "hstack",
+    "meshgrid", "moveaxis", "movedim", "narrow", "numel", "pad", "permute", "ravel", "repeat", "repeat_interleave",
+    "reshape", "reshape_as", "roll", "select", "split", "split_with_sizes", "squeeze", "stack", "swapaxes",
+    "swapdims", "t", "tile", "transpose", "tril", "triu", "unbind", "unflatten", "unsqueeze", "view", "view_as",
+    "vstack",
 ]  # fmt: skip
 
 ShapeLike = Sequence[AnySize]
@@ -52,7 +54,9 @@ def _dim(name: str, x: Tensor, dim: int, extra: int = 0) -> int:
 def axis_of(name: str, x: Tensor, dim: int) -> int:
     """An axis that must exist, counted from the front. Raises DimError, for a 0-d tensor too."""
     if not x._a.ndim:
-        raise DimError(f"{name}: dimension {dim} is out of range: {x._l.type} has no dimensions; use unsqueeze(0) first")
+        raise DimError(
+            f"{name}: dimension {dim} is out of range: {x._l.type} has no dimensions; use unsqueeze(0) first"
+        )
     return normalize_dim(name, dim, x._a.ndim)
 
 
@@ -97,7 +101,8 @@ def view(input: Tensor, *shape: Any) -> Tensor:
     target = _target_shape("view", x, sizes_of("view", shape))
     if not x._l.contiguous and not _viewable(x, target):
         raise ShapeError(
-            f"view: view size {list(target)} is not compatible with input tensor's size and stride ({x._l}; at least one dimension "
+            f"view: view size {list(target)} is not compatible with input tensor's size and stride ({x._l}; at "
+            "least one dimension "
             "spans across two contiguous subspaces); use .reshape(...) instead"
         )
     made: Tensor = ops.reshape(x, shape=target)
@@ -249,7 +254,8 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
     for k, (s, old) in enumerate(zip(target[lead:], shape, strict=True)):
         if old != 1 and s != old:
             raise ShapeError(
-                f"expand: the expanded size {s} must match the existing size {old} at non-singleton dimension {k + lead}; {x._l.type} to {list(given)}"
+                f"expand: the expanded size {s} must match the existing size {old} at non-singleton dimension "
+                f"{k + lead}; {x._l.type} to {list(given)}"
             )
     made: Tensor = ops.expand(x, shape=target)
     return made
@@ -352,13 +358,17 @@ def split_with_sizes(input: Tensor, split_sizes: Sequence[int], dim: int = 0) ->
     sizes = [as_index(s) for s in split_sizes]
     if sum(sizes) != x._a.shape[d] or any(s < 0 for s in sizes):
         raise ShapeError(
-            f"split_with_sizes: sizes {sizes} must be >= 0 and sum exactly to {x._a.shape[d]} (size of dim {d} of {x._l.type})"
+            f"split_with_sizes: sizes {sizes} must be >= 0 and sum exactly to {x._a.shape[d]} (size of dim {d} "
+            f"of {x._l.type})"
         )
     return tuple(narrow(x, d, sum(sizes[:k]), s) for k, s in enumerate(sizes))
 
 
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """At most `chunks` views of equal size (the last may be smaller) along `dim`. Raises ShapeError unless chunks > 0."""
+    """At most `chunks` views of equal size (the last may be smaller) along `dim`.
+
+    Raises ShapeError unless chunks > 0.
+    """
     x = tensor_operand("chunk", input)
     count = as_index(chunks)
     if count <= 0:
@@ -400,7 +410,8 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     for k, x in enumerate(given):
         if x.type.shape != given[0].type.shape:
             raise ShapeError(
-                f"stack: expects each tensor to be equal size, but got {given[0]._l.type} at entry 0 and {x._l.type} at entry {k}"
+                f"stack: expects each tensor to be equal size, but got {given[0]._l.type} at entry 0 and "
+                f"{x._l.type} at entry {k}"
             )
     d = _dim("stack", given[0], dim, 1)
     made: Tensor = ops.cat(*(unsqueeze(x, d) for x in given), dim=d)
@@ -506,7 +517,8 @@ def repeat_interleave(input: Tensor, repeats: int, dim: int | None = None) -> Te
     x = tensor_operand("repeat_interleave", input)
     if not isinstance(repeats, int):
         raise ArgumentError(
-            f"repeat_interleave: repeats must be an int, got {type(repeats).__name__}; the size must not depend on values"
+            f"repeat_interleave: repeats must be an int, got {type(repeats).__name__}; the size must not "
+            "depend on values"
         )
     if dim is None:
         x, dim = ravel(x), 0
@@ -520,9 +532,11 @@ _PAD_MODES = ("constant", "reflect", "replicate", "circular")
 
 
 def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
-    """Elements added around the last axes: `pad` = (left, right, top, bottom, …) from the last axis on; negative numbers cut off.
+    """Elements added around the last axes: `pad` = (left, right, top, bottom, …) from the last axis on; negative
+    numbers cut off.
 
-    mode "constant" fills with `value` (0); "reflect", "replicate" and "circular" continue the tensor. Raises ShapeError, ArgumentError.
+    mode "constant" fills with `value` (0); "reflect", "replicate" and "circular" continue the tensor. Raises
+    ShapeError, ArgumentError.
     """
     x = tensor_operand("pad", input)
     widths = [as_index(p) for p in pad]

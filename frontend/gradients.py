@@ -32,16 +32,22 @@ def get_grad(self: Tensor) -> Tensor | None:
 
 
 def set_grad(self: Tensor, value: Tensor | None) -> None:
-    """Replace the gradient. Raises ArgumentError, DTypeError or ShapeError unless it is None or a tensor of this type."""
+    """Replace the gradient. Raises ArgumentError, DTypeError or ShapeError unless it is None or a tensor of this
+    type.
+    """
     if value is not None:
         if not isinstance(value, Tensor):
             raise ArgumentError(f"grad: assigned grad must be a Tensor or None, got {type(value).__name__}")
         if value is self:
             raise AutogradError("grad: can't assign Variable as its own grad")
         if value.dtype is not self.dtype:
-            raise DTypeError(f"grad: assigned grad has data of a different type: {value._l.type} for a tensor {self._l.type}")
+            raise DTypeError(
+                f"grad: assigned grad has data of a different type: {value._l.type} for a tensor {self._l.type}"
+            )
         if value._l.type is not self._l.type:
-            raise ShapeError(f"grad: assigned grad has data of a different size: {value._l.type} for a tensor {self._l.type}")
+            raise ShapeError(
+                f"grad: assigned grad has data of a different size: {value._l.type} for a tensor {self._l.type}"
+            )
     self._grad = value
     recorder = mode.get().recorder
     if recorder is not None:
@@ -75,7 +81,8 @@ def retains_grad(self: Tensor) -> bool:
 
 
 def register_hook(self: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Handle:
-    """Call `hook(grad)` when the gradient of this tensor is known; a returned tensor replaces it. The handle removes it.
+    """Call `hook(grad)` when the gradient of this tensor is known; a returned tensor replaces it. The handle removes
+    it.
 
     Raises AutogradError when no gradient flows here.
     """

@@ -1,7 +1,8 @@
 """`x[...]`: reading and writing parts of a tensor.
 
-Ints, slices, None and Ellipsis make views. Integer tensors and lists pick elements and copy. A boolean mask reads as many elements as
-it has true ones, so its result has a size that depends on values: a recording refuses it; writing through a mask is a `where`.
+Ints, slices, None and Ellipsis make views. Integer tensors and lists pick elements and copy. A boolean mask reads as
+many elements as it has true ones, so its result has a size that depends on values: a recording refuses it; writing
+through a mask is a `where`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,10 @@ def get(self: Tensor, key: Any) -> Tensor:
 
 
 def set(self: Tensor, key: Any, value: Any) -> None:
-    """`self[key] = value`: broadcast and converted to the dtype of this tensor. Raises IndexingError, ShapeError, DTypeError."""
+    """`self[key] = value`: broadcast and converted to the dtype of this tensor.
+
+    Raises IndexingError, ShapeError, DTypeError.
+    """
     from graphc.frontend.inplace import store
 
     if mode.get().grad:
@@ -46,7 +50,8 @@ def set(self: Tensor, key: Any, value: Any) -> None:
     if (
         isinstance(key, Tensor)
         and key.dtype is bool_
-        and (key._a.ndim or not self._a.ndim) and (key._a.shape == self._a.shape[: key._a.ndim])
+        and (key._a.ndim or not self._a.ndim)
+        and (key._a.shape == self._a.shape[: key._a.ndim])
     ):
         _set_masked(self, key, value)
         return
@@ -119,7 +124,9 @@ def _axes_used(part: Any) -> int:
         raise IndexingError("a Python bool is not supported as an index; use None to add an axis or where() to choose")
     if isinstance(part, (Tensor, np.ndarray)) and _is_mask(part):
         if not part.ndim:
-            raise IndexingError("a 0-d bool tensor is not supported as an index; use None to add an axis or where() to choose")
+            raise IndexingError(
+                "a 0-d bool tensor is not supported as an index; use None to add an axis or where() to choose"
+            )
         return part.ndim
     if isinstance(part, (float, str)) or not (
         isinstance(part, (slice, Tensor, list, np.ndarray, Scalar)) or hasattr(part, "__index__")
@@ -178,7 +185,8 @@ def _integers(part: Any, x: Tensor, axis: int) -> list[Tensor]:
     if part.dtype is bool_:
         if part._a.shape != x._a.shape[axis : axis + part._a.ndim]:
             raise IndexingError(
-                f"the shape of the mask {list(part._a.shape)} at index {axis} does not match the shape of the indexed tensor {list(x._a.shape)}"
+                f"the shape of the mask {list(part._a.shape)} at index {axis} does not match the shape of the "
+                f"indexed tensor {list(x._a.shape)}"
             )
         return list(nonzero(part, as_tuple=True))
     if part.dtype is not int64:
@@ -221,7 +229,10 @@ def _put(x: Tensor, picks: list[tuple[int, Tensor]], value: Any) -> Tensor:
 
 
 def index_put(input: Tensor, indices: tuple[Tensor, ...], values: Tensor, accumulate: bool = False) -> Tensor:
-    """`input` with values at the places of integer tensors for its first axes, or added there. Raises IndexingError, ShapeError."""
+    """`input` with values at the places of integer tensors for its first axes, or added there.
+
+    Raises IndexingError, ShapeError.
+    """
     given = [check_range("index_put", i, input._a.shape[k], k) for k, i in enumerate(indices)]
     shape = input.type.shape
     picked = broadcast_shape("index_put", *(i.type.shape for i in given))
@@ -236,18 +247,23 @@ def index_put(input: Tensor, indices: tuple[Tensor, ...], values: Tensor, accumu
 def _refuse_recording(what: str) -> None:
     if mode.get().recorder is not None:
         raise UnsupportedError(
-            f"{what}: the size of the result depends on values, which a recording cannot hold; use where() or masked_fill()"
+            f"{what}: the size of the result depends on values, which a recording cannot hold; use where() or "
+            "masked_fill()"
         )
 
 
 def masked_select(input: Tensor, mask: Tensor, *, exact: bool = False) -> Tensor:
-    """The elements where the mask holds, in a row. Raises UnsupportedError inside a recording, IndexingError for another shape."""
+    """The elements where the mask holds, in a row.
+
+    Raises UnsupportedError inside a recording, IndexingError for another shape.
+    """
     if mask.dtype is not bool_:
         raise DTypeError(f"masked_select: expected a bool mask, got {mask._l.type}")
     _refuse_recording("x[mask]")
     if exact and mask._a.shape != input._a.shape:
         raise IndexingError(
-            f"the shape of the mask {list(mask._a.shape)} does not match the shape of the indexed tensor {list(input._a.shape)}"
+            f"the shape of the mask {list(mask._a.shape)} does not match the shape of the indexed tensor "
+            f"{list(input._a.shape)}"
         )
     x, m = fs.broadcast_tensors(input, mask)
     places = fresh(np.flatnonzero(m._a))
@@ -256,7 +272,10 @@ def masked_select(input: Tensor, mask: Tensor, *, exact: bool = False) -> Tensor
 
 
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
-    """The places of elements that are not zero: one row each, or a tuple of one tensor an axis. Raises UnsupportedError when recorded."""
+    """The places of elements that are not zero: one row each, or a tuple of one tensor an axis.
+
+    Raises UnsupportedError when recorded.
+    """
     _refuse_recording("nonzero")
     found = np.nonzero(np.atleast_1d(input._a))
     if as_tuple:
@@ -281,7 +300,9 @@ def _set_masked(self: Tensor, mask: Tensor, value: Any) -> None:
 
 
 def _broadcasts(source: Tensor, target: Tensor, mask: Tensor) -> bool:
-    """True when every picked row gets the same elements: the value has no axis for the picked places, or one of size 1."""
+    """True when every picked row gets the same elements: the value has no axis for the picked places, or one of size
+    1.
+    """
     rest = target._a.ndim - mask._a.ndim
     lead = source._a.shape[: source._a.ndim - rest] if source._a.ndim > rest else ()
     if source._a.ndim > rest + 1 and any(n != 1 for n in lead):
@@ -301,6 +322,7 @@ def _set_picked(self: Tensor, mask: Tensor, source: Tensor) -> None:
     count = picks[0][1]._a.size
     if source._a.shape[0] != count:
         raise ShapeError(
-            f"setitem: shape mismatch: {source._a.shape[0]} values cannot be assigned to the {count} elements the mask picks"
+            f"setitem: shape mismatch: {source._a.shape[0]} values cannot be assigned to the {count} elements "
+            "the mask picks"
         )
     store(self, _put(self, picks, source), "setitem", since)

@@ -44,11 +44,13 @@ def store(target: Tensor, value: Tensor, name: str, since: int) -> Tensor:
     """
     if not can_cast(value.dtype, target.dtype):
         raise DTypeError(
-            f"{name}: result type {value.dtype.name} can't be cast to the desired output type {target.dtype.name}; convert this tensor first"
+            f"{name}: result type {value.dtype.name} can't be cast to the desired output type "
+            f"{target.dtype.name}; convert this tensor first"
         )
     if value.type.shape != target.type.shape:
         raise ShapeError(
-            f"{name}: output with type {target._l.type} doesn't match the broadcast shape {list(value.type.shape)}; the shape of a tensor stays"
+            f"{name}: output with type {target._l.type} doesn't match the broadcast shape "
+            f"{list(value.type.shape)}; the shape of a tensor stays"
         )
     value = convert(value, target.dtype)
     if mode.get().grad:

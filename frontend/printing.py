@@ -48,13 +48,20 @@ def set_printoptions(
 ) -> None:
     """Change how tensors print. `profile`: "default", "short" or "full", changed by the other arguments.
 
-    precision: digits; threshold: elements above which a tensor is summarised; edgeitems: elements shown at each end then; linewidth:
-    characters of a line; sci_mode: True or False to force or forbid the scientific form, None to choose. Raises ArgumentError.
+    precision: digits; threshold: elements above which a tensor is summarised; edgeitems: elements shown at each end
+    then; linewidth:
+    characters of a line; sci_mode: True or False to force or forbid the scientific form, None to choose. Raises
+    ArgumentError.
     """
     if profile is not None and profile not in _PROFILES:
         raise ArgumentError(f"set_printoptions: profile must be one of {', '.join(_PROFILES)}, got {profile!r}")
     base = _Current.options if profile is None else _PROFILES[profile]
-    given: dict[str, Any] = {"precision": precision, "threshold": threshold, "edgeitems": edgeitems, "linewidth": linewidth}
+    given: dict[str, Any] = {
+        "precision": precision,
+        "threshold": threshold,
+        "edgeitems": edgeitems,
+        "linewidth": linewidth,
+    }
     _Current.options = replace(base, sci_mode=sci_mode, **{k: v for k, v in given.items() if v is not None})
 
 

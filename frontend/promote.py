@@ -1,7 +1,7 @@
 """Which dtype an operation computes in: PyTorch's rule with weak Python numbers.
 
-Operands fall in three groups: tensors with dimensions, 0-d tensors, Python numbers. A lower group changes the result only when its
-kind (bool < integer < floating point) is higher than that of the groups above it.
+Operands fall in three groups: tensors with dimensions, 0-d tensors, Python numbers. A lower group changes the result
+only when its kind (bool < integer < floating point) is higher than that of the groups above it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Random numbers: a counter-based generator, so that a recording and eager execution draw the same ones.
 
-A generator is a seed and a count of calls. Each call that draws numbers takes one count; inside a recording the count of earlier calls
-is added to the state tensor the recorder gives.
+A generator is a seed and a count of calls. Each call that draws numbers takes one count; inside a recording the count
+of earlier calls is added to the state tensor the recorder gives.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which operands a gradient rule reads when only some gradients are wanted: the others need not be kept.
 
-`x * 2.0` keeps nothing of `x`: the rule reads it for the gradient of the other operand alone. A rule is run once on stand-ins that note
-where they end up.
+`x * 2.0` keeps nothing of `x`: the rule reads it for the gradient of the other operand alone. A rule is run once on
+stand-ins that note where they end up.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class _Probe:
 def operands_read(
     op: Op, ins: tuple[TensorType, ...], outs: tuple[TensorType, ...], attrs: Attrs, needs: tuple[bool, ...]
 ) -> tuple[str, ...]:
-    """The names among `op.saves` that the rule reads for the wanted gradients; all of them where that cannot be found out."""
+    """The names among `op.saves` that the rule reads for the wanted gradients; all of them where that cannot be found
+    out.
+    """
     try:
         key = (op.name, needs, tuple(t.ndim for t in ins), tuple(attrs.items()))
         found = _FOUND.get(key)

@@ -15,11 +15,18 @@ __all__ = ["assert_close"]
 
 
 def assert_close(
-    actual: Any, expected: Any, *, rtol: float | None = None, atol: float | None = None, equal_nan: bool = False, check_dtype: bool = True
+    actual: Any,
+    expected: Any,
+    *,
+    rtol: float | None = None,
+    atol: float | None = None,
+    equal_nan: bool = False,
+    check_dtype: bool = True,
 ) -> None:
     """Raise AssertionError unless shape, dtype and elements agree: |actual - expected| <= atol + rtol * |expected|.
 
-    Default tolerances: 1.3e-6 and 1e-5 for float32, 1e-7 and 1e-7 for float64, 0 for the rest. Sequences compare item by item.
+    Default tolerances: 1.3e-6 and 1e-5 for float32, 1e-7 and 1e-7 for float64, 0 for the rest. Sequences compare item
+    by item.
     """
     if isinstance(actual, (list, tuple)) and isinstance(expected, (list, tuple)):
         if len(actual) != len(expected):
@@ -59,5 +66,6 @@ def _compare(x: Tensor, y: Tensor, rtol: float, atol: float, equal_nan: bool) ->
     if not good.all():
         place = tuple(int(k) for k in np.argwhere(~good)[0])
         raise AssertionError(
-            f"{int((~good).sum())} of {a.size} elements differ; first at {place}: {a[place]} and {b[place]} (rtol {rtol}, atol {atol})"
+            f"{int((~good).sum())} of {a.size} elements differ; first at {place}: {a[place]} and {b[place]} "
+            f"(rtol {rtol}, atol {atol})"
         )

@@ -17,11 +17,17 @@ VIEWS: list[Any] = [
     (slice(1), slice(2, 3), slice(0, 5, 3)), (1, slice(None), slice(4, 0)), np.int64(1), (slice(np.int64(1), None), -2),
 ]  # fmt: skip
 PICKS: list[Any] = [
-    [0, 2], [2, 0, 2], np.array([1, -1]), np.array([[0, 1], [2, 0]]), (slice(None), [3, 1]), (Ellipsis, [4, 0]), ([0, 1], [2, 3]),
-    (np.array([[0], [1]]), [2, 3]), (slice(1, 3), [0, 2], [1, 1]), ([0, 1], slice(None), [2, 3]), (None, [0, 1]), (slice(0, 2), None, [0, 1]),
+    [0, 2], [2, 0, 2], np.array([1, -1]), np.array([[0, 1], [2, 0]]), (slice(None), [3, 1]), (Ellipsis, [4, 0]),
+    ([0, 1], [2, 3]), (np.array([[0], [1]]), [2, 3]), (slice(1, 3), [0, 2], [1, 1]), ([0, 1], slice(None), [2, 3]),
+    (None, [0, 1]), (slice(0, 2), None, [0, 1]),
     np.array([], np.int64), (np.arange(3), np.arange(3), np.arange(3)),
 ]  # fmt: skip
-MASKS: list[Any] = [np.arange(3) > 0, np.arange(12).reshape(3, 4) % 2 == 0, np.arange(60).reshape(SHAPE) % 7 < 3, np.zeros(3, bool)]
+MASKS: list[Any] = [
+    np.arange(3) > 0,
+    np.arange(12).reshape(3, 4) % 2 == 0,
+    np.arange(60).reshape(SHAPE) % 7 < 3,
+    np.zeros(3, bool),
+]
 
 
 def key_for(key: Any) -> Any:

@@ -1,4 +1,6 @@
-"""Promotion: tensors with dimensions, then 0-d tensors, then Python numbers; a lower group matters by its kind alone."""
+"""Promotion: tensors with dimensions, then 0-d tensors, then Python numbers; a lower group matters by its kind
+alone.
+"""
 
 from __future__ import annotations
 

@@ -109,7 +109,18 @@ def test_numpy_shares_memory() -> None:
 
 def test_views_share_memory_and_copies_do_not() -> None:
     x = graphc.arange(12).reshape(3, 4)
-    views = [x.t(), x[1], x[:, ::2], x.view(2, 6), x.unsqueeze(0), x[None], x.unbind(1)[0], x.expand(2, 3, 4), x.detach(), x.data]
+    views = [
+        x.t(),
+        x[1],
+        x[:, ::2],
+        x.view(2, 6),
+        x.unsqueeze(0),
+        x[None],
+        x.unbind(1)[0],
+        x.expand(2, 3, 4),
+        x.detach(),
+        x.data,
+    ]
     assert all(v._s is x._s for v in views)
     copies = [x.t().reshape(12), x.clone(), x.flip(0), x[[0, 1]], x.t().contiguous(), x.repeat(1, 1), x.tril()]
     assert not any(c._s is x._s for c in copies)
@@ -129,7 +140,7 @@ def test_a_write_through_a_view_is_seen_everywhere() -> None:
 
 def test_view_needs_a_viewable_layout() -> None:
     x = graphc.arange(6).reshape(2, 3).t()
-    with pytest.raises(errors.ShapeError, match="view: view size .* use .reshape"):
+    with pytest.raises(errors.ShapeError, match=r"view: view size .* use .reshape"):
         x.view(6)
     assert x.reshape(6).tolist() == [0, 3, 1, 4, 2, 5]
 
@@ -180,11 +191,13 @@ def test_layout() -> None:
         (lambda x: graphc.where(x, x, x), errors.DTypeError, "where: expected condition to be a boolean tensor"),
         (lambda x: graphc.where(x > 0), errors.ArgumentError, "where: give input and other too"),
         (lambda x: x.masked_fill(x, 0), errors.DTypeError, "masked_fill: only supports boolean masks"),
-        (lambda x: x.gather(1, graphc.full((2, 1), 7)), errors.IndexingError, "gather: index 7 is out of bounds for dimension 1 with size 3"),
+        (lambda x: x.gather(1, graphc.full((2, 1), 7)), errors.IndexingError, "gather: index 7 is out of bounds for "
+            "dimension 1 with size 3"),
         (lambda x: x.gather(1, x), errors.DTypeError, "gather: expected an int64 index"),
         (lambda x: x.scatter(1, graphc.zeros(2, 1, dtype=int64)), errors.ArgumentError, "scatter: give src or value"),
         (lambda x: x.split([1, 2]), errors.ShapeError, "split_with_sizes: sizes \\[1, 2\\]"),
-        (lambda x: x.add_(graphc.ones(4, 2, 3)), errors.ShapeError, "add_: output with type f32\\[2, 3\\] doesn't match"),
+        (lambda x: x.add_(graphc.ones(4, 2, 3)), errors.ShapeError, "add_: output with type f32\\[2, "
+            "3\\] doesn't match"),
         (lambda x: x.expand(2, 2, 3).add_(1), errors.ShapeError, "more than one element of the written-to tensor"),
         (lambda x: x.normal_(std=-1), errors.ArgumentError, "normal_: expects std >= 0.0"),
         (lambda x: graphc.zeros(-1), errors.ShapeError, "zeros: trying to create a tensor with a negative dimension"),
@@ -292,7 +305,17 @@ def test_max_in_three_forms() -> None:
 def test_einsum_against_numpy() -> None:
     rng = np.random.default_rng(0)
     sizes = {"i": 2, "j": 3, "k": 4, "b": 2}
-    for equation in ("ij,jk->ik", "bij,bjk->bik", "ij->ji", "ij->", "i,j->ij", "ij,ij->i", "bij,kj->bki", "ij,jk,k->i", "ij,jk"):
+    for equation in (
+        "ij,jk->ik",
+        "bij,bjk->bik",
+        "ij->ji",
+        "ij->",
+        "i,j->ij",
+        "ij,ij->i",
+        "bij,kj->bki",
+        "ij,jk,k->i",
+        "ij,jk",
+    ):
         left = equation.split("->")[0]
         arrays = [rng.standard_normal([sizes[c] for c in term]) for term in left.split(",")]
         found = graphc.einsum(equation, *map(graphc.tensor, arrays))
@@ -304,7 +327,13 @@ def test_einsum_against_numpy() -> None:
 
 def test_random_numbers_repeat_from_a_seed() -> None:
     def draw() -> list[Any]:
-        made = [graphc.rand(3), graphc.randn(2, 2), graphc.randint(0, 9, (4,)), graphc.randperm(5), graphc.zeros(2).normal_()]
+        made = [
+            graphc.rand(3),
+            graphc.randn(2, 2),
+            graphc.randint(0, 9, (4,)),
+            graphc.randperm(5),
+            graphc.zeros(2).normal_(),
+        ]
         return [t.tolist() for t in made]
 
     graphc.manual_seed(5)
@@ -371,7 +400,17 @@ def test_the_recorder_hears_of_everything_that_leaves_or_enters() -> None:
         graphc.manual_seed(3)
         leaf.requires_grad_(False)
     told = hooks.names()
-    for name in ("on_host_data", "on_item", "on_bool", "on_escape", "on_show", "on_write", "on_grad_write", "on_grad_read", "on_seed"):
+    for name in (
+        "on_host_data",
+        "on_item",
+        "on_bool",
+        "on_escape",
+        "on_show",
+        "on_write",
+        "on_grad_write",
+        "on_grad_read",
+        "on_seed",
+    ):
         assert name in told, name
     assert told.count("on_host_data") == 2
     assert told.count("on_escape") == 3
