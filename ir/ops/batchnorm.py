@@ -193,6 +193,25 @@ def _eval_decompose(x: Any, centre: Any, variance: Any, *affine: Any, eps: float
     return _apply_channels(centred, per_channel(variance, ndim), [per_channel(p, ndim) for p in affine], eps)
 
 
+def _eval_vjp(
+    g: Any, out: Any, x: Any, centre: Any, variance: Any, *affine: Any, needs: Needs, eps: float
+) -> tuple[Any, ...]:
+    ndim, others = x.type.ndim, _others(x.type.ndim)
+    scale = inverse_std(variance, eps)
+    hat = pw.mul(pw.sub(x, per_channel(centre, ndim)), per_channel(scale, ndim))
+    weighted = pw.mul(g, per_channel(affine[0], ndim)) if affine else g
+    gx = pw.mul(weighted, per_channel(scale, ndim))
+    found: list[Any] = [gx if needs[0] else None, None, None]
+    if needs[1]:
+        found[1] = pw.neg(sum_(gx, dim=others, keepdim=False))
+    if needs[2]:  # d hat / d variance = -hat / (2 (variance + eps)) = -hat * scale^2 / 2
+        found[2] = pw.mul(sum_(pw.mul(weighted, hat), dim=others, keepdim=False), pw.mul(pw.mul(scale, scale), -0.5))
+    if affine:
+        found.append(sum_(pw.mul(g, hat), dim=others, keepdim=False) if needs[3] else None)
+        found.append(sum_(g, dim=others, keepdim=False) if needs[4] else None)
+    return tuple(found)
+
+
 def eval_array(x: Array, centre: Array, variance: Array, *affine: Array, eps: float) -> Array:
     """Batch norm with given statistics, in float64."""
     wide = [per_channel_array(v.astype(np.float64), x.ndim) for v in (centre, variance, *affine)]
@@ -216,6 +235,8 @@ batch_norm_eval = define(
         lambda x, *rest, eps: eval_array(x, *rest, eps=eps).astype(x.dtype),
         _eval_samples,
         decompose=_eval_decompose,
+        vjp=_eval_vjp,
+        saves=("0", "1", "2", "3"),
         dtypes=FLOATS,
         arity=None,
         doc="x [N, C, …] normalised by given (mean, var), times weight plus bias when given.",

@@ -187,6 +187,17 @@ def _linear_decompose(x: Any, w: Any, *bias: Any) -> Any:
     return op_named("add")(product, bias[0]) if bias else product
 
 
+def _linear_vjp(
+    g: Any, out: Any, x: Any, w: Any, *bias: Any, needs: tuple[bool, ...]
+) -> tuple[Any, ...]:
+    gx = matmul(g, w) if needs[0] else None
+    gw = matmul(_rows(g), _rows(x), ta=True) if needs[1] else None
+    if not bias:
+        return gx, gw
+    leading = tuple(range(g.type.ndim - 1))
+    return gx, gw, op_named("sum")(g, dim=leading, keepdim=False) if needs[2] else None
+
+
 def _linear_samples(rng: np.random.Generator) -> Iterator[Sample]:
     yield Sample((rng.standard_normal((3, 4)), rng.standard_normal((5, 4))))
     yield Sample((rng.standard_normal((3, 4)), rng.standard_normal((5, 4)), rng.standard_normal(5)))
@@ -200,6 +211,8 @@ linear = define(
         reference=_linear_reference,
         samples=_linear_samples,
         decompose=_linear_decompose,
+        vjp=_linear_vjp,
+        saves=("0", "1"),
         dtypes=CONTRACTED,
         arity=None,
         doc="x @ w.T (+ bias): x [..., in], w [out, in], bias [out].",
