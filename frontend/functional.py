@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from graphc.frontend import (
+    functional_copies,
     functional_data,
     functional_index,
     functional_linalg,
     functional_math,
+    functional_mixed,
     functional_reduce,
     functional_shape,
 )
+from graphc.frontend.functional_copies import *
 from graphc.frontend.functional_data import *
 from graphc.frontend.functional_index import *
 from graphc.frontend.functional_linalg import *
 from graphc.frontend.functional_math import *
+from graphc.frontend.functional_mixed import *
 from graphc.frontend.functional_reduce import *
 from graphc.frontend.functional_shape import *
 
@@ -24,3 +28,5 @@ __all__ += functional_linalg.__all__
 __all__ += functional_math.__all__
 __all__ += functional_reduce.__all__
 __all__ += functional_shape.__all__
+__all__ += functional_copies.__all__
+__all__ += functional_mixed.__all__

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from graphc.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
+from graphc.frontend import functional_copies as fc
 from graphc.frontend import functional_math as fm
 from graphc.frontend import functional_reduce as fr
 from graphc.frontend import functional_shape as fs
@@ -146,7 +147,7 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     """
     x = tensor_operand("diag", input)
     if x._a.ndim == 1:
-        rows = fs.pad(x, (max(-diagonal, 0), max(diagonal, 0)))
+        rows = fc.pad(x, (max(-diagonal, 0), max(diagonal, 0)))
         n = rows._a.size
         return fm.where(_on_diagonal(n, diagonal), fs.expand(fs.unsqueeze(rows, 1), n, n), scalar_tensor(0, x.dtype))
     if x._a.ndim != 2:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from graphc.errors import ArgumentError, DimError, DTypeError
 from graphc.frontend import functional_math as fm
+from graphc.frontend import functional_mixed as fx
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import Operand, as_dtype, convert, floating, promote_types, tensor_operand
 from graphc.frontend.tensor import Tensor
@@ -324,8 +325,8 @@ def _root(total: Tensor, order: float) -> Tensor:
     if edge_of(total) is None:
         return fm.pow(total, exponent)
     zero = ops.eq(total, 0)
-    root = fm.pow(fm.masked_fill(total, zero, 1.0), exponent)
-    return fm.masked_fill(root, zero, 0.0)
+    root = fm.pow(fx.masked_fill(total, zero, 1.0), exponent)
+    return fx.masked_fill(root, zero, 0.0)
 
 
 # ---------------------------------------------------------------- comparisons of whole tensors

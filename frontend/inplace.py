@@ -7,13 +7,14 @@ from typing import Any, Concatenate, ParamSpec
 
 from graphc.errors import ArgumentError, DTypeError, ShapeError
 from graphc.frontend import autograd
-from graphc.frontend.creation import full, rand, randint, randn
+from graphc.frontend.creation import full
 from graphc.frontend.dispatch import nullary, write
 from graphc.frontend.functional_shape import expand
 from graphc.frontend.mode import mode
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import Operand, can_cast, convert, lift, plain
 from graphc.frontend.random import Generator, draw
+from graphc.frontend.random_tensors import rand, randint, randn
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import float32, float64
 

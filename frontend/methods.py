@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from graphc.frontend import creation, gradients, hot, indexing, printing
+from graphc.frontend import functional_copies as fc
 from graphc.frontend import functional_data as fd
 from graphc.frontend import functional_index as fi
 from graphc.frontend import functional_linalg as fl
 from graphc.frontend import functional_math as fm
+from graphc.frontend import functional_mixed as fx
 from graphc.frontend import functional_reduce as fr
 from graphc.frontend import functional_shape as fs
 from graphc.frontend import inplace as ip
@@ -143,16 +145,16 @@ class TensorMethods:
     # pointwise
     abs = absolute = fm.abs
     add = fm.add
-    addcdiv = fm.addcdiv
-    addcmul = fm.addcmul
+    addcdiv = fx.addcdiv
+    addcmul = fx.addcmul
     bitwise_and = fm.bitwise_and
     bitwise_not = fm.bitwise_not
     bitwise_or = fm.bitwise_or
     bitwise_xor = fm.bitwise_xor
     ceil = fm.ceil
-    clamp = clip = fm.clamp
-    clamp_max = fm.clamp_max
-    clamp_min = fm.clamp_min
+    clamp = clip = fx.clamp
+    clamp_max = fx.clamp_max
+    clamp_min = fx.clamp_min
     cos = hot.unary("cos", fm.cos)
     deg2rad = fm.deg2rad
     div = divide = true_divide = fm.div
@@ -170,22 +172,22 @@ class TensorMethods:
     isinf = fm.isinf
     isnan = fm.isnan
     le = less_equal = fm.le
-    lerp = fm.lerp
+    lerp = fx.lerp
     log = hot.unary("log", fm.log)
     log10 = fm.log10
     log1p = fm.log1p
     log2 = fm.log2
-    logaddexp = fm.logaddexp
+    logaddexp = fx.logaddexp
     logical_and = fm.logical_and
     logical_not = fm.logical_not
     logical_or = fm.logical_or
     logical_xor = fm.logical_xor
     lt = less = fm.lt
-    masked_fill = fm.masked_fill
+    masked_fill = fx.masked_fill
     maximum = fm.maximum
     minimum = fm.minimum
     mul = multiply = fm.mul
-    nan_to_num = fm.nan_to_num
+    nan_to_num = fx.nan_to_num
     ne = not_equal = fm.ne
     neg = negative = fm.neg
     pow = fm.pow
@@ -239,9 +241,9 @@ class TensorMethods:
     expand = fs.expand
     expand_as = fs.expand_as
     flatten = fs.flatten
-    flip = fs.flip
-    fliplr = fs.fliplr
-    flipud = fs.flipud
+    flip = fc.flip
+    fliplr = fc.fliplr
+    flipud = fc.flipud
     is_contiguous = fd.is_contiguous
     movedim = moveaxis = fs.movedim
     narrow = fs.narrow
@@ -250,11 +252,11 @@ class TensorMethods:
     numel = fd.numel
     permute = fs.permute
     ravel = fs.ravel
-    repeat = fs.repeat
-    repeat_interleave = fs.repeat_interleave
+    repeat = fc.repeat
+    repeat_interleave = fc.repeat_interleave
     reshape = fs.reshape
     reshape_as = fs.reshape_as
-    roll = fs.roll
+    roll = fc.roll
     select = fs.select
     size = fd.size
     split = fs.split
@@ -263,10 +265,10 @@ class TensorMethods:
     storage_offset = fd.storage_offset
     stride = fd.stride
     t = fs.t
-    tile = fs.tile
+    tile = fc.tile
     transpose = swapaxes = swapdims = fs.transpose
-    tril = fs.tril
-    triu = fs.triu
+    tril = fc.tril
+    triu = fc.triu
     unbind = fs.unbind
     unflatten = fs.unflatten
     unsqueeze = fs.unsqueeze
@@ -327,8 +329,8 @@ class TensorMethods:
     # in place
     abs_ = inplace(fm.abs)
     add_ = inplace(fm.add)
-    addcdiv_ = inplace(fm.addcdiv)
-    addcmul_ = inplace(fm.addcmul)
+    addcdiv_ = inplace(fx.addcdiv)
+    addcmul_ = inplace(fx.addcmul)
     addmm_ = inplace(fl.addmm)
     bernoulli_ = ip.bernoulli_
     bitwise_and_ = inplace(fm.bitwise_and)
@@ -336,9 +338,9 @@ class TensorMethods:
     bitwise_or_ = inplace(fm.bitwise_or)
     bitwise_xor_ = inplace(fm.bitwise_xor)
     ceil_ = inplace(fm.ceil)
-    clamp_ = clip_ = inplace(fm.clamp)
-    clamp_max_ = inplace(fm.clamp_max)
-    clamp_min_ = inplace(fm.clamp_min)
+    clamp_ = clip_ = inplace(fx.clamp)
+    clamp_max_ = inplace(fx.clamp_max)
+    clamp_min_ = inplace(fx.clamp_min)
     copy_ = ip.copy_
     cos_ = inplace(fm.cos)
     div_ = divide_ = inplace(fm.div)
@@ -351,12 +353,12 @@ class TensorMethods:
     index_add_ = inplace(fi.index_add)
     index_copy_ = inplace(fi.index_copy)
     index_fill_ = inplace(fi.index_fill)
-    lerp_ = inplace(fm.lerp)
+    lerp_ = inplace(fx.lerp)
     log_ = inplace(fm.log)
     logical_and_ = inplace(fm.logical_and)
     logical_not_ = inplace(fm.logical_not)
     logical_or_ = inplace(fm.logical_or)
-    masked_fill_ = inplace(fm.masked_fill)
+    masked_fill_ = inplace(fx.masked_fill)
     mul_ = multiply_ = inplace(fm.mul)
     neg_ = negative_ = inplace(fm.neg)
     normal_ = ip.normal_
@@ -375,8 +377,8 @@ class TensorMethods:
     square_ = inplace(fm.square)
     sub_ = subtract_ = inplace(fm.sub)
     tanh_ = inplace(fm.tanh)
-    tril_ = inplace(fs.tril)
-    triu_ = inplace(fs.triu)
+    tril_ = inplace(fc.tril)
+    triu_ = inplace(fc.triu)
     trunc_ = inplace(fm.trunc)
     uniform_ = ip.uniform_
     zero_ = ip.zero_

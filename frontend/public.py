@@ -9,10 +9,12 @@ from graphc.frontend import (
     functional,
     grad_mode,
     indexing,
+    limits,
     methods as methods,
     printing,
     promote,
     random,
+    random_tensors,
     size,
 )
 from graphc.frontend.creation import *
@@ -20,10 +22,12 @@ from graphc.frontend.device import *
 from graphc.frontend.functional import *
 from graphc.frontend.grad_mode import *
 from graphc.frontend.indexing import *
+from graphc.frontend.limits import *
 from graphc.frontend.tensor import Tensor as Tensor
 from graphc.frontend.printing import *
 from graphc.frontend.promote import *
 from graphc.frontend.random import *
+from graphc.frontend.random_tensors import *
 from graphc.frontend.record import api
 from graphc.frontend.record.api import *
 from graphc.frontend.size import *
@@ -37,6 +41,8 @@ __all__ += dtypes.__all__
 __all__ += functional.__all__
 __all__ += grad_mode.__all__
 __all__ += indexing.__all__
+__all__ += limits.__all__
+__all__ += random_tensors.__all__
 __all__ += printing.__all__
 __all__ += promote.__all__
 __all__ += random.__all__

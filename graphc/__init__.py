@@ -16,17 +16,21 @@ if TYPE_CHECKING:
     from graphc import testing as testing
     from graphc.frontend.creation import *
     from graphc.frontend.device import *
+    from graphc.frontend.functional_copies import *
     from graphc.frontend.functional_data import *
     from graphc.frontend.functional_index import *
     from graphc.frontend.functional_linalg import *
     from graphc.frontend.functional_math import *
+    from graphc.frontend.functional_mixed import *
     from graphc.frontend.functional_reduce import *
     from graphc.frontend.functional_shape import *
     from graphc.frontend.grad_mode import *
     from graphc.frontend.indexing import *
+    from graphc.frontend.limits import *
     from graphc.frontend.printing import *
     from graphc.frontend.promote import *
     from graphc.frontend.random import *
+    from graphc.frontend.random_tensors import *
     from graphc.frontend.record.api import *
     from graphc.frontend.size import *
     from graphc.frontend.tensor import Tensor as Tensor

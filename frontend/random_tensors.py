@@ -1,0 +1,183 @@
+"""Tensors of random numbers. Each call takes one count of its generator, whatever its size."""
+
+from __future__ import annotations
+
+from operator import index as as_index
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import ArgumentError, DTypeError, ShapeError
+from graphc.frontend import functional_math as fm
+from graphc.frontend import functional_mixed as fx
+from graphc.frontend.creation import _checked, _flagged, _options, full
+from graphc.frontend.device import check_device
+from graphc.frontend.functional_shape import sizes_of
+from graphc.frontend.mode import mode
+from graphc.frontend.ops import ops
+from graphc.frontend.promote import as_dtype, convert, tensor_operand
+from graphc.frontend.random import Generator, draw
+from graphc.frontend.tensor import Tensor, fresh
+from graphc.ir.types import DType, float32, float64, int64
+
+__all__ = [
+    "bernoulli", "multinomial", "normal", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like",
+    "randperm",
+]  # fmt: skip
+
+
+def _random(
+    name: str, size: tuple[Any, ...], dtype: DType | None, device: Any, generator: Generator | None, requires_grad: bool
+) -> Tensor:
+    wanted = _options(name, dtype, device)
+    if not wanted.is_floating_point:
+        raise DTypeError(f"{name}: not implemented for {wanted}; use randint() for integers")
+    shape = _checked(name, sizes_of(name, size))
+    state, offset = draw(generator)
+    return _flagged(getattr(ops, name)(state, shape=shape, dtype=wanted, offset=offset), requires_grad)
+
+
+def rand(
+    *size: Any,
+    generator: Generator | None = None,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Uniform numbers in [0, 1)."""
+    return _random("rand", size, dtype, device, generator, requires_grad)
+
+
+def randn(
+    *size: Any,
+    generator: Generator | None = None,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Normal numbers of mean 0 and variance 1."""
+    return _random("randn", size, dtype, device, generator, requires_grad)
+
+
+def rand_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """rand() of the shape and dtype of `input`."""
+    return rand(input.type.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+
+
+def randn_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """randn() of the shape and dtype of `input`."""
+    return randn(input.type.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+
+
+def randint(
+    *args: Any,
+    generator: Generator | None = None,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    **named: Any,
+) -> Tensor:
+    """randint(high, size) or randint(low, high, size): integers in [low, high), int64 unless a dtype is given.
+
+    Raises ArgumentError.
+    """
+    check_device("randint", device)
+    values = (
+        dict(zip(("high", "size") if len(args) + len(named) == 2 else ("low", "high", "size"), args, strict=False))
+        | named
+    )
+    if values.keys() - {"low", "high", "size"} or not {"high", "size"} <= values.keys():
+        raise ArgumentError("randint: takes (high, size) or (low, high, size)")
+    low, high = as_index(values.get("low", 0)), as_index(values["high"])
+    if low >= high:
+        raise ArgumentError(f"randint: from < to is needed, but got from={low} >= to={high}")
+    state, offset = draw(generator)
+    shape = _checked("randint", sizes_of("randint", (values["size"],)))
+    made = ops.randint(state, shape=shape, low=low, high=high, offset=offset)
+    return _flagged(convert(made, int64 if dtype is None else as_dtype("randint", dtype)), requires_grad)
+
+
+def randint_like(input: Tensor, *limits: int, dtype: DType | None = None) -> Tensor:
+    """randint() of the shape and dtype of `input`."""
+    return randint(*limits, input.type.shape, dtype=dtype or input.dtype)
+
+
+def normal(
+    mean: Any = 0.0,
+    std: Any = 1.0,
+    size: Any = None,
+    *,
+    generator: Generator | None = None,
+    dtype: DType | None = None,
+    device: Any = None,
+) -> Tensor:
+    """mean + std * randn(): of `size` for two numbers, else of the shape of the tensors."""
+    from graphc.frontend.functional_shape import broadcast_shapes
+
+    if size is None:
+        shapes = [v.type.shape for v in (mean, std) if isinstance(v, Tensor)]
+        if not shapes:
+            raise ArgumentError("normal: give size= when mean and std are numbers")
+        size = broadcast_shapes(*shapes)
+    made = randn(size, generator=generator, dtype=dtype, device=device)
+    return fm.add(fm.mul(made, std), mean)
+
+
+def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
+    """1 with the probability each element says (or `p`), else 0, in the dtype of `input`.
+
+    Raises DTypeError for integers without p.
+    """
+    x = tensor_operand("bernoulli", input)
+    if p is None and not x.dtype.is_floating_point:
+        raise DTypeError(f"bernoulli: takes probabilities of a floating-point dtype, got {x._l.type}")
+    state, offset = draw(generator)
+    dtype = x.dtype if x.dtype.is_floating_point else float32
+    chance = full(x.type.shape, float(p), dtype=dtype) if p is not None else x.detach()
+    return convert(ops.bernoulli(chance, state, offset=offset), x.dtype)
+
+
+def randperm(n: int, *, generator: Generator | None = None, dtype: DType | None = None, device: Any = None) -> Tensor:
+    """The numbers 0 to n-1 in random order, as int64 unless a dtype is given.
+
+    Its elements are host data for a recording.
+    """
+    check_device("randperm", device)
+    count = as_index(n)
+    if count < 0:
+        raise ArgumentError(f"randperm: n must be non-negative, got {count}")
+    state, offset = draw(generator)
+    keys = ops.randint(state, shape=(count,), low=0, high=2**63 - 1, offset=offset)
+    recorder = mode.get().recorder
+    if recorder is not None:
+        recorder.on_escape(keys, "randperm()")
+    return convert(fresh(np.argsort(keys._a, kind="stable")), int64 if dtype is None else as_dtype("randperm", dtype))
+
+
+def multinomial(
+    input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None
+) -> Tensor:
+    """Indices drawn with the (unnormalised) probabilities of each row, as int64. Raises ShapeError, ArgumentError.
+
+    Without replacement: the largest of u ** (1 / p), Efraimidis and Spirakis, "Weighted random sampling with a
+    reservoir", 2006.
+    """
+    x = tensor_operand("multinomial", input)
+    if x._a.ndim not in (1, 2) or not x.dtype.is_floating_point:
+        raise ShapeError(f"multinomial: takes probabilities of 1 or 2 dimensions, got {x._l.type}")
+    count = as_index(num_samples)
+    if count <= 0 or (not replacement and count > x._a.shape[-1]):
+        raise ArgumentError(
+            f"multinomial: cannot draw {count} of {x._a.shape[-1]} categories "
+            f"{'with' if replacement else 'without'} replacement"
+        )
+    recorder = mode.get().recorder
+    if recorder is not None:
+        recorder.on_escape(x, "multinomial()")
+    chance = fx.clamp_min(convert(x.detach(), float64), 0.0)
+    draws = count if replacement else 1
+    keys = fm.div(fm.neg(fm.log(rand(draws, *x.type.shape, dtype=float64, generator=generator))), chance)
+    order = np.argsort(keys._a, axis=-1, kind="stable")
+    if replacement:
+        return fresh(np.array(np.moveaxis(order[..., 0], 0, -1), order="C"))
+    return fresh(np.array(order[0][..., :count], order="C"))
