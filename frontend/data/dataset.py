@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ArgumentError, IndexingError, ShapeError, UnsupportedError
-from graphc.frontend.creation import randperm, tensor
+from graphc.frontend.creation import tensor
 from graphc.frontend.mode import mode
 from graphc.frontend.random import Generator
+from graphc.frontend.random_tensors import randperm
 from graphc.frontend.tensor import Tensor, fresh
 from graphc.ir.types import int64
 

@@ -10,11 +10,11 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from graphc.errors import ArgumentError
-from graphc.frontend.creation import randint
 from graphc.frontend.data.collate import Collate, default_collate, default_convert
 from graphc.frontend.data.dataset import IterableDataset, Subset, TensorDataset
 from graphc.frontend.data.sampler import BatchSampler, RandomSampler, SequentialSampler
 from graphc.frontend.random import Generator, use_generator
+from graphc.frontend.random_tensors import randint
 
 __all__ = ["DataLoader", "get_worker_info"]
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ArgumentError
-from graphc.frontend.creation import as_tensor, multinomial, randint, randperm
+from graphc.frontend.creation import as_tensor
 from graphc.frontend.random import Generator
+from graphc.frontend.random_tensors import multinomial, randint, randperm
 from graphc.ir.types import float64
 
 __all__ = [
