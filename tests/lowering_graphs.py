@@ -210,3 +210,68 @@ def mixture(seed: int, size: int = 25) -> Graph:
     for k in range(3):
         g.add_output(pick(), f"y{k}")
     return g
+
+
+def images(seed: int, size: int = 18) -> Graph:
+    """A random graph over images of one size: convolutions, pools, norms, reductions of several axes, layout changes."""
+    rng = np.random.default_rng(seed)
+    n, c, h, w = (int(k) for k in rng.integers(1, 5, 4))
+    g = Graph(f"images{seed}")
+    shape = (n, c, h, w)
+    values = [g.add_input(f32(*shape), f"x{k}", "state" if k else "input") for k in range(2)]
+    filters = g.add_input(f32(c, c, 3, 3), "filters", "state")
+    channel = op("reshape", g.add_input(f32(c), "channel"), shape=(1, c, 1, 1))
+    one = ((1, 1), (1, 1))
+
+    def pick() -> Value:
+        return values[-1 - int(len(values) * rng.random() ** 2)]
+
+    def spread(t: Value) -> Value:
+        return op("expand", t, shape=shape)  # type: ignore[no-any-return]
+
+    def pool(name: str, **attrs: Any) -> Value:
+        fill = float("-inf") if name == "amax" else 0.0
+        padded = op("pad", pick(), pads=((0, 0), (0, 0), *one), value=fill)
+        seen = op("windows", padded, dims=(2, 3), size=(3, 3), stride=(1, 1), dilation=(1, 1))
+        return op(name, seen, dim=(4, 5), keepdim=False, **attrs)  # type: ignore[no-any-return]
+
+    def flat() -> Value:
+        rows = op("reshape", op("permute", pick(), dims=(0, 2, 3, 1)), shape=(n * h * w, c))
+        mixed = op(
+            "matmul", rows, op("reshape", op("slice", filters, dim=3, start=1, stop=2, step=1), shape=(c, 3 * c))
+        )
+        back = op("reshape", op("slice", mixed, dim=1, start=c, stop=2 * c, step=1), shape=(n, h, w, c))
+        return op("permute", back, dims=(0, 3, 1, 2))  # type: ignore[no-any-return]
+
+    def normed() -> Value:
+        x = pick()
+        mean = op("mean", x, dim=(0, 2, 3), keepdim=True)
+        var = op("var", x, dim=(0, 2, 3), correction=0, keepdim=True)
+        return op("div", op("sub", x, mean), op("sqrt", op("add", var, 1e-2)))  # type: ignore[no-any-return]
+
+    steps: list[Callable[[], Value]] = [
+        lambda: op("conv2d", pick(), filters, padding=one),
+        lambda: op("conv2d_input_grad", pick(), filters, input_shape=(h, w), padding=one),
+        lambda: op("add", op("conv2d", pick(), filters, padding=one), channel),
+        lambda: spread(op("mean", pick(), dim=(2, 3), keepdim=True)),
+        lambda: op("mul", pick(), channel),
+        lambda: op("add", pick(), pick()),
+        lambda: op("relu", pick()),
+        lambda: op("sigmoid", pick()),
+        lambda: pool("amax"),
+        lambda: pool("sum"),
+        flat,
+        normed,
+        lambda: op("softmax", pick(), dim=int(rng.integers(4))),
+        lambda: spread(op("amax", pick(), dim=(1,), keepdim=True)),
+        lambda: op("flip", pick(), dims=(2, 3)),
+        lambda: op("slice", op("cat", pick(), pick(), dim=1), dim=1, start=0, stop=2 * c, step=2),
+    ]  # fmt: skip
+    with g.building():
+        for _ in range(size):
+            values.append(op("mul", steps[rng.integers(len(steps))](), 0.5))
+    g.add_output(op("conv2d_weight_grad", pick(), pick(), kernel_size=(3, 3), padding=one), "filters", "state")
+    g.add_output(pick(), "x1", "state")
+    g.add_output(op("mean", pick(), dim=(0, 1, 2, 3), keepdim=False), "loss")
+    g.add_output(op("permute", pick(), dims=(0, 2, 3, 1)), "nhwc")
+    return g

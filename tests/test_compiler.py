@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from lowering_graphs import cnn, f32, inputs_of, mixture, mlp, op, optimised, transformer, unary_graph
+from lowering_graphs import cnn, f32, images, inputs_of, mixture, mlp, op, optimised, transformer, unary_graph
 from random_graphs import random_graph, random_inputs, same_bits
 
 from graphc import compiler
@@ -40,6 +40,8 @@ def test_models_native(make: Callable[[], Graph]) -> None:
 @pytest.mark.parametrize("seed", range(12))
 def test_mixtures_native(seed: int) -> None:
     graph = optimised(mixture(seed))
+    run_both(graph, inputs_of(graph, seed))
+    graph = optimised(images(seed))
     run_both(graph, inputs_of(graph, seed))
 
 

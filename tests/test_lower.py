@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from lowering_graphs import cnn, f32, inputs_of, kinds, mixture, mlp, op, optimised, transformer, unary_graph
+from lowering_graphs import cnn, f32, images, inputs_of, kinds, mixture, mlp, op, optimised, transformer, unary_graph
 from random_graphs import random_graph, random_inputs, same_bits
 
 from graphc.codegen.assemble import assemble
@@ -62,6 +62,14 @@ def test_mixtures_with_products_scatters_and_states(seed: int) -> None:
         assert np.array_equal(a, b)
     for a, w in zip(found, run_graph(graph, arrays), strict=True):
         np.testing.assert_allclose(a, w, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_images_with_convolutions_pools_and_norms(seed: int) -> None:
+    graph = optimised(images(seed))
+    arrays = inputs_of(graph, seed)
+    for a, w in zip(both_ways(graph, arrays), run_graph(graph, arrays), strict=True):
+        np.testing.assert_allclose(a, w, rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize("make", [mlp, cnn, lambda: transformer(False), lambda: transformer(True)])
