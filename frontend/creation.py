@@ -21,7 +21,7 @@ from graphc.frontend.scalar import Scalar
 from graphc.frontend.size import Size
 from graphc.frontend.tensor import Tensor, fresh
 from graphc.ir.op import Array
-from graphc.ir.types import DType, Shape, bool_, dtype_of, float32, float64, int64
+from graphc.ir.types import Dim, DType, Shape, bool_, dtype_of, float32, float64, int64
 
 __all__ = [
     "BoolTensor", "DoubleTensor", "FloatTensor", "LongTensor", "arange", "as_tensor", "asarray", "empty",
@@ -388,6 +388,9 @@ def arange(
     the end.
     """
     check_device("arange", device)
+    if len(limits) == 1 and isinstance(limits[0], Dim):
+        wanted = int64 if dtype is None else as_dtype("arange", dtype)
+        return _flagged(nullary(ops.iota, shape=limits, dim=0, dtype=wanted), requires_grad)
     start, end, step = _limits(limits, named)
     numbers = (start, end, step)
     natural = int64 if all(isinstance(v, int) for v in numbers) else get_default_dtype()

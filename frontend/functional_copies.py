@@ -18,6 +18,7 @@ from graphc.frontend.functional_shape import (
     ravel,
     reshape,
     sizes_of,
+    static_size,
     unsqueeze,
 )
 from graphc.frontend.ops import ops
@@ -77,9 +78,11 @@ def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] |
         raise ShapeError(f"roll: shifts and dimensions must align, got {len(steps)} shifts and {len(axes)} dims")
     for step, dim in zip(steps, axes, strict=True):
         d = axis_of("roll", x, dim)
-        size = x._a.shape[d]
-        if size and step % size:
-            cut = size - step % size
+        size = x.type.shape[d]
+        if isinstance(size, int):
+            step = step % size if size else 0
+        if step:
+            cut = size - step if step > 0 else -step
             x = ops.cat(narrow(x, d, cut, size - cut), narrow(x, d, 0, cut), dim=d)
     return x if x is not input else clone(x)
 
@@ -172,7 +175,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         return x
     for d, (low, high) in enumerate(pairs):
         if low < 0 or high < 0:
-            x = narrow(x, d, max(-low, 0), x._a.shape[d] + min(low, 0) + min(high, 0))
+            x = narrow(x, d, max(-low, 0), x.type.shape[d] + min(low, 0) + min(high, 0))
     positive = tuple((max(low, 0), max(high, 0)) for low, high in pairs)
     fill: Any = 0 if value is None else value
     kind = {"f": float, "i": int, "b": builtins.bool}[x.dtype.kind]
@@ -183,7 +186,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
 def _pad_axis(x: Tensor, d: int, low: int, high: int, mode: str) -> Tensor:
     if not low and not high:
         return x
-    size = x._a.shape[d]
+    size = static_size("pad", x, d)
     limit = {"reflect": size - 1, "circular": size, "replicate": max(low, high)}[mode]
     if max(low, high) > limit or min(low, high) < 0 or not size:
         raise ShapeError(

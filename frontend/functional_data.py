@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import builtins
-import operator
 from typing import Any
 
 import numpy as np
 
-from graphc.errors import ArgumentError, AutogradError, DimError, DTypeError, ShapeError
+from graphc.errors import ArgumentError, AutogradError, DimError, DTypeError, ShapeError, UnsupportedError
 from graphc.frontend.device import CPU, check_device, device
 from graphc.frontend.dispatch import detached_error
 from graphc.frontend.mode import mode
@@ -18,7 +17,7 @@ from graphc.frontend.size import Size
 from graphc.frontend.tensor import Tensor, alias_of
 from graphc.ir.infer import normalize_dim
 from graphc.ir.op import Array
-from graphc.ir.types import bool_, float32, float64, int64
+from graphc.ir.types import Dim, bool_, float32, float64, int64
 
 __all__ = ["detach", "is_floating_point", "is_nonzero", "is_tensor"]
 
@@ -288,11 +287,13 @@ def data_ptr(self: Tensor) -> int:
 
 
 def length(self: Tensor) -> int:
-    """The size of the first axis. Raises ArgumentError for a 0-d tensor."""
+    """The size of the first axis. Raises ArgumentError for a 0-d tensor, UnsupportedError for a named size."""
     if not self._a.ndim:
         raise ArgumentError("len() of a 0-d tensor")
     found = self.type.shape[0]
-    return found if isinstance(found, int) else operator.index(found)  # type: ignore[arg-type]
+    if isinstance(found, Dim):
+        raise UnsupportedError(f"len(): the size is the named size {found} of this recording; use shape[0], not len()")
+    return found
 
 
 def iterate(self: Tensor) -> Any:

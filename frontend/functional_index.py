@@ -15,7 +15,7 @@ from graphc.frontend.functional_shape import axis_of, expand
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import Number, Operand, can_cast, lift, result_type, tensor_operand
 from graphc.frontend.tensor import Tensor
-from graphc.ir.infer import normalize_dim
+from graphc.ir.infer import broadcast_shape, normalize_dim
 from graphc.ir.op import Op
 from graphc.ir.types import int64
 
@@ -62,9 +62,9 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int) -> Tensor:
         raise ShapeError(
             f"take_along_dim: input {x._l.type} and indices {indices._l.type} should have the same number of dimensions"
         )
-    shape = [max(a, b) for a, b in zip(x._a.shape, indices._a.shape, strict=True)]
-    wide, narrow = list(shape), list(shape)
-    wide[d], narrow[d] = x._a.shape[d], indices._a.shape[d]
+    spread = [tuple(1 if k == d else n for k, n in enumerate(t.type.shape)) for t in (x, indices)]
+    shape = broadcast_shape("take_along_dim", *spread)
+    wide, narrow = ((*shape[:d], t.type.shape[d], *shape[d + 1 :]) for t in (x, indices))
     return gather(expand(x, wide), d, expand(indices, narrow))
 
 
@@ -94,7 +94,7 @@ def _source(name: str, x: Tensor, index: Tensor, src: Operand) -> Tensor:
     fitted: Tensor = src
     for d, (a, b) in enumerate(zip(sizes, src._a.shape, strict=True)):
         if a < b:
-            fitted = ops.slice(fitted, dim=d, start=0, stop=a, step=1)
+            fitted = ops.slice(fitted, dim=d, start=0, stop=index.type.shape[d], step=1)
     return fitted
 
 

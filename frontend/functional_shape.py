@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import ArgumentError, DimError, ShapeError
+from graphc.errors import ArgumentError, DimError, ShapeError, UnsupportedError
 from graphc.frontend.dispatch import concrete
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import convert, promote_types, tensor_operand
@@ -57,6 +57,17 @@ def axis_of(name: str, x: Tensor, dim: int) -> int:
             f"{name}: dimension {dim} is out of range: {x._l.type} has no dimensions; use unsqueeze(0) first"
         )
     return normalize_dim(name, dim, x._a.ndim)
+
+
+def static_size(name: str, x: Tensor, dim: int) -> int:
+    """The size along an axis as a number. Raises UnsupportedError where a recording knows it by name only."""
+    size = x.type.shape[dim]
+    if isinstance(size, Dim):
+        raise UnsupportedError(
+            f"{name}: the size of dim {dim} is the named size {size} of this recording, but a number is "
+            "needed; trace without making this size dynamic"
+        )
+    return size
 
 
 # ---------------------------------------------------------------- one element order, another shape
@@ -285,20 +296,20 @@ def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
 # ---------------------------------------------------------------- parts
 
 
-def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
+def narrow(input: Tensor, dim: int, start: AnySize, length: AnySize) -> Tensor:
     """The view of `length` elements from `start` along `dim`. Raises DimError, ShapeError out of range."""
     x = tensor_operand("narrow", input)
     d = axis_of("narrow", x, dim)
-    size = x._a.shape[d]
-    start, length = as_index(start), as_index(length)
-    if not -size <= start <= size:
-        raise DimError(f"narrow: start {start} is out of range for size {size}; use {-size} to {size}")
-    start += size if start < 0 else 0
-    if length < 0 or start + length > size:
+    size, first, count = x.type.shape[d], size_of("narrow", start), size_of("narrow", length)
+    if isinstance(size, int) and isinstance(first, int) and not -size <= first <= size:
+        raise DimError(f"narrow: start {first} is out of range for size {size}; use {-size} to {size}")
+    begin = size + first if isinstance(first, int) and first < 0 else first
+    end = begin + count
+    if (isinstance(count, int) and count < 0) or (isinstance(end, int) and isinstance(size, int) and end > size):
         raise ShapeError(
-            f"narrow: start ({start}) + length ({length}) exceeds dimension size ({size}) or length is negative"
+            f"narrow: start ({begin}) + length ({count}) exceeds dimension size ({size}) or length is negative"
         )
-    made: Tensor = ops.slice(x, dim=d, start=start, stop=start + length, step=1)
+    made: Tensor = ops.slice(x, dim=d, start=begin, stop=end, step=1)
     return made
 
 
@@ -309,7 +320,7 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
     size, k = x._a.shape[d], as_index(index)
     if not -size <= k < size:
         raise DimError(f"select: index {k} out of range for tensor of size {list(x._a.shape)} at dimension {d}")
-    made: Tensor = ops.select(x, dim=d, index=k % size)
+    made: Tensor = ops.select(x, dim=d, index=k if k >= 0 else x.type.shape[d] + k)
     return made
 
 
@@ -317,7 +328,7 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """The views at each index along `dim`."""
     x = tensor_operand("unbind", input)
     d = axis_of("unbind", x, dim)
-    return tuple(ops.select(x, dim=d, index=k) for k in range(x._a.shape[d]))
+    return tuple(ops.select(x, dim=d, index=k) for k in range(static_size("unbind", x, d)))
 
 
 def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
@@ -326,7 +337,7 @@ def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int =
     if isinstance(split_size_or_sections, (list, tuple)):
         return split_with_sizes(x, split_size_or_sections, dim)
     d, step = axis_of("split", x, dim), as_index(split_size_or_sections)  # type: ignore[arg-type]
-    size = x._a.shape[d]
+    size = static_size("split", x, d)
     if step < 0 or (step == 0 and size):
         raise ShapeError(f"split: expects split_size be positive, got {step}")
     if not size:
@@ -339,7 +350,7 @@ def split_with_sizes(input: Tensor, split_sizes: Sequence[int], dim: int = 0) ->
     x = tensor_operand("split_with_sizes", input)
     d = axis_of("split_with_sizes", x, dim)
     sizes = [as_index(s) for s in split_sizes]
-    if sum(sizes) != x._a.shape[d] or any(s < 0 for s in sizes):
+    if sum(sizes) != static_size("split_with_sizes", x, d) or any(s < 0 for s in sizes):
         raise ShapeError(
             f"split_with_sizes: sizes {sizes} must be >= 0 and sum exactly to {x._a.shape[d]} (size of dim {d} "
             f"of {x._l.type})"
@@ -356,7 +367,7 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     count = as_index(chunks)
     if count <= 0:
         raise ShapeError(f"chunk: expects chunks to be greater than 0, got {count}")
-    size = x._a.shape[axis_of("chunk", x, dim)]
+    size = static_size("chunk", x, axis_of("chunk", x, dim))
     return split(x, max(-(-size // count), 1), dim) if size else tuple(narrow(x, dim, 0, 0) for _ in range(count))
 
 

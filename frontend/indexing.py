@@ -23,7 +23,7 @@ from graphc.frontend.promote import lift, plain
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor, fresh
 from graphc.ir.infer import broadcast_shape
-from graphc.ir.types import bool_, int64
+from graphc.ir.types import Dim, Size, bool_, int64
 
 __all__ = ["masked_select", "nonzero"]
 
@@ -148,15 +148,28 @@ def _sliced(x: Tensor, axis: int, part: slice) -> Tensor:
     step = 1 if part.step is None else as_index(part.step)
     if step <= 0:
         raise ArgumentError(f"slice step must be greater than zero, got {step}; use flip()")
-    size = x._a.shape[axis]
-    start, stop, _ = slice(_bound(part.start), _bound(part.stop), step).indices(size)
-    made: Tensor = ops.slice(x, dim=axis, start=start, stop=max(stop, start), step=step)
+    size = x.type.shape[axis]
+    bounds = _bound(part.start), _bound(part.stop)
+    if isinstance(size, Dim) or any(isinstance(b, Dim) for b in bounds):
+        start, stop = _named_bounds(bounds, size)
+    else:
+        start, stop, _ = slice(*bounds, step).indices(size)
+        stop = max(stop, start)
+    made: Tensor = ops.slice(x, dim=axis, start=start, stop=stop, step=step)
     return made
 
 
-def _bound(value: Any) -> int | None:
-    if value is None:
-        return None
+def _named_bounds(bounds: tuple[Size | None, Size | None], size: Size) -> tuple[Size, Size]:
+    """Bounds of a slice along a named size: nothing is cut to fit, a size that does not fit is an error when bound."""
+    start, stop = bounds
+    first = 0 if start is None else size + start if isinstance(start, int) and start < 0 else start
+    last = size if stop is None else size + stop if isinstance(stop, int) and stop < 0 else stop
+    return first, last
+
+
+def _bound(value: Any) -> Size | None:
+    if value is None or isinstance(value, Dim):
+        return value
     try:
         return as_index(value)
     except TypeError:
@@ -167,7 +180,7 @@ def _selected(x: Tensor, axis: int, part: Any) -> Tensor:
     k, size = as_index(part), x._a.shape[axis]
     if not -size <= k < size:
         raise IndexingError(f"index {k} is out of bounds for dimension {axis} with size {size}")
-    made: Tensor = ops.select(x, dim=axis, index=k % size)
+    made: Tensor = ops.select(x, dim=axis, index=k if k >= 0 else x.type.shape[axis] + k)
     return made
 
 
