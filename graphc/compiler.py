@@ -137,7 +137,7 @@ def eager_run(op: Op, arrays: Sequence[Array], attrs: Attrs) -> list[Array]:
 
 
 def eager_plan(op: Op, layouts: Sequence[Layout], attrs: Attrs) -> Callable[[Sequence[Array]], list[Array]]:
-    """`run(arrays) -> outputs` for one op on arrays of exactly these layouts, unchecked; outputs are fresh and contiguous."""
+    """`run(arrays) -> outputs` for one op on arrays of exactly these layouts, unchecked; outputs are fresh."""
     backwards = [any(s < 0 for s in layout.strides) for layout in layouts]
     if not any(backwards):
         return eager_executable(op, layouts, attrs).run
@@ -175,7 +175,7 @@ def _usable(array: Array) -> bool:
 
 
 def eager_direct(op: Op, layouts: Sequence[Layout]) -> Callable[..., Array] | None:
-    """`run(*arrays) -> array` for an op without attributes on small arrays of these layouts, None where there is no such short way."""
+    """`run(*arrays) -> array` for an op without attributes on small arrays; None where there is no such short way."""
     from graphc.runtime.direct import direct
 
     if any(s < 0 for layout in layouts for s in layout.strides):

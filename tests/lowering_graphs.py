@@ -213,7 +213,7 @@ def mixture(seed: int, size: int = 25) -> Graph:
 
 
 def images(seed: int, size: int = 18) -> Graph:
-    """A random graph over images of one size: convolutions, pools, norms, reductions of several axes, layout changes."""
+    """A random graph over images of one size: convolutions, pools, norms, reductions, layout changes."""
     rng = np.random.default_rng(seed)
     n, c, h, w = (int(k) for k in rng.integers(1, 5, 4))
     g = Graph(f"images{seed}")

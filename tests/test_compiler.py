@@ -111,6 +111,14 @@ def test_eager_executables_are_kept() -> None:
     assert len(compiler._eager) == before + 1
 
 
+def test_eager_executables_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiler, "_eager", {})
+    monkeypatch.setattr(compiler, "MAX_EAGER", 8)
+    for n in range(1, 20):
+        compiler.eager_run(op_named("abs"), [np.ones(n, np.float32)], {})
+        assert 0 < len(compiler._eager) <= 8
+
+
 def test_several_outputs() -> None:
     x = np.random.default_rng(0).standard_normal((1, 1, 4, 4)).astype(np.float32)
     attrs = {"kernel": (2, 2), "stride": (2, 2), "padding": (0, 0), "dilation": (1, 1), "ceil_mode": False}
