@@ -21,11 +21,13 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # the front
 _OURS = _our_folders()
 _STDLIB = tuple({sysconfig.get_paths()["stdlib"] + os.sep, sysconfig.get_paths()["platstdlib"] + os.sep})
 _LIBRARIES = tuple(os.sep + part for part in ("site-packages", "dist-packages"))
+# what graphc itself runs on, and may import in the middle of a recording
+_DEPENDENCIES = tuple(f"{os.sep}{name}{os.sep}" for name in ("numpy", "llvmlite", "networkx", "safetensors"))
 _KIND: dict[CodeType, str] = {}
 
 
 def kind_of(code: CodeType) -> str:
-    """ "ours" (graphc itself), "library" (standard library, NumPy, frozen modules) or "user"."""
+    """ "ours" (graphc itself), "library" (standard library, NumPy and what else graphc runs on, frozen modules) or "user"."""
     found = _KIND.get(code)
     if found is None:
         found = _KIND[code] = _classify(code.co_filename)
@@ -38,7 +40,7 @@ def _classify(filename: str) -> str:
     if filename.startswith("<frozen"):
         return "library"
     if any(part in filename for part in _LIBRARIES):
-        return "library" if f"{os.sep}numpy{os.sep}" in filename else "user"
+        return "library" if any(part in filename for part in _DEPENDENCIES) else "user"
     return "library" if filename.startswith(_STDLIB) else "user"
 
 
