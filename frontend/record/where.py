@@ -27,7 +27,7 @@ _KIND: dict[CodeType, str] = {}
 
 
 def kind_of(code: CodeType) -> str:
-    """ "ours" (graphc itself), "library" (standard library, NumPy and what else graphc runs on, frozen modules) or "user"."""
+    """ "ours" (graphc itself), "library" (standard library, frozen modules, what graphc runs on) or "user"."""
     found = _KIND.get(code)
     if found is None:
         found = _KIND[code] = _classify(code.co_filename)
