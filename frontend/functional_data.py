@@ -99,6 +99,11 @@ def cuda(self: Tensor, device: Any = None) -> Tensor:
     return self
 
 
+def pin_memory(self: Tensor) -> Tensor:
+    """`self`: there is no device to copy to."""
+    return self
+
+
 def get_device(self: Tensor) -> device:
     """device("cpu")."""
     return CPU

@@ -25,7 +25,7 @@ from graphc.frontend.tensor import Tensor, fresh
 from graphc.ir.infer import broadcast_shape
 from graphc.ir.types import Dim, Size, bool_, int64
 
-__all__ = ["masked_select", "nonzero"]
+__all__ = ["index_put", "masked_select", "nonzero"]
 
 
 def get(self: Tensor, key: Any) -> Tensor:
@@ -246,6 +246,8 @@ def index_put(input: Tensor, indices: tuple[Tensor, ...], values: Tensor, accumu
 
     Raises IndexingError, ShapeError.
     """
+    if len(indices) > input._a.ndim:
+        raise IndexingError(f"too many indices for tensor of dimension {input._a.ndim} (got {len(indices)})")
     given = [check_range("index_put", i, input._a.shape[k], k) for k, i in enumerate(indices)]
     shape = input.type.shape
     picked = broadcast_shape("index_put", *(i.type.shape for i in given))

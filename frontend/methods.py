@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphc.frontend import creation, gradients, hot, indexing, printing
+from graphc.frontend import creation, gradients, hot, indexing, ordering, printing, random_tensors
 from graphc.frontend import functional_copies as fc
 from graphc.frontend import functional_data as fd
 from graphc.frontend import functional_index as fi
@@ -281,11 +281,22 @@ class TensorMethods:
     index_copy = fi.index_copy
     index_fill = fi.index_fill
     index_select = fi.index_select
+    index_put = indexing.index_put
     masked_select = indexing.masked_select
     nonzero = indexing.nonzero
     scatter = fi.scatter
     scatter_add = fi.scatter_add
     take_along_dim = fi.take_along_dim
+
+    # order
+    argsort = ordering.argsort
+    sort = ordering.sort
+    topk = ordering.topk
+    unique = ordering.unique
+
+    # random numbers
+    bernoulli = random_tensors.bernoulli
+    multinomial = random_tensors.multinomial
 
     # products
     addmm = fl.addmm
@@ -315,6 +326,7 @@ class TensorMethods:
     new_ones = creation.new_ones
     new_tensor = creation.new_tensor
     numpy = fd.numpy
+    pin_memory = fd.pin_memory
     to = fd.to
     tolist = fd.tolist
     type_as = fd.type_as
@@ -353,6 +365,7 @@ class TensorMethods:
     index_add_ = inplace(fi.index_add)
     index_copy_ = inplace(fi.index_copy)
     index_fill_ = inplace(fi.index_fill)
+    index_put_ = inplace(indexing.index_put)
     lerp_ = inplace(fx.lerp)
     log_ = inplace(fm.log)
     logical_and_ = inplace(fm.logical_and)

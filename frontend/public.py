@@ -10,6 +10,7 @@ from graphc.frontend import (
     grad_mode,
     indexing,
     limits,
+    ordering,
     methods as methods,
     printing,
     promote,
@@ -24,6 +25,7 @@ from graphc.frontend.grad_mode import *
 from graphc.frontend.indexing import *
 from graphc.frontend.limits import *
 from graphc.frontend.tensor import Tensor as Tensor
+from graphc.frontend.ordering import *
 from graphc.frontend.printing import *
 from graphc.frontend.promote import *
 from graphc.frontend.random import *
@@ -42,6 +44,7 @@ __all__ += functional.__all__
 __all__ += grad_mode.__all__
 __all__ += indexing.__all__
 __all__ += limits.__all__
+__all__ += ordering.__all__
 __all__ += random_tensors.__all__
 __all__ += printing.__all__
 __all__ += promote.__all__

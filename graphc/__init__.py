@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from graphc.frontend.grad_mode import *
     from graphc.frontend.indexing import *
     from graphc.frontend.limits import *
+    from graphc.frontend.ordering import *
     from graphc.frontend.printing import *
     from graphc.frontend.promote import *
     from graphc.frontend.random import *

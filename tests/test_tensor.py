@@ -302,6 +302,21 @@ def test_max_in_three_forms() -> None:
     assert found.indices.tolist() == [[0]]
 
 
+def test_sorting_is_stable_and_puts_nan_last() -> None:
+    x = graphc.tensor([2.0, float("nan"), -0.0, 0.0, 2.0])
+    values, indices = x.sort()
+    assert indices.tolist() == [2, 3, 0, 4, 1]
+    assert values.tolist()[:4] == [-0.0, 0.0, 2.0, 2.0]
+    assert x.argsort(descending=True).tolist() == [1, 0, 4, 2, 3]
+    assert graphc.topk(x, 2).indices.tolist() == [1, 0]
+    leaf = graphc.tensor([3.0, 1.0, 2.0], requires_grad=True)
+    (leaf.topk(2).values * graphc.tensor([1.0, 10.0])).sum().backward()
+    assert leaf.grad is not None
+    assert leaf.grad.tolist() == [1.0, 0.0, 10.0]
+    with using(recorder=Hooks()), pytest.raises(errors.UnsupportedError, match="argsort: cannot be recorded"):
+        x.sort()
+
+
 def test_einsum_against_numpy() -> None:
     rng = np.random.default_rng(0)
     sizes = {"i": 2, "j": 3, "k": 4, "b": 2}
