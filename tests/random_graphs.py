@@ -15,14 +15,14 @@ SPECIAL = (0.0, -0.0, 1.0, -1.0, 2.0, 0.5, -3.0, np.inf, -np.inf, np.nan, 1e-40)
 INTEGERS = (0, 1, -1, 2, 7, -(2**63), 2**63 - 1)
 
 
-def random_array(rng: np.random.Generator, type: TensorType) -> Array:
-    """Elements of `type`, half of them special."""
+def random_array(rng: np.random.Generator, type: TensorType, special: float = 0.5) -> Array:
+    """Elements of `type`; `special` is the share of infinities, zeros and the like."""
     shape = type.sizes
     if type.dtype is bool_:
         return np.asarray(rng.integers(0, 2, shape), np.bool_)
     if type.dtype is int64:
-        return np.where(rng.random(shape) < 0.5, rng.choice(INTEGERS, shape), rng.integers(-9, 9, shape))
-    mixed = np.where(rng.random(shape) < 0.5, rng.choice(SPECIAL, shape), rng.standard_normal(shape))
+        return np.where(rng.random(shape) < special, rng.choice(INTEGERS, shape), rng.integers(-9, 9, shape))
+    mixed = np.where(rng.random(shape) < special, rng.choice(SPECIAL, shape), rng.standard_normal(shape))
     return np.asarray(mixed, type.dtype.np)
 
 
@@ -42,7 +42,11 @@ def same_bits(a: Array, b: Array) -> bool:
     return bool(np.array_equal(nan, np.isnan(b)) and np.all(equal | nan))
 
 
-class _Maker:
+class Maker:
+    """Adds one random node at a time."""
+
+    special = 0.5
+
     def __init__(self, rng: np.random.Generator, graph: Graph) -> None:
         self.rng = rng
         self.graph = graph
@@ -132,7 +136,7 @@ class _Maker:
     def constant(self) -> None:
         shape = tuple(int(n) for n in self.rng.integers(1, 4, self.rng.integers(0, 3)))
         type = TensorType(DTYPES[self.rng.integers(len(DTYPES))], shape)
-        self.values.append(self.graph.constant(random_array(self.rng, type)))
+        self.values.append(self.graph.constant(random_array(self.rng, type, self.special)))
 
     def repeat(self) -> None:
         if self.graph.nodes:
@@ -147,7 +151,7 @@ def random_graph(rng: np.random.Generator, size: int = 30) -> Graph:
         shape = tuple(int(n) for n in rng.integers(1, 4, rng.integers(1, 3)))
         graph.add_input(TensorType(dtype, shape), f"x{k}", "state" if k == 3 else "input")
     graph.add_input(TensorType(float32, (0, 2)), "empty")
-    maker = _Maker(rng, graph)
+    maker = Maker(rng, graph)
     steps: list[Callable[[], None]] = [
         maker.unary, maker.binary, maker.with_number, maker.with_number, maker.logic, maker.choose, maker.cast,
         maker.move, maker.move, maker.join, maker.reduce, maker.constant, maker.repeat,

@@ -22,11 +22,10 @@ def lifetimes(calls: Sequence[Call]) -> dict[Storage, tuple[int, int]]:
     found: dict[Storage, tuple[int, int]] = {}
     for k, call in enumerate(calls):
         written = call.written()
-        for s in call.operands:
-            if s.kind == "arena":
-                if s not in found and s not in written and s.nbytes:
-                    raise InternalError(f"{call.label} reads {s}, which nothing has written")
-                found[s] = (found.get(s, (k, k))[0], k)
+        for s in _used(call):
+            if s not in found and s not in written and s.nbytes:
+                raise InternalError(f"{call.label} reads {s}, which nothing has written")
+            found[s] = (found.get(s, (k, k))[0], k)
     return found
 
 
@@ -46,8 +45,8 @@ def plan(calls: Sequence[Call], reuse: bool = True) -> int:
             else:
                 s.offset = free.take(_rounded(s.nbytes))
         if reuse:
-            for s in dict.fromkeys(call.operands):
-                if s.kind == "arena" and lives[s][1] == k and s not in handed:
+            for s in _used(call):
+                if lives[s][1] == k and s not in handed:
                     free.give(s.offset, _rounded(s.nbytes))
     return free.end
 
@@ -63,7 +62,7 @@ def check_plan(calls: Sequence[Call], arena: int) -> None:
     for s, (_, last) in lives.items():
         ends[last].append(s)
     for k, call in enumerate(calls):
-        for new in dict.fromkeys(s for s in call.operands if s.kind == "arena" and lives[s][0] == k):
+        for new in (s for s in _used(call) if lives[s][0] == k):
             if new.offset % ALIGNMENT or new.offset + new.nbytes > arena:
                 raise InternalError(f"{new} lies outside of the arena")
             for old in alive:
@@ -72,6 +71,12 @@ def check_plan(calls: Sequence[Call], arena: int) -> None:
             alive[new] = None
         for s in ends[k]:
             del alive[s]
+
+
+def _used(call: Call) -> list[Storage]:
+    """The arena memory the call loads or stores. An operand may be neither: an index along an axis of size 1."""
+    touched = {**call.read(), **call.written()}
+    return [s for s in dict.fromkeys(call.operands) if s.kind == "arena" and s in touched]
 
 
 def _overlap(a: Storage, b: Storage) -> bool:
