@@ -9,7 +9,18 @@ from graphc.errors import ArgumentError, AutogradError, DTypeError, ShapeError
 from graphc.frontend.autograd import Handle, edge_of, watch
 from graphc.frontend.backward import backward
 from graphc.frontend.mode import mode
-from graphc.frontend.tensor import Tensor
+from graphc.frontend.tensor import Tensor, alias_of
+
+__all__ = ["Variable"]
+
+
+def Variable(data: Tensor, requires_grad: bool = False) -> Tensor:
+    """The tensor itself in the spelling of old programs: a leaf over the same memory, or `data` if nothing changes."""
+    if not isinstance(data, Tensor):
+        raise ArgumentError(f"Variable: data must be a Tensor, got {type(data).__name__}")
+    if not requires_grad:
+        return data
+    return alias_of(data).requires_grad_()
 
 
 def tensor_backward(

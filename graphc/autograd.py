@@ -2,3 +2,4 @@
 
 from graphc.frontend.backward import *
 from graphc.frontend.grad_mode import *
+from graphc.frontend.gradients import *

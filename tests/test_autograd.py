@@ -238,6 +238,17 @@ def test_leaves_and_nodes() -> None:
     assert twin.requires_grad
 
 
+def test_variable_is_the_old_spelling_of_a_leaf() -> None:
+    data = graphc.ones(2)
+    x = graphc.autograd.Variable(data, requires_grad=True)
+    (x * 3).sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [3.0, 3.0]
+    assert not data.requires_grad
+    assert x._s is data._s
+    assert graphc.autograd.Variable(data) is data
+
+
 def test_modes() -> None:
     x = leaf()
 
