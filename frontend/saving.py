@@ -17,21 +17,28 @@ _MAX_FOUND = 4096
 
 
 class _Probe:
-    """A typed stand-in that knows which saved operands it was computed from."""
+    """A typed stand-in that knows which saved operands it was computed from.
 
-    __slots__ = ("reads", "type")
+    `log` gathers what any operation of the rule reads, also one whose result nobody wants: the rule runs it all the
+    same.
+    """
 
-    def __init__(self, type: TensorType, reads: frozenset[str] = frozenset()) -> None:
+    __slots__ = ("log", "reads", "type")
+
+    def __init__(self, type: TensorType, log: set[str], reads: frozenset[str] = frozenset()) -> None:
         self.type = type
+        self.log = log
         self.reads = reads
 
     @staticmethod
     def apply_op(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
         """The outputs of `op` as probes that read what its operands read."""
-        like = next((x.type.dtype for x in operands if isinstance(x, _Probe)), None)
-        types = [x.type if isinstance(x, _Probe) else TensorType(like) for x in operands]  # type: ignore[arg-type]
-        reads = frozenset[str]().union(*(x.reads for x in operands if isinstance(x, _Probe)))
-        outs = tuple(_Probe(t, reads) for t in op.infer_types(types, attrs))
+        probes = [x for x in operands if isinstance(x, _Probe)]
+        log = probes[0].log if probes else set()
+        types = [x.type if isinstance(x, _Probe) else TensorType(probes[0].type.dtype) for x in operands]
+        reads = frozenset[str]().union(*(x.reads for x in probes))
+        log |= reads
+        outs = tuple(_Probe(t, log, reads) for t in op.infer_types(types, attrs))
         return outs[0] if op.outputs == 1 else outs
 
 
@@ -58,9 +65,10 @@ def _probe(
 ) -> tuple[str, ...]:
     if op.vjp is None:
         return op.saves
-    inputs = [_Probe(t, frozenset((str(k),))) for k, t in enumerate(ins)]
-    g: Any = tuple(_Probe(t) for t in outs)
-    out: Any = tuple(_Probe(t, frozenset(("out",))) for t in outs)
+    reads: set[str] = set()
+    inputs = [_Probe(t, reads, frozenset((str(k),))) for k, t in enumerate(ins)]
+    g: Any = tuple(_Probe(t, reads) for t in outs)
+    out: Any = tuple(_Probe(t, reads, frozenset(("out",))) for t in outs)
     if len(outs) == 1:
         g, out = g[0], out[0]
     token = default_apply().set(_Probe.apply_op)
@@ -70,5 +78,7 @@ def _probe(
         return op.saves
     finally:
         default_apply().reset(token)
-    reads = frozenset[str]().union(*(r.reads for r, need in zip(grads, needs, strict=True) if need and r is not None))
+    for grad, need in zip(grads, needs, strict=True):
+        if need and grad is not None:
+            reads |= grad.reads
     return tuple(s for s in op.saves if s in reads)

@@ -166,7 +166,6 @@ LAYERS: list[tuple[Callable[[Any], Any], tuple[int, ...]]] = [
     (lambda m: m.GELU("tanh"), (3, 4)),
     (lambda m: m.Hardtanh(-0.5, 0.75), (3, 4)),
     (lambda m: m.Hardswish(), (3, 4)),
-    (lambda m: m.Hardsigmoid(), (3, 4)),
     (lambda m: m.PReLU(), (3, 4)),
     (lambda m: m.PReLU(4), (3, 4, 2)),
     (lambda m: m.Softplus(2.0, 1.0), (3, 4)),
@@ -265,6 +264,7 @@ def test_pair_losses(name: str, settings: dict[str, Any], reduction: str) -> Non
     extra = [both(rng.random(3) + 0.5) for key, value in settings.items() if key.endswith("weight")]
     ours = {k: extra[0][0] if k.endswith("weight") else v for k, v in settings.items()}
     other = {k: extra[0][1] if k.endswith("weight") else v for k, v in settings.items()}
+    reduction = "batchmean" if name == "KLDivLoss" and reduction == "mean" else reduction  # PyTorch warns of "mean"
     a = getattr(nn, name)(reduction=reduction, **ours)(x, t)
     b = getattr(torch.nn, name)(reduction=reduction, **other)(y, u)
     close(a, b)

@@ -9,7 +9,7 @@ import numpy as np
 
 from graphc.errors import ArgumentError, ShapeError
 from graphc.frontend.creation import from_numpy, tensor
-from graphc.frontend.functional_shape import stack
+from graphc.frontend.functional import stack
 from graphc.frontend.mode import mode
 from graphc.frontend.tensor import Tensor, fresh
 from graphc.ir.types import float64, int64

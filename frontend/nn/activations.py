@@ -2,15 +2,83 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from graphc.frontend.creation import full
 from graphc.frontend.nn import functional as F
 from graphc.frontend.nn.module import Module
+from graphc.frontend.nn.parameter import Parameter
 from graphc.frontend.tensor import Tensor
+from graphc.ir.types import DType
 
-__all__ = ["ELU", "GELU", "LeakyReLU", "LogSoftmax", "ReLU", "ReLU6", "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh"]
+__all__ = [
+    "ELU",
+    "GELU",
+    "SELU",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
+    "LeakyReLU",
+    "LogSigmoid",
+    "LogSoftmax",
+    "Mish",
+    "PReLU",
+    "ReLU",
+    "ReLU6",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Tanh",
+]
 
 
-class ReLU(Module):
+class _InPlace(Module):
+    """An activation whose only setting is `inplace`."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
+
+    def extra_repr(self) -> str:
+        """`inplace=True` where set."""
+        return "inplace=True" if self.inplace else ""
+
+
+class ReLU(_InPlace):
     """max(x, 0)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Same shape as the input."""
+        return F.relu(input, self.inplace)
+
+
+class SELU(_InPlace):
+    """scale * (max(x, 0) + min(alpha * (exp(x) - 1), 0))."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Same shape as the input."""
+        return F.selu(input, self.inplace)
+
+
+class SiLU(_InPlace):
+    """x * sigmoid(x)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Same shape as the input."""
+        return F.silu(input, self.inplace)
+
+
+class Mish(_InPlace):
+    """x * tanh(softplus(x))."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Same shape as the input."""
+        return F.mish(input, self.inplace)
+
+
+class Hardswish(Module):
+    """x * min(max(x + 3, 0), 6) / 6."""
 
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()
@@ -18,19 +86,64 @@ class ReLU(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Same shape as the input."""
-        out = F.relu(input)
-        return input.copy_(out) if self.inplace else out
+        return F.hardswish(input, self.inplace)
+
+
+class Hardsigmoid(Hardswish):
+    """min(max(x + 3, 0), 6) / 6."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Same shape as the input."""
+        return F.hardsigmoid(input, self.inplace)
+
+
+class Hardtanh(Module):
+    """x held between min_val and max_val."""
+
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
+        super().__init__()
+        self.min_val, self.max_val, self.inplace = min_val, max_val, inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Same shape as the input."""
+        return F.hardtanh(input, self.min_val, self.max_val, self.inplace)
 
     def extra_repr(self) -> str:
-        return "inplace=True" if self.inplace else ""
+        return f"min_val={self.min_val}, max_val={self.max_val}" + (", inplace=True" if self.inplace else "")
 
 
-class ReLU6(ReLU):
+class ReLU6(_InPlace):
     """min(max(x, 0), 6)."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Same shape as the input."""
         return F.relu6(input, self.inplace)
+
+
+class PReLU(Module):
+    """x where positive, a learned weight times x elsewhere: one, or one for each channel."""
+
+    def __init__(
+        self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: DType | None = None
+    ) -> None:
+        super().__init__()
+        self.num_parameters = num_parameters
+        self.weight = Parameter(full((num_parameters,), float(init), dtype=dtype))
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Same shape as the input."""
+        return F.prelu(input, self.weight)
+
+    def extra_repr(self) -> str:
+        return f"num_parameters={self.num_parameters}"
+
+
+class LogSigmoid(Module):
+    """log(sigmoid(x)) without overflow."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Same shape as the input."""
+        return F.logsigmoid(input)
 
 
 class LeakyReLU(Module):
@@ -77,21 +190,6 @@ class Sigmoid(Module):
     def forward(self, input: Tensor) -> Tensor:
         """Same shape as the input."""
         return F.sigmoid(input)
-
-
-class SiLU(Module):
-    """x * sigmoid(x)."""
-
-    def __init__(self, inplace: bool = False) -> None:
-        super().__init__()
-        self.inplace = inplace
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Same shape as the input."""
-        return F.silu(input, self.inplace)
-
-    def extra_repr(self) -> str:
-        return "inplace=True" if self.inplace else ""
 
 
 class GELU(Module):

@@ -262,5 +262,8 @@ def _parameter(entry: Any) -> Parameter:
 def _listed(entries: Mapping[str, Any]) -> str:
     if not entries:
         return ""
-    lines = [f"({name}): Parameter containing: [{p.dtype} of size {'x'.join(map(str, p.shape))}]" for name, p in entries.items()]
+    lines = [
+        f"({name}): Parameter containing: [{p.dtype} of size {'x'.join(map(str, p.shape))}]"
+        for name, p in entries.items()
+    ]
     return "\n  " + "\n  ".join(lines) + "\n"

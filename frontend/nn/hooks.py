@@ -118,7 +118,8 @@ class _Side:
 
 
 class _BackwardWatch:
-    """Full backward hooks: called with the gradients of a module's inputs and outputs once those of the inputs are known.
+    """Full backward hooks: called with the gradients of a module's inputs and outputs once those of the inputs are
+    known.
 
     Inputs and outputs pass through identity views, so that the gradients seen are those that cross the module's border.
     """

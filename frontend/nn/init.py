@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import math
 
-from graphc.errors import ArgumentError
+import numpy as np
+
+from graphc.errors import ArgumentError, UnsupportedError
+from graphc.frontend.creation import eye, from_numpy
+from graphc.frontend.functional import where
 from graphc.frontend.grad_mode import no_grad
+from graphc.frontend.random import Generator
+from graphc.frontend.random_tensors import randn
 from graphc.frontend.tensor import Tensor
 
 __all__ = [
-    "calculate_gain", "constant_", "eye_", "kaiming_normal_", "kaiming_uniform_", "normal_", "ones_", "uniform_", "xavier_normal_",
-    "xavier_uniform_", "zeros_",
-]  # fmt: skip
+    "_calculate_fan_in_and_fan_out",
+    "calculate_gain",
+    "constant_",
+    "eye_",
+    "kaiming_normal_",
+    "kaiming_uniform_",
+    "normal_",
+    "ones_",
+    "orthogonal_",
+    "trunc_normal_",
+    "uniform_",
+    "xavier_normal_",
+    "xavier_uniform_",
+    "zeros_",
+]
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """The factor that keeps variance through a nonlinearity. Raises ArgumentError for an unknown name."""
-    gains = {
-        "linear": 1.0,
-        "conv1d": 1.0,
-        "conv2d": 1.0,
-        "conv3d": 1.0,
-        "sigmoid": 1.0,
-        "tanh": 5.0 / 3,
-        "relu": math.sqrt(2.0),
-        "selu": 0.75,
-    }
+    gains = dict.fromkeys(("linear", "conv1d", "conv2d", "conv3d", "sigmoid"), 1.0)
+    gains |= {"tanh": 5.0 / 3, "relu": math.sqrt(2.0), "selu": 0.75}
     if nonlinearity == "leaky_relu":
         slope = 0.01 if param is None else param
         return math.sqrt(2.0 / (1 + slope**2))
@@ -34,7 +44,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     return gains[nonlinearity]
 
 
-def fans(tensor: Tensor) -> tuple[int, int]:
+def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
     """Numbers of inputs and outputs a weight [out, in, …] connects. Raises ArgumentError below two dimensions."""
     if tensor.ndim < 2:
         raise ArgumentError("fan in and fan out can not be computed for tensor with fewer than 2 dimensions")
@@ -42,22 +52,52 @@ def fans(tensor: Tensor) -> tuple[int, int]:
     return tensor._a.shape[1] * receptive, tensor._a.shape[0] * receptive
 
 
-@no_grad()
-def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
+fans = _calculate_fan_in_and_fan_out
+
+
+def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Uniform on [a, b)."""
-    return tensor.uniform_(a, b)
+    with no_grad():
+        tensor.uniform_(a, b, generator=generator)
+    return tensor
 
 
-@no_grad()
-def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
+def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Normal with mean and standard deviation."""
-    return tensor.normal_(mean, std)
+    with no_grad():
+        tensor.normal_(mean, std, generator=generator)
+    return tensor
 
 
-@no_grad()
+def trunc_normal_(
+    tensor: Tensor,
+    mean: float = 0.0,
+    std: float = 1.0,
+    a: float = -2.0,
+    b: float = 2.0,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Normal with mean and standard deviation, held to [a, b]: numbers outside are drawn again.
+
+    Raises UnsupportedError when less than one in a hundred would lie there.
+    """
+    root = std * math.sqrt(2.0)
+    if math.erf((b - mean) / root) - math.erf((a - mean) / root) < 0.02:
+        raise UnsupportedError(f"trunc_normal_: [{a}, {b}] is too far from mean {mean} and std {std}")
+    with no_grad():
+        drawn = randn(tensor.type.shape, dtype=tensor.dtype, generator=generator) * std + mean
+        while bool(((drawn < a) | (drawn > b)).any()):
+            again = randn(tensor.type.shape, dtype=tensor.dtype, generator=generator) * std + mean
+            drawn = where((drawn < a) | (drawn > b), again, drawn)
+        tensor.copy_(drawn)
+    return tensor
+
+
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """Every element `val`."""
-    return tensor.fill_(val)
+    with no_grad():
+        tensor.fill_(val)
+    return tensor
 
 
 def ones_(tensor: Tensor) -> Tensor:
@@ -70,23 +110,24 @@ def zeros_(tensor: Tensor) -> Tensor:
     return constant_(tensor, 0.0)
 
 
-@no_grad()
 def eye_(tensor: Tensor) -> Tensor:
-    """The identity matrix."""
-    from graphc.frontend.creation import eye
+    """The identity matrix. Raises ArgumentError unless there are two dimensions."""
+    if tensor.ndim != 2:
+        raise ArgumentError(f"eye_: only tensors with 2 dimensions are supported, got {tensor._l.type}")
+    with no_grad():
+        tensor.copy_(eye(*tensor._a.shape, dtype=tensor.dtype))
+    return tensor
 
-    return tensor.copy_(eye(tensor._a.shape[0], tensor._a.shape[1], dtype=tensor.dtype))
 
-
-def xavier_uniform_(tensor: Tensor, gain: float = 1.0) -> Tensor:
+def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Uniform with variance gain^2 * 2 / (fan_in + fan_out) (Glorot and Bengio, 2010)."""
     bound = gain * math.sqrt(6.0 / sum(fans(tensor)))
-    return uniform_(tensor, -bound, bound)
+    return uniform_(tensor, -bound, bound, generator)
 
 
-def xavier_normal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
+def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Normal with variance gain^2 * 2 / (fan_in + fan_out) (Glorot and Bengio, 2010)."""
-    return normal_(tensor, 0.0, gain * math.sqrt(2.0 / sum(fans(tensor))))
+    return normal_(tensor, 0.0, gain * math.sqrt(2.0 / sum(fans(tensor))), generator)
 
 
 def _fan(tensor: Tensor, mode: str) -> int:
@@ -95,12 +136,42 @@ def _fan(tensor: Tensor, mode: str) -> int:
     return fans(tensor)[mode == "fan_out"]
 
 
-def kaiming_uniform_(tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
+def kaiming_uniform_(
+    tensor: Tensor,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: Generator | None = None,
+) -> Tensor:
     """Uniform with variance gain^2 / fan (He et al., 2015)."""
     bound = math.sqrt(3.0) * calculate_gain(nonlinearity, a) / math.sqrt(_fan(tensor, mode))
-    return uniform_(tensor, -bound, bound)
+    return uniform_(tensor, -bound, bound, generator)
 
 
-def kaiming_normal_(tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
+def kaiming_normal_(
+    tensor: Tensor,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: Generator | None = None,
+) -> Tensor:
     """Normal with variance gain^2 / fan (He et al., 2015)."""
-    return normal_(tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_fan(tensor, mode)))
+    return normal_(tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_fan(tensor, mode)), generator)
+
+
+def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
+    """A random matrix [out, everything else] with orthonormal rows or columns, times `gain` (Saxe et al., 2013).
+
+    Raises ArgumentError below two dimensions.
+    """
+    if tensor.ndim < 2:
+        raise ArgumentError("orthogonal_: only tensors with 2 or more dimensions are supported")
+    rows = tensor._a.shape[0]
+    columns = tensor._a.size // max(rows, 1)
+    with no_grad():
+        flat = randn(max(rows, columns), min(rows, columns), dtype=tensor.dtype, generator=generator)
+        q, r = np.linalg.qr(flat.numpy())
+        q = q * np.sign(np.diag(r))  # makes the distribution uniform
+        made = from_numpy(np.ascontiguousarray(q if rows >= columns else q.T))
+        tensor.copy_(made.reshape(tensor._a.shape) * gain)
+    return tensor

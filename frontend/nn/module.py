@@ -375,11 +375,11 @@ class Module:
         return add_hook(self._state_callbacks["before"], hook)
 
     def register_state_dict_post_hook(self, hook: Hook) -> Handle:
-        """Call `hook(module, state_dict, prefix, local_metadata)` after this module's part was added; it may edit it."""
+        """Call `hook(module, state_dict, prefix, local_metadata)` after this module's part was added."""
         return add_hook(self._state_callbacks["after"], hook)
 
     def register_load_state_dict_pre_hook(self, hook: Hook) -> Handle:
-        """Call `hook(module, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)` first.
+        """Call `hook(module, state_dict, prefix, local_metadata, strict, [], [], [])` before load_state_dict().
 
         It may edit the state dict it is given, which is a copy of the caller's.
         """

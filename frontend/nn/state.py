@@ -47,7 +47,10 @@ def gather(module: Any, destination: Any, prefix: str, keep_vars: bool) -> dict[
 
 
 def load(module: Any, given: Mapping[str, Any], strict: bool, assign: bool) -> IncompatibleKeys:
-    """Copy values (or, with `assign`, the tensors themselves) into parameters and buffers; StateError changes nothing."""
+    """Copy values (or, with `assign`, the tensors themselves) into parameters and buffers.
+
+    Raises StateError before anything is changed.
+    """
     if not isinstance(given, Mapping):
         raise ArgumentError(f"load_state_dict: expected a dict, got {type(given).__name__}")
     state = OrderedDict(given)

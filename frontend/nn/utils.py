@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from graphc.frontend.creation import tensor
-from graphc.frontend.functional_shape import cat, stack
+from graphc.frontend.functional import cat, stack
 from graphc.frontend.grad_mode import no_grad
 from graphc.frontend.tensor import Tensor
 

@@ -41,23 +41,26 @@ class Optimizer:
         self._post_hooks: dict[int, Callable[..., Any]] = OrderedDict()
         if isinstance(params, Tensor):
             raise ArgumentError(
-                f"{type(self).__name__}: params should be an iterable of Tensors or dicts, but got a Tensor; wrap it in a list"
+                f"{type(self).__name__}: params should be an iterable of Tensors or dicts, got a Tensor; use a list"
             )
-        groups = list(params)
+        groups: list[Any] = list(params)
         if not groups:
             raise ArgumentError(f"{type(self).__name__}: optimizer got an empty parameter list")
-        if not isinstance(groups[0], dict):
-            groups = [{"params": groups}]  # type: ignore[list-item]
-        for group in groups:
-            self.add_param_group(group)  # type: ignore[arg-type]
+        for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
+            self.add_param_group(group)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters with their own settings. Raises ArgumentError for tensors that are no leaves or are in a group already."""
+        """Add parameters with their own settings.
+
+        Raises ArgumentError for tensors that are no leaves or are in a group already.
+        """
         name = type(self).__name__
         if not isinstance(param_group, dict):
             raise ArgumentError(f"{name}: param_group must be a dict, but got {type(param_group).__name__}")
         group = dict(param_group)
         given = group["params"]
+        if isinstance(given, (set, frozenset)):
+            raise ArgumentError(f"{name}: parameters need an order that is the same in every run, but got a set")
         params = [given] if isinstance(given, Tensor) else [p[1] if isinstance(p, tuple) else p for p in given]
         for p in params:
             if not isinstance(p, Tensor):
@@ -151,7 +154,8 @@ class Optimizer:
         groups = state_dict["param_groups"]
         if len(groups) != len(self.param_groups):
             raise StateError(
-                f"{type(self).__name__}: loaded state dict has {len(groups)} parameter groups, expected {len(self.param_groups)}"
+                f"{type(self).__name__}: loaded state dict has {len(groups)} parameter groups, "
+                f"expected {len(self.param_groups)}"
             )
         params: dict[int, Tensor] = {}
         for k, (mine, given) in enumerate(zip(self.param_groups, groups, strict=True)):
@@ -206,7 +210,7 @@ class Hyper:
         return self.once(key, dtype, lambda: self[key])
 
     def once(self, name: str, dtype: DType, make: Callable[[], Tensor]) -> Tensor:
-        """What `make()` computes in float64, rounded to `dtype`; computed for the first parameter of the group alone."""
+        """What `make()` computes in float64, rounded to `dtype`; done for the first parameter of the group alone."""
         found = self._made.get((name, dtype))
         if found is None:
             found = self._made[(name, dtype)] = make().to(dtype)

@@ -6,7 +6,7 @@ from typing import Any
 
 from graphc.errors import ArgumentError
 from graphc.frontend.creation import full_like, zeros, zeros_like
-from graphc.frontend.functional_math import where
+from graphc.frontend.functional import eq, where
 from graphc.frontend.optim.optimizer import Hyper, Optimizer, Params, check_range
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import float64
@@ -70,9 +70,10 @@ class SGD(Optimizer):
         damped = g
         if group["dampening"] != 0:
             damped = g * hyper.once("1 - dampening", g.dtype, lambda: 1.0 - hyper["dampening"])
-        buffer.copy_(where(step == 0, g, buffer * momentum + damped))
+        buffer.copy_(where(eq(step, 0), g, buffer * momentum + damped))
         step.add_(1)
-        return g + buffer * momentum if group["nesterov"] else buffer
+        ahead: Tensor = g + buffer * momentum if group["nesterov"] else buffer
+        return ahead
 
 
 class Adam(Optimizer):

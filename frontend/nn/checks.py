@@ -1,0 +1,48 @@
+"""Checks of what layers are given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from graphc.errors import ArgumentError, DTypeError, ShapeError
+from graphc.frontend.functional import unsqueeze
+from graphc.frontend.tensor import Tensor
+
+Pair = int | Sequence[int]
+
+
+def pair(name: str, value: Pair, what: str) -> tuple[int, int]:
+    """An int twice, or a pair of ints. Raises ArgumentError."""
+    items = (value, value) if isinstance(value, int) else tuple(value)
+    if len(items) == 1:
+        items = (items[0], items[0])
+    if len(items) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) for v in items):
+        raise ArgumentError(f"{name}: {what} must be an int or a pair of ints, got {value!r}")
+    return items[0], items[1]
+
+
+def float_input(name: str, x: Any) -> Tensor:
+    """`x` itself. Raises ArgumentError for what is no Tensor, DTypeError for integers."""
+    if not isinstance(x, Tensor):
+        raise ArgumentError(f"{name}: expected a Tensor, got {type(x).__name__}")
+    if not x.dtype.is_floating_point:
+        raise DTypeError(f"{name}: expected a floating-point tensor, got {x._l.type}; convert it with .float()")
+    return x
+
+
+def batched(name: str, x: Tensor) -> tuple[Tensor, bool]:
+    """A 4-d tensor; a 3-d one gets a batch of one (True). Raises ShapeError."""
+    if x.ndim == 3:
+        return unsqueeze(x, 0), True
+    if x.ndim != 4:
+        raise ShapeError(f"{name}: expected 3D (unbatched) or 4D (batched) input, got {x._l.type}")
+    return x, False
+
+
+def single(name: str, value: Pair, what: str) -> int:
+    """An int, or a sequence of one. Raises ArgumentError."""
+    items = (value,) if isinstance(value, int) else tuple(value)
+    if len(items) != 1 or not isinstance(items[0], int) or isinstance(items[0], bool):
+        raise ArgumentError(f"{name}: {what} must be an int, got {value!r}")
+    return items[0]

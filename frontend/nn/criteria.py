@@ -1,0 +1,187 @@
+"""Losses."""
+
+from __future__ import annotations
+
+from graphc.errors import ArgumentError, DTypeError, ShapeError
+from graphc.frontend.functional import exp, squeeze, unsqueeze
+from graphc.frontend.nn.checks import float_input
+from graphc.frontend.nn.pointwise import logsigmoid
+from graphc.frontend.ops import ops
+from graphc.frontend.promote import convert, result_type
+from graphc.frontend.tensor import Tensor
+from graphc.ir.types import int64
+
+__all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "huber_loss",
+    "kl_div",
+    "l1_loss",
+    "mse_loss",
+    "nll_loss",
+    "smooth_l1_loss",
+]
+
+
+def _reduced(name: str, elements: Tensor, reduction: str) -> Tensor:
+    if reduction == "none":
+        return elements
+    if reduction not in ("mean", "sum"):
+        raise ArgumentError(f"{name}: {reduction!r} is not a valid value for reduction; use 'mean', 'sum' or 'none'")
+    return elements.mean() if reduction == "mean" else elements.sum()
+
+
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: None = None,
+    ignore_index: int = -100,
+    reduce: None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Negative log likelihood of softmax(input): input [N, C, …] (or [C]), int64 targets [N, …] (or a number)."""
+    x, y, single = _class_inputs("cross_entropy", input, target)
+    extra = () if weight is None else (weight,)
+    out: Tensor = ops.cross_entropy(
+        x, y, *extra, reduction=reduction, ignore_index=ignore_index, label_smoothing=float(label_smoothing)
+    )
+    return squeeze(out, 0) if single and reduction == "none" else out
+
+
+def nll_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: None = None,
+    ignore_index: int = -100,
+    reduce: None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Minus the input at the target class: input [N, C, …] of log probabilities, int64 targets [N, …]."""
+    x, y, single = _class_inputs("nll_loss", input, target)
+    out: Tensor = ops.nll_loss(
+        x, y, *(() if weight is None else (weight,)), reduction=reduction, ignore_index=ignore_index
+    )
+    return squeeze(out, 0) if single and reduction == "none" else out
+
+
+def _class_inputs(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor, bool]:
+    x = float_input(name, input)
+    if not isinstance(target, Tensor):
+        raise ArgumentError(f"{name}: the target must be a Tensor, got {type(target).__name__}")
+    if target.dtype is not int64:
+        raise DTypeError(f"{name}: targets must be int64 class numbers, got {target._l.type}")
+    if x.ndim == 1:
+        return unsqueeze(x, 0), unsqueeze(target, 0), True
+    return x, target, False
+
+
+def _pairwise(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    if tuple(input.shape) != tuple(target.shape):
+        raise ShapeError(f"{name}: input is {input._l.type} and target is {target._l.type}; make their shapes equal")
+    dtype = result_type(input, target)
+    return convert(float_input(name, input), dtype), convert(target, dtype)
+
+
+def mse_loss(
+    input: Tensor, target: Tensor, size_average: None = None, reduce: None = None, reduction: str = "mean"
+) -> Tensor:
+    """Mean of (input - target)^2."""
+    out: Tensor = ops.mse_loss(*_pairwise("mse_loss", input, target), reduction=reduction)
+    return out
+
+
+def l1_loss(
+    input: Tensor, target: Tensor, size_average: None = None, reduce: None = None, reduction: str = "mean"
+) -> Tensor:
+    """Mean of |input - target|."""
+    out: Tensor = ops.l1_loss(*_pairwise("l1_loss", input, target), reduction=reduction)
+    return out
+
+
+def smooth_l1_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: None = None,
+    reduce: None = None,
+    reduction: str = "mean",
+    beta: float = 1.0,
+) -> Tensor:
+    """Quadratic below `beta`, linear above."""
+    if beta == 0:
+        return l1_loss(input, target, reduction=reduction)
+    out: Tensor = ops.smooth_l1_loss(*_pairwise("smooth_l1_loss", input, target), reduction=reduction, beta=float(beta))
+    return out
+
+
+def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
+    """Quadratic below `delta`, linear above, continuous in slope."""
+    out: Tensor = ops.huber_loss(*_pairwise("huber_loss", input, target), reduction=reduction, delta=float(delta))
+    return out
+
+
+def binary_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: None = None,
+    reduce: None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """-(y log x + (1 - y) log(1 - x)) with the logarithms held above -100, times `weight`."""
+    pairs = _pairwise("binary_cross_entropy", input, target)
+    if weight is not None:
+        elements: Tensor = ops.binary_cross_entropy(*pairs, reduction="none")
+        return _reduced("binary_cross_entropy", elements * weight, reduction)
+    out: Tensor = ops.binary_cross_entropy(*pairs, reduction=reduction)
+    return out
+
+
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: None = None,
+    reduce: None = None,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
+    """binary_cross_entropy(sigmoid(input), target), computed without overflow.
+
+    Positive targets count `pos_weight` times.
+    """
+    name = "binary_cross_entropy_with_logits"
+    x, y = _pairwise(name, input, target)
+    if weight is None and pos_weight is None:
+        out: Tensor = ops.binary_cross_entropy_with_logits(x, y, reduction=reduction)
+        return out
+    if pos_weight is None:
+        elements: Tensor = ops.binary_cross_entropy_with_logits(x, y, reduction="none")
+    else:
+        elements = (1.0 - y) * x - (1.0 + (pos_weight - 1.0) * y) * logsigmoid(x)
+    return _reduced(name, elements if weight is None else elements * weight, reduction)
+
+
+def kl_div(
+    input: Tensor,
+    target: Tensor,
+    size_average: None = None,
+    reduce: None = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> Tensor:
+    """target * (log target - input); `log_target`: the target is given as logarithms.
+
+    `reduction="batchmean"` divides the sum by the first size.
+    """
+    x, y = _pairwise("kl_div", input, target)
+    kind = "sum" if reduction == "batchmean" else reduction
+    out: Tensor
+    if log_target:
+        out = _reduced("kl_div", exp(y) * (y - x), kind)
+    else:
+        out = ops.kl_div(x, y, reduction=kind)
+    return out / x.shape[0] if reduction == "batchmean" else out

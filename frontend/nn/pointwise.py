@@ -1,0 +1,154 @@
+"""Functions of single elements: activations and dropout."""
+
+from __future__ import annotations
+
+from graphc.errors import ArgumentError, ShapeError
+from graphc.frontend import functional
+from graphc.frontend.creation import ones
+from graphc.frontend.functional import clamp, reshape, where
+from graphc.frontend.nn.checks import float_input
+from graphc.frontend.ops import ops
+from graphc.frontend.random import draw
+from graphc.frontend.tensor import Tensor
+
+__all__ = [
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "elu",
+    "gelu",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "leaky_relu",
+    "log_softmax",
+    "logsigmoid",
+    "mish",
+    "prelu",
+    "relu",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "tanh",
+]
+
+sigmoid = functional.sigmoid
+tanh = functional.tanh
+softmax = functional.softmax
+log_softmax = functional.log_softmax
+_SELU_SCALE, _SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+
+
+def _maybe_in_place(input: Tensor, out: Tensor, inplace: bool) -> Tensor:
+    return input.copy_(out) if inplace else out
+
+
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """max(x, 0)."""
+    return _maybe_in_place(input, functional.relu(input), inplace)
+
+
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Zero each element with probability `p`, scale the others by 1 / (1 - p); the input itself when not training."""
+    if not 0.0 <= p <= 1.0:
+        raise ArgumentError(f"dropout probability has to be between 0 and 1, but got {p}")
+    if not training or p == 0.0:
+        return input
+    state, offset = draw(None)
+    out: Tensor = ops.dropout(float_input("dropout", input), state, p=float(p), offset=offset)
+    return input.copy_(out) if inplace else out
+
+
+def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Zero whole channels of [N, C, …] with probability `p` and scale the others by 1 / (1 - p)."""
+    x = float_input("dropout2d", input)
+    if not training or p == 0.0:
+        return dropout(input, p, training)
+    if x.ndim < 2:
+        raise ShapeError(f"dropout2d: expected channels on axis 1, got {x._l.type}")
+    kept = dropout(ones(*x.type.shape[:2], *(1 for _ in range(x.ndim - 2)), dtype=x.dtype), p)
+    return _maybe_in_place(input, x * kept, inplace)
+
+
+dropout1d = dropout2d
+
+
+def gelu(input: Tensor, approximate: str = "none") -> Tensor:
+    """x * Phi(x); `approximate="tanh"` uses the tanh form."""
+    out: Tensor = ops.gelu(float_input("gelu", input), approximate=approximate)
+    return out
+
+
+def silu(input: Tensor, inplace: bool = False) -> Tensor:
+    """x * sigmoid(x)."""
+    return _maybe_in_place(input, ops.silu(float_input("silu", input)), inplace)
+
+
+def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+    """x where positive, negative_slope * x elsewhere."""
+    return _maybe_in_place(
+        input, ops.leaky_relu(float_input("leaky_relu", input), negative_slope=negative_slope), inplace
+    )
+
+
+def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """x where positive, alpha * (exp(x) - 1) elsewhere."""
+    return _maybe_in_place(input, ops.elu(float_input("elu", input), alpha=alpha), inplace)
+
+
+def relu6(input: Tensor, inplace: bool = False) -> Tensor:
+    """min(max(x, 0), 6)."""
+    return _maybe_in_place(input, ops.relu6(float_input("relu6", input)), inplace)
+
+
+def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + exp(beta * x)) / beta, and x itself where beta * x is above the threshold."""
+    out: Tensor = ops.softplus(float_input("softplus", input), beta=beta, threshold=threshold)
+    return out
+
+
+def selu(input: Tensor, inplace: bool = False) -> Tensor:
+    """scale * (max(x, 0) + min(alpha * (exp(x) - 1), 0)) (Klambauer et al., 2017)."""
+    return _maybe_in_place(input, elu(input, _SELU_ALPHA) * _SELU_SCALE, inplace)
+
+
+def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
+    """x held between min_val and max_val."""
+    return _maybe_in_place(input, clamp(float_input("hardtanh", input), min_val, max_val), inplace)
+
+
+def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    """min(max(x + 3, 0), 6) / 6."""
+    return _maybe_in_place(input, relu6(input + 3.0) / 6.0, inplace)
+
+
+def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
+    """x * min(max(x + 3, 0), 6) / 6."""
+    return _maybe_in_place(input, input * relu6(input + 3.0) / 6.0, inplace)
+
+
+def mish(input: Tensor, inplace: bool = False) -> Tensor:
+    """x * tanh(softplus(x)) (Misra, 2019)."""
+    return _maybe_in_place(input, input * tanh(softplus(input)), inplace)
+
+
+def logsigmoid(input: Tensor) -> Tensor:
+    """log(sigmoid(x)) without overflow: min(x, 0) - log1p(exp(-|x|))."""
+    x = float_input("logsigmoid", input)
+    return clamp(x, max=0.0) - functional.log1p(functional.exp(-functional.abs(x)))
+
+
+def prelu(input: Tensor, weight: Tensor) -> Tensor:
+    """x where positive, weight * x elsewhere; one weight, or one for each channel (axis 1). Raises ShapeError."""
+    x = float_input("prelu", input)
+    count = weight._a.size
+    if count != 1 and (x.ndim < 2 or x._a.shape[1] != count):
+        raise ShapeError(
+            f"prelu: weight is {weight._l.type}, expected one number or one for each channel of {x._l.type}"
+        )
+    if x.ndim >= 2 and count != 1:
+        weight = reshape(weight, (1, count, *(1 for _ in range(x.ndim - 2))))
+    return where(x > 0, x, weight * x)
