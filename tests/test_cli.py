@@ -72,7 +72,32 @@ def wrong_shapes(x):
     return x @ x
 
 
+def shows(x):
+    print("seen")
+    return x * 2
+
+
 number = 3
+"""
+TRAINING = """\
+import graphc
+from graphc import nn
+
+graphc.manual_seed(0)
+model = nn.Sequential(
+    nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.25),
+    nn.Linear(128, 10),
+)
+optimizer = graphc.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+loss_fn = nn.CrossEntropyLoss()
+
+
+def step(x, y):
+    optimizer.zero_grad()
+    loss = loss_fn(model(x), y)
+    loss.backward()
+    optimizer.step()
+    return loss
 """
 PLACE = "net.py:"
 
@@ -138,6 +163,25 @@ def test_trace_function_and_module(script: Path, run: Run) -> None:
     assert found.code == 0 and found.json["state"] == 4
     program = graphc.load(path)
     assert program(graphc.zeros(8, 1, 4, 4)).shape == (8, 3)
+
+
+def test_trace_keeps_what_the_script_prints_out_of_json(script: Path, run: Run) -> None:
+    found = run("trace", f"{script}:shows", "--input", "x=f32[3]", "-o", script.parent / "s.gcz", "--json")
+    assert found.json["nodes"] > 0 and "seen" in found.err
+
+
+def test_a_training_step_from_file_to_check(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "training.py").write_text(TRAINING)
+    path = tmp_path / "step.gcz"
+    labels = ["--input", "y=i64[16]:10"]
+    found = run("trace", f"{tmp_path / 'training.py'}:step", "--input", "x=f32[16,1,8,8]", *labels, "-o", path)
+    assert found.code == 0, found.err
+    found = run("check", path, *labels)
+    assert found.code == 0 and "all agree" in found.out
+    found = run("explain", path)
+    assert "state, updated" in found.out and "random numbers 1 time a run" in found.out
+    facts = run("explain", path, "--json").json
+    assert facts["plan"]["in_place"] == sum(o["kind"] == "state" for o in facts["outputs"]) > 6
 
 
 def test_trace_inputs_from_a_file(script: Path, run: Run) -> None:
@@ -342,7 +386,7 @@ def test_check_finds_wrong_native_code(model: Path, run: Run, monkeypatch: pytes
 
         def call(arrays: Any) -> Any:
             results = executable(arrays)
-            if any(node.op.name == "matmul" for node in graph.nodes):
+            if any(node.op.name == "linear" for node in graph.nodes):
                 results[0] = np.nextafter(results[0], np.float32(np.inf))
             return results
 
@@ -352,7 +396,7 @@ def test_check_finds_wrong_native_code(model: Path, run: Run, monkeypatch: pytes
     found = run("check", model, "--size", "N=2", "--json")
     assert found.code == 1
     differing = [c for c in found.json["checks"] if c["status"] == "differs"]
-    assert all(c["check"].startswith("compiled for") and c["detail"].startswith("matmul") for c in differing)
+    assert all(c["check"].startswith("compiled for") and c["detail"].startswith("linear") for c in differing)
     assert {c["place"] for c in differing} == {_line_of("self.fc(h")}
 
 

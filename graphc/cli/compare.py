@@ -71,7 +71,7 @@ def run_by_op(graph: Graph, arrays: Sequence[Array]) -> Values:
 
 
 def checks(graph: Graph, arrays: Sequence[Array]) -> Iterator[Finding]:
-    """All comparisons, one after the other. `graph` has concrete sizes and no compositions need be left out."""
+    """All comparisons, one after the other. `graph` has concrete sizes."""
     values = run_by_op(graph, arrays)
     yield _against_references(graph, values)
     stages: list[tuple[str, Graph]] = []

@@ -83,9 +83,10 @@ def _tell(facts: dict[str, Any]) -> None:
     say(f"{one_line(facts['name'])}: {counted(facts['nodes'], 'node')}, id {facts['id'][:16]}")
     rows = [(i["kind"], i["name"], i["type"]) for i in facts["inputs"]]
     rows += [("constant", a["name"], repr(a["value"])) for a in facts["arguments"] if a["kind"] == "constant"]
-    rows += [("state", i["name"], i["type"]) for i in facts["state"]]
-    for o in facts["outputs"]:
-        rows.append(("result" if o["kind"] == "output" else f"new {o['kind']}", o["name"], o["type"]))
+    written = [o["name"] for o in facts["outputs"] if o["kind"] == "state"]
+    rows += [("state, updated" if i["name"] in written else "state", i["name"], i["type"]) for i in facts["state"]]
+    kinds = {"output": "result", "grad": "gradient"}
+    rows += [(kinds[o["kind"]], o["name"], o["type"]) for o in facts["outputs"] if o["kind"] in kinds]
     say_table("", ("kind", "name", "type"), rows)
     for e in facts["expectations"]:
         say(f"valid where the value tested at {one_line(e['place'])} is {e['expected']}")

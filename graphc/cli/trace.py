@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,9 @@ def run(
     given = given_values(specs, archive, seed)
     axes = _dynamic(dynamic)
     try:
-        function = load_function(script, name)
-        program = graphc.trace(function, *_arguments(function, name, given), dynamic=axes)
+        with redirect_stdout(sys.stderr):  # what the script prints is not part of this command's output
+            function = load_function(script, name)
+            program = graphc.trace(function, *_arguments(function, name, given), dynamic=axes)
     except Exception as error:
         found = script_error(error, script)
         if found is None or isinstance(error, click.ClickException | ScriptError):
