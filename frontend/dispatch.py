@@ -121,7 +121,9 @@ def _run(op: Op, tensors: tuple[Tensor, ...], attrs: Attrs) -> tuple[Tensor, ...
 
 
 def _plan(op: Op, tensors: tuple[Tensor, ...], attrs: Attrs) -> tuple[Any, tuple[Layout, ...]]:
-    """How to run `op` on operands of these layouts: a function of arrays (None: it only views its operand), and the layouts it gives."""
+    """How to run `op` on operands of these layouts: a function of arrays (None: it only views its operand), and the
+    layouts it gives.
+    """
     types = op.infer_types([t._l.type for t in tensors], attrs)
     if op.scatter is not None:
         array = op.reference(tensors[0]._a, **attrs)

@@ -1,8 +1,8 @@
 """The hot path of eager execution: small operations on floating-point tensors of known layouts.
 
-What an operation does is decided once for each pair of layouts and kept in `op.plans`: promotion, broadcasting, inference and the choice
-of code are one dictionary look-up afterwards, since layouts are interned. Whatever is not an everyday case goes to the general function, which
-also is what a plan is made from.
+What an operation does is decided once for each pair of layouts and kept in `op.plans`: promotion, broadcasting,
+inference and the choice of code are one dictionary look-up afterwards, since layouts are interned. Whatever is not an
+everyday case goes to the general function, which also is what a plan is made from.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def unary(name: str, general: F) -> F:
 
 
 def binary(name: str, general: F) -> F:
-    """`general(x, y)`, which calls op `name` on floating-point operands of one dtype as they are, with a hot path before it."""
+    """`general(x, y)`, which calls op `name` on floating-point operands of one dtype as they are, with a hot path
+    before it.
+    """
     state: list[tuple[Op, dict[tuple[Layout, Layout], Any]]] = []
 
     def call(input: Any, other: Any) -> Any:
@@ -110,7 +112,7 @@ def _first(state: list[Any], name: str, general: Callable[..., Any], *operands: 
     if not all(isinstance(x, Tensor) for x in operands):
         return result
     layouts = tuple(x._l for x in operands)
-    if any(l.type.dtype is not layouts[0].type.dtype or l.type.dtype.kind != "f" for l in layouts):
+    if any(x.type.dtype is not layouts[0].type.dtype or x.type.dtype.kind != "f" for x in layouts):
         return result
     run = compiler.eager_direct(op, layouts)
     if run is not None:
@@ -121,7 +123,7 @@ def _first(state: list[Any], name: str, general: Callable[..., Any], *operands: 
 
 
 def _contiguous(op: Op, layouts: tuple[Layout, ...]) -> Layout:
-    return Layout(op.infer_types([l.type for l in layouts], {})[0])
+    return Layout(op.infer_types([x.type for x in layouts], {})[0])
 
 
 def _dressed(call: Callable[..., Any], general: F) -> F:

@@ -31,12 +31,14 @@ def assert_same(
     reload: bool = True,
     threads: Sequence[int] = (1, 2),
 ) -> Compiled:
-    """Assert that `fn(*inputs)` gives the same bits eagerly, compiled with each number of `threads`, and reloaded from a file.
+    """Assert that `fn(*inputs)` gives the same bits eagerly, compiled with each number of `threads`, and reloaded from
+    a file.
 
-    Calls it `calls` (at least 4) times each way from the same starting point and compares, after every call, what it returned, every tensor of
-    `state` (Modules, Optimizers, tensors, or containers of them; those the function closes over are found by themselves), every `.grad`, the
-    inputs and the random state. All of it is put back at the end. NaNs count as equal. With `fullgraph` the function must be compiled whole.
-    Returns the compiled function of the last run. Raises AssertionError naming the first difference.
+    Calls it `calls` (at least 4) times each way from the same starting point and compares, after every call, what it
+    returned, every tensor of `state` (Modules, Optimizers, tensors, or containers of them; those the function closes
+    over are found by themselves), every `.grad`, the inputs and the random state. All of it is put back at the end.
+    NaNs count as equal. With `fullgraph` the function must be compiled whole. Returns the compiled function of the last
+    run. Raises AssertionError naming the first difference.
     """
     if calls < 4:
         raise ArgumentError(f"assert_same: needs at least 4 calls (two are recorded), got {calls}")
@@ -51,7 +53,10 @@ def assert_same(
             compiled = Compiled(fn, fullgraph)
             _compare_calls(compiled, inputs, expected, world, f"compiled, {count} thread{'s' if count > 1 else ''}")
             if fullgraph and compiled.stats.hits < calls - 2:
-                raise AssertionError(f"only {compiled.stats.hits} of {calls} calls were answered by the compiled graph:\n{compiled.explain()}")
+                raise AssertionError(
+                    f"only {compiled.stats.hits} of {calls} calls were answered by the compiled graph:\n"
+                    f"{compiled.explain()}"
+                )
         if reload and fullgraph:
             world.restore(start)
             _compare_reloaded(fn, inputs, expected)
@@ -118,15 +123,11 @@ class _World:
     def snapshot(self) -> dict[str, Any]:
         """Copies of everything."""
         return {
-            "tensors": [(t, t._a.copy(), t._grad, None if t._grad is None else t._grad._a.copy()) for _, t in self.tensors.values()],
-            "optimizers": [
-                (o, {p: {k: (v, v._a.copy() if isinstance(v, Tensor) else None) for k, v in s.items()} for p, s in o.state.items()},
-                 [dict(g) for g in o.param_groups])
-                for o in self.optimizers.values()
-            ],
+            "tensors": [(t, t._a.copy(), t._grad, _copied(t._grad)) for _, t in self.tensors.values()],
+            "optimizers": [(o, _copied_state(o), [dict(g) for g in o.param_groups]) for o in self.optimizers.values()],
             "buffers": [(m, dict(m._buffers), dict(m._parameters), dict(m.__dict__)) for m in self.modules.values()],
             "random": rng.state_array(),
-        }  # fmt: skip
+        }
 
     def restore(self, taken: dict[str, Any]) -> None:
         """Put everything back, keeping the objects that were there."""
@@ -171,6 +172,14 @@ class _World:
         return found
 
 
+def _copied(x: Any) -> Array | None:
+    return x._a.copy() if isinstance(x, Tensor) else None
+
+
+def _copied_state(optimizer: Any) -> dict[Tensor, dict[str, tuple[Any, Array | None]]]:
+    return {p: {key: (v, _copied(v)) for key, v in entries.items()} for p, entries in optimizer.state.items()}
+
+
 def _put(t: Tensor, content: Array) -> None:
     if t._a.tobytes() != content.tobytes():
         np.copyto(t._a, content)
@@ -190,7 +199,11 @@ def _leaf_bits(result: Any) -> list[bytes]:
     leaves, spec = flatten(result)
     found = [repr(spec).encode()]
     for x in leaves:
-        found.append(_bits(x._a) + str(x.requires_grad).encode() if isinstance(x, Tensor) else f"{type(x).__name__} {_number(x)}".encode())
+        found.append(
+            _bits(x._a) + str(x.requires_grad).encode()
+            if isinstance(x, Tensor)
+            else f"{type(x).__name__} {_number(x)}".encode()
+        )
     return found
 
 
@@ -220,7 +233,9 @@ def _compare_calls(fn: Callable[..., Any], inputs: Sequence[Any], expected: Call
         kept.append((k, result))
         for i, (a, b) in enumerate(zip(outputs, _leaf_bits(result), strict=False)):
             if a != b:
-                raise AssertionError(f"{how}: call {k + 1}: {'the structure' if i == 0 else f'output {i - 1}'} differs from eager")
+                raise AssertionError(
+                    f"{how}: call {k + 1}: {'the structure' if i == 0 else f'output {i - 1}'} differs from eager"
+                )
         now = world.bits()
         wrong = next((name for name in state if now.get(name) != state[name]), None)
         if wrong is not None or len(now) != len(state):
