@@ -9,7 +9,7 @@ int64 expressions serve as indices; the smart constructors `iadd` and `imul` kee
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
 from graphc.errors import InternalError
@@ -42,7 +42,7 @@ class Expr:
     dtype: DType
     args: tuple[Expr, ...]  # load: (flat index,) or (flat index, where)
     value: Any  # load: operand number; const: Python number; index: axis; result: stage number; else None
-    _interned: WeakValueDictionary[tuple[Any, ...], Expr] = WeakValueDictionary()
+    _interned: ClassVar[WeakValueDictionary[tuple[Any, ...], Expr]] = WeakValueDictionary()
 
     def __repr__(self) -> str:
         if self.op == "const":

@@ -1,8 +1,9 @@
 """Kernels: what is computed, with no schedule. CPU and PTX templates turn the same records into code.
 
-A kernel names its operands by position; `operands[k]` is the dtype of operand k and every access is a flat element index
-from that operand's address. Iteration axes are numbered by `index(axis)`. The sizes, strides and offsets in a record are
-numbers, but codegen passes them at run time: two kernels that differ in such numbers alone share one piece of code.
+A kernel names its operands by position; `operands[k]` is the dtype of operand k and every access is a flat element
+index from that operand's address. Iteration axes are numbered by `index(axis)`. The sizes, strides and offsets in a
+record are numbers, but codegen passes them at run time: two kernels that differ in such numbers alone share one piece
+of code.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ class MapStage:
 class Rows:
     """For every point of `space`: the stages in order over a run of `run` elements, then `stores` over the space alone.
 
-    Axes 0 … len(space)-1 are the space, axis len(space) is the run. `stores` may use result(j). Loads in later stages may read what
-    an earlier MapStage of the same row stored only by recomputing it, never through memory.
+    Axes 0 … len(space)-1 are the space, axis len(space) is the run. `stores` may use result(j). Loads in later stages
+    may read what an earlier MapStage of the same row stored only by recomputing it, never through memory.
     """
 
     operands: tuple[DType, ...]
@@ -82,8 +83,8 @@ class Strided:
 class Contract:
     """acc[batch, m, n] = Σ_k a[batch, m, k] * b[batch, k, n] in the contraction order of docs/numerics.md.
 
-    batch, m, n and k are tuples of axis sizes, each walked in row-major order; k in ascending order. `stores` run over the axes
-    (*batch, *m, *n), numbered in that order, and use acc(); they hold bias, scale, activation and residual.
+    batch, m, n and k are tuples of axis sizes, each walked in row-major order; k in ascending order. `stores` run over
+    the axes (*batch, *m, *n), numbered in that order, and use acc(); they hold bias, scale, activation and residual.
     """
 
     operands: tuple[DType, ...]
@@ -99,9 +100,11 @@ class Contract:
 
 @dataclass(frozen=True, slots=True)
 class Scatter:
-    """For each point of `space`, for j = 0 … run-1 ascending: operands[target][flat] += value (or = value when not `add`).
+    """For each point of `space`, for j = 0 … run-1 ascending: operands[target][flat] += value (or = value when not
+    `add`).
 
-    `flat` and `value` may use the space axes and the run axis; points of the space write disjoint places, so the space is what threads share out.
+    `flat` and `value` may use the space axes and the run axis; points of the space write disjoint places, so the space
+    is what threads share out.
     """
 
     operands: tuple[DType, ...]

@@ -1,7 +1,8 @@
 """The Op record: all there is to know about one operation, in one place.
 
-Calling an Op works on whatever it is given: the operand's `apply_op` decides (a Tensor runs it, a Value adds a node), so
-one gradient rule or decomposition serves eager execution, the recorder and graph passes. Rules call Ops, never operators of Tensor.
+Calling an Op works on whatever it is given: the operand's `apply_op` decides (a Tensor runs it, a Value adds a node),
+so one gradient rule or decomposition serves eager execution, the recorder and graph passes. Rules call Ops, never
+operators of Tensor.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ class Sample:
 class Elementwise:
     """Lowering of an op whose every output element is an expression of elements of the inputs ("pull" style).
 
-    `fn(at, index, types, **attrs)`: `index` is one int64 Expr an output axis; `at(k, index, where=None)` is input k at that index
-    (exactly one index an input axis). Where `where` is false the value of `at` is unspecified and must be selected away.
-    Pointwise ops, movement, iota, random numbers, pad, cat and gather are all of this kind.
+    `fn(at, index, types, **attrs)`: `index` is one int64 Expr an output axis; `at(k, index, where=None)` is input k at
+    that index (exactly one index an input axis). Where `where` is false the value of `at` is unspecified and must be
+    selected away. Pointwise ops, movement, iota, random numbers, pad, cat and gather are all of this kind.
     """
 
     fn: Callable[..., Expr]
@@ -58,17 +59,21 @@ class Elementwise:
 
 @dataclass(frozen=True, slots=True)
 class Reduction:
-    """Lowering of a reduction over one run of adjacent axes; `kind` as in kernel.ReduceStage. Attributes: dim (tuple), keepdim."""
+    """Lowering of a reduction over one run of adjacent axes; `kind` as in kernel.ReduceStage. Attributes: dim (tuple),
+    keepdim.
+    """
 
     kind: str
 
 
 @dataclass(frozen=True, slots=True)
 class ContractPiece:
-    """One Contract of a contraction op: `core` without stores; `out` is the output index as Exprs over the axes (*batch, *m, *n).
+    """One Contract of a contraction op: `core` without stores; `out` is the output index as Exprs over the axes
+    (*batch, *m, *n).
 
-    Operand numbers in core.a and core.b are input numbers of the op. `pads[k]` = ((lo, hi), …) pads input k with zeros first (strides in
-    core are those of the padded, contiguous input). Several pieces write disjoint parts of the output.
+    Operand numbers in core.a and core.b are input numbers of the op. `pads[k]` = ((lo, hi), …) pads input k with zeros
+    first (strides in core are those of the padded, contiguous input). Several pieces write disjoint parts of the
+    output.
     """
 
     core: Contract
@@ -87,7 +92,8 @@ class Contraction:
 class Scattering:
     """Lowering of an op that starts from a copy of input 0 and writes or adds rows into it in ascending source order.
 
-    `fn(at, index, types, **attrs)` gives (space, run, out_index, value, where): `index` holds len(space)+1 index Exprs (space axes, then run).
+    `fn(at, index, types, **attrs)` gives (space, run, out_index, value, where): `index` holds len(space)+1 index Exprs
+    (space axes, then run).
     """
 
     fn: Callable[..., tuple[tuple[int, ...], int, tuple[Expr, ...], Expr, Expr | None]]
@@ -101,13 +107,15 @@ Lowering = Elementwise | Reduction | Contraction | Scattering
 class Op:
     """One operation. `define()` checks that the record is complete.
 
-    - `infer(*types, **attrs)` -> TensorType, or a tuple of them for several outputs. Sizes may be named: use ==, + and * only,
-      and exact_div. Raises ShapeError/DTypeError/DimError whose message starts with the op's name.
-    - `reference(*arrays, **attrs)` -> NumPy array(s) of exactly the inferred type: the oracle. For a view op it returns a NumPy view.
-    - `vjp(g, out, *inputs, needs, **attrs)` -> one gradient (or None) an input; `needs[k]` says which are wanted. Operands not named in
-      `saves` come as type-only stand-ins. For several outputs `g` and `out` are tuples; an unused output's g is None.
-    - exactly one of `lower` (a primitive) and `decompose(*inputs, **attrs)` (a composition); both when a primitive form needs
-      normalising first: decompose returns None when the node is primitive already.
+    - `infer(*types, **attrs)` -> TensorType, or a tuple of them for several outputs. Sizes may be named: use ==, + and
+      * only, and exact_div. Raises ShapeError/DTypeError/DimError whose message starts with the op's name.
+    - `reference(*arrays, **attrs)` -> NumPy array(s) of exactly the inferred type: the oracle. For a view op it returns
+      a NumPy view.
+    - `vjp(g, out, *inputs, needs, **attrs)` -> one gradient (or None) an input; `needs[k]` says which are wanted.
+      Operands not named in `saves` come as type-only stand-ins. For several outputs `g` and `out` are tuples; an unused
+      output's g is None.
+    - exactly one of `lower` (a primitive) and `decompose(*inputs, **attrs)` (a composition); both when a primitive form
+      needs normalising first: decompose returns None when the node is primitive already.
     - `scatter(base, value, **attrs)`: this op is a view; gives the base with `value` written where the view looks.
     """
 
@@ -130,7 +138,9 @@ class Op:
     plans: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __call__(self, *operands: Any, **attrs: Any) -> Any:
-        """Apply to Tensors or Values; a Python number among them becomes a 0-d constant of the dtype of the first real operand."""
+        """Apply to Tensors or Values; a Python number among them becomes a 0-d constant of the dtype of the first real
+        operand.
+        """
         for x in operands:
             handler = getattr(type(x), "apply_op", None)
             if handler is not None:
@@ -153,8 +163,11 @@ class Op:
 
 
 # Who runs an op without tensor operands (full, iota, rand): set by whoever builds a graph, else eager execution.
-_default_apply: ContextVar[Callable[[Op, tuple[Any, ...], Attrs], Any] | None] = ContextVar("default_apply", default=None)
-_fallback_apply: Callable[[Op, tuple[Any, ...], Attrs], Any] | None = None  # eager execution, once the front end is loaded
+_default_apply: ContextVar[Callable[[Op, tuple[Any, ...], Attrs], Any] | None] = ContextVar(
+    "default_apply", default=None
+)
+# eager execution, once the front end is loaded
+_fallback_apply: Callable[[Op, tuple[Any, ...], Attrs], Any] | None = None
 _OPS: dict[str, Op] = {}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any, ClassVar, Union
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -75,7 +75,7 @@ class Dim:
 
     __slots__ = ("__weakref__", "terms")
     terms: tuple[tuple[tuple[str, ...], int], ...]
-    _interned: WeakValueDictionary[tuple[tuple[tuple[str, ...], int], ...], Dim] = WeakValueDictionary()
+    _interned: ClassVar[WeakValueDictionary[tuple[tuple[tuple[str, ...], int], ...], Dim]] = WeakValueDictionary()
 
     def __new__(cls, name: str) -> Dim:
         if not name.isidentifier():
@@ -210,7 +210,7 @@ class TensorType:
     __slots__ = ("__weakref__", "dtype", "shape")
     dtype: DType
     shape: Shape
-    _interned: WeakValueDictionary[tuple[DType, Shape], TensorType] = WeakValueDictionary()
+    _interned: ClassVar[WeakValueDictionary[tuple[DType, Shape], TensorType]] = WeakValueDictionary()
 
     def __new__(cls, dtype: DType, shape: Iterable[Size] = ()) -> TensorType:
         shape = tuple(shape)
@@ -290,7 +290,7 @@ class Layout:
     type: TensorType
     strides: tuple[int, ...]
     contiguous: bool
-    _interned: WeakValueDictionary[tuple[TensorType, tuple[int, ...]], Layout] = WeakValueDictionary()
+    _interned: ClassVar[WeakValueDictionary[tuple[TensorType, tuple[int, ...]], Layout]] = WeakValueDictionary()
 
     def __new__(cls, type: TensorType, strides: tuple[int, ...] | None = None) -> Layout:
         row_major = contiguous_strides(type.sizes)

@@ -1,8 +1,8 @@
 """The shortest way into native code: small programs of one output, called with the interpreter lock held.
 
-`Executable.run` serves any program; eager execution calls the same few small ones over and over, and there its generality costs more than
-the kernel. A function made here checks nothing and knows its number of inputs. The lock is kept because a kernel of some microseconds is over
-before another thread could use the time.
+`Executable.run` serves any program; eager execution calls the same few small ones over and over, and there its
+generality costs more than the kernel. A function made here checks nothing and knows its number of inputs. The lock is
+kept because a kernel of some microseconds is over before another thread could use the time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _NOTHING = np.empty(0, np.uint8)  # stands for the workspace of a program withou
 
 
 def direct(exe: Executable) -> Callable[..., Array] | None:
-    """`run(*arrays) -> array` for a small program of one or two inputs and one fresh output without a workspace, else None.
+    """`run(*arrays) -> array` for a small program of one or two inputs and one fresh output without a workspace, else
+    None.
 
     The arrays must have exactly the layouts of the program, and live as long as the call.
     """
@@ -40,7 +41,7 @@ def _one(exe: Executable) -> Callable[[Array], Array]:
     free, new, pack, run, empty, shape, dtype, nothing = _parts(exe)
 
     def call(x: Array) -> Array:
-        out = empty(shape, dtype)
+        out: Array = empty(shape, dtype)
         try:
             context = free.pop()  # one caller at a time: another thread finds the list empty
         except IndexError:
@@ -57,7 +58,7 @@ def _two(exe: Executable) -> Callable[[Array, Array], Array]:
     free, new, pack, run, empty, shape, dtype, nothing = _parts(exe)
 
     def call(x: Array, y: Array) -> Array:
-        out = empty(shape, dtype)
+        out: Array = empty(shape, dtype)
         try:
             context = free.pop()
         except IndexError:
@@ -72,4 +73,13 @@ def _two(exe: Executable) -> Callable[[Array, Array], Array]:
 
 def _parts(exe: Executable) -> Any:
     layout = exe.program.outputs[0].layout
-    return [], exe.new_context, exe.pack, native().run_held, np.empty, layout.type.sizes, layout.type.dtype.np, id(_NOTHING)
+    return (
+        [],
+        exe.new_context,
+        exe.pack,
+        native().run_held,
+        np.empty,
+        layout.type.sizes,
+        layout.type.dtype.np,
+        id(_NOTHING),
+    )
