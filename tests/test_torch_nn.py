@@ -177,6 +177,10 @@ LAYERS: list[tuple[Callable[[Any], Any], tuple[int, ...]]] = [
     (lambda m: m.Upsample(scale_factor=2), (2, 2, 3, 4)),
     (lambda m: m.PixelShuffle(2), (2, 8, 3, 4)),
     (lambda m: m.ZeroPad2d((1, 2, 0, 1)), (2, 2, 3, 4)),
+    (lambda m: m.ReflectionPad2d(2), (2, 2, 3, 4)),
+    (lambda m: m.ReplicationPad2d((2, 0, 1, 1)), (2, 2, 3, 4)),
+    (lambda m: m.InstanceNorm2d(2), (2, 2, 3, 4)),
+    (lambda m: m.InstanceNorm2d(2, affine=True), (2, 2, 3, 4)),
     (lambda m: m.ConvTranspose2d(2, 3, 4, stride=2, padding=1), (2, 2, 3, 4)),
     (lambda m: m.ConvTranspose2d(2, 3, 3, stride=2, output_padding=1, bias=False), (2, 2, 3, 4)),
 ]
@@ -205,6 +209,42 @@ def test_layers(make: Callable[[Any], Any], shape: tuple[int, ...]) -> None:
     for (name, c), (other, d) in zip(mine.named_buffers(), theirs.named_buffers(), strict=True):
         assert name == other
         close(c, d)
+
+
+RECURRENT: list[tuple[Callable[[Any], Any], tuple[int, ...]]] = [
+    (lambda m: m.RNN(3, 4), (5, 2, 3)),
+    (lambda m: m.RNN(3, 4, nonlinearity="relu", bias=False), (5, 3)),
+    (lambda m: m.GRU(3, 4, num_layers=2, batch_first=True), (2, 5, 3)),
+    (lambda m: m.LSTM(3, 4, num_layers=2, bidirectional=True), (5, 2, 3)),
+    (lambda m: m.LSTM(3, 4, batch_first=True), (2, 5, 3)),
+    (lambda m: m.RNNCell(3, 4), (2, 3)),
+    (lambda m: m.GRUCell(3, 4), (2, 3)),
+    (lambda m: m.LSTMCell(3, 4, bias=False), (2, 3)),
+]
+
+
+@pytest.mark.parametrize(("make", "shape"), RECURRENT)
+def test_recurrent(make: Callable[[Any], Any], shape: tuple[int, ...]) -> None:
+    """Text, outputs, last states and gradients, from no state and from a given one."""
+    rng = np.random.default_rng(7)
+    mine, theirs = twins(make)
+    assert repr(mine) == repr(theirs)
+
+    def flat(found: Any) -> list[Any]:
+        return [x for item in found for x in flat(item)] if isinstance(found, tuple) else [found]
+
+    x, y = both(data(rng, *shape), grad=True)
+    a, b = mine(x), theirs(y)
+    starts = (a[1], b[1]) if not type(mine).__name__.endswith("Cell") else (a, b)
+    a, b = [*flat(a), *flat(mine(x, starts[0]))], [*flat(b), *flat(theirs(y, starts[1]))]
+    for one, other in zip(a, b, strict=True):
+        close(one, other)
+    sum((one * one).sum() for one in a).backward()
+    sum((one * one).sum() for one in b).backward()
+    close(x.grad, y.grad)
+    for (name, p), (other, q) in zip(mine.named_parameters(), theirs.named_parameters(), strict=True):
+        assert name == other
+        close(p.grad, q.grad)
 
 
 CLASSES = [

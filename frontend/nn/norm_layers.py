@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from graphc.errors import ArgumentError, ShapeError
+from graphc.errors import ArgumentError, ShapeError, UnsupportedError
 from graphc.frontend.creation import ones, tensor, zeros
 from graphc.frontend.grad_mode import no_grad
 from graphc.frontend.nn import functional as F
@@ -15,7 +15,7 @@ from graphc.frontend.nn.parameter import Parameter
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import DType, int64
 
-__all__ = ["BatchNorm1d", "BatchNorm2d", "GroupNorm", "LayerNorm", "RMSNorm"]
+__all__ = ["BatchNorm1d", "BatchNorm2d", "GroupNorm", "InstanceNorm2d", "LayerNorm", "RMSNorm"]
 
 
 class _BatchNorm(Module):
@@ -183,3 +183,35 @@ class GroupNorm(Module):
     def extra_repr(self) -> str:
         text = f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}"
         return f"{text}, bias={self.bias is not None}"
+
+
+class InstanceNorm2d(Module):
+    """Normalisation of each channel of each sample of [N, C, H, W] by itself."""
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        device: Any = None,
+        dtype: DType | None = None,
+    ) -> None:
+        super().__init__()
+        if track_running_stats:
+            raise UnsupportedError("InstanceNorm2d: track_running_stats is not supported; use BatchNorm2d")
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.affine, self.track_running_stats = affine, track_running_stats
+        self.register_parameter("weight", Parameter(ones(num_features, dtype=dtype)) if affine else None)
+        self.register_parameter("bias", Parameter(zeros(num_features, dtype=dtype)) if affine else None)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Same shape as the input."""
+        if input.ndim != 4 or input._a.shape[1] != self.num_features:
+            raise ShapeError(f"InstanceNorm2d: expected [N, {self.num_features}, H, W], got {input._l.type}")
+        return F.group_norm(input, self.num_features, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        text = f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
+        return f"{text}, bias={self.bias is not None}, track_running_stats={self.track_running_stats}"

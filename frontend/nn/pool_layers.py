@@ -9,7 +9,17 @@ from graphc.frontend.nn.checks import Pair
 from graphc.frontend.nn.module import Module
 from graphc.frontend.tensor import Tensor
 
-__all__ = ["AdaptiveAvgPool2d", "AvgPool2d", "MaxPool1d", "MaxPool2d", "PixelShuffle", "Upsample", "ZeroPad2d"]
+__all__ = [
+    "AdaptiveAvgPool2d",
+    "AvgPool2d",
+    "MaxPool1d",
+    "MaxPool2d",
+    "PixelShuffle",
+    "ReflectionPad2d",
+    "ReplicationPad2d",
+    "Upsample",
+    "ZeroPad2d",
+]
 
 
 class MaxPool2d(Module):
@@ -125,8 +135,10 @@ class PixelShuffle(Module):
         return f"upscale_factor={self.upscale_factor}"
 
 
-class ZeroPad2d(Module):
-    """Zeros around images: (left, right, top, bottom), or one number for all."""
+class _Pad2d(Module):
+    """Elements around images: (left, right, top, bottom), or one number for all."""
+
+    mode = "constant"
 
     def __init__(self, padding: int | tuple[int, int, int, int]) -> None:
         super().__init__()
@@ -134,7 +146,24 @@ class ZeroPad2d(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H + top + bottom, W + left + right]."""
-        return F.pad(input, self.padding)
+        return F.pad(input, self.padding, self.mode)
 
     def extra_repr(self) -> str:
+        """The four numbers."""
         return f"{self.padding}"
+
+
+class ZeroPad2d(_Pad2d):
+    """Zeros around images: (left, right, top, bottom), or one number for all."""
+
+
+class ReflectionPad2d(_Pad2d):
+    """Images continued by reflection at the border: (left, right, top, bottom), or one number for all."""
+
+    mode = "reflect"
+
+
+class ReplicationPad2d(_Pad2d):
+    """Images continued by their border: (left, right, top, bottom), or one number for all."""
+
+    mode = "replicate"

@@ -1,0 +1,269 @@
+"""Recurrent layers: a Python loop over time, in PyTorch's formulas, gate order and parameter names."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from graphc.errors import ArgumentError, ShapeError, UnsupportedError
+from graphc.frontend.creation import empty, zeros
+from graphc.frontend.functional import cat, chunk, flip, linear, relu, sigmoid, stack, tanh, transpose, unbind
+from graphc.frontend.nn import init
+from graphc.frontend.nn.module import Module
+from graphc.frontend.nn.parameter import Parameter
+from graphc.frontend.nn.pointwise import dropout
+from graphc.frontend.tensor import Tensor
+from graphc.ir.types import DType
+
+__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
+
+State = tuple[Tensor, ...]
+
+
+def _lstm(x: Tensor, state: State, w: Tensor, b: Tensor | None) -> State:
+    """`x`: what the input adds to the four gates. i, f, g, o; c' = f c + i g; h' = o tanh(c')."""
+    h, c = state
+    i, f, g, o = chunk(x + linear(h, w, b), 4, -1)
+    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+    return sigmoid(o) * tanh(c), c
+
+
+def _gru(x: Tensor, state: State, w: Tensor, b: Tensor | None) -> State:
+    """r, z, n; n takes r times the hidden part; h' = (1 - z) n + z h."""
+    (h,) = state
+    xr, xz, xn = chunk(x, 3, -1)
+    hr, hz, hn = chunk(linear(h, w, b), 3, -1)
+    z = sigmoid(xz + hz)
+    n = tanh(xn + sigmoid(xr + hr) * hn)
+    return ((1.0 - z) * n + z * h,)
+
+
+def _tanh(x: Tensor, state: State, w: Tensor, b: Tensor | None) -> State:
+    return (tanh(x + linear(state[0], w, b)),)
+
+
+def _relu(x: Tensor, state: State, w: Tensor, b: Tensor | None) -> State:
+    return (relu(x + linear(state[0], w, b)),)
+
+
+_STEPS = {"LSTM": _lstm, "GRU": _gru, "tanh": _tanh, "relu": _relu}
+_GATES = {"LSTM": 4, "GRU": 3, "tanh": 1, "relu": 1}
+
+
+class _Weights(Module):
+    """What layers and cells share: a kind of step and the names of its parameters."""
+
+    kind = "tanh"
+
+    def _add(self, suffix: str, inputs: int, hidden: int, bias: bool, dtype: DType | None) -> None:
+        rows = _GATES[self.kind] * hidden
+        shapes = {"weight_ih": (rows, inputs), "weight_hh": (rows, hidden), "bias_ih": (rows,), "bias_hh": (rows,)}
+        for name, shape in shapes.items():
+            given = bias or name.startswith("weight")
+            if given or not suffix:
+                self.register_parameter(name + suffix, Parameter(empty(*shape, dtype=dtype)) if given else None)
+
+    def _fill(self, hidden: int) -> None:
+        bound = 1.0 / math.sqrt(hidden) if hidden > 0 else 0.0
+        for p in self.parameters():
+            init.uniform_(p, -bound, bound)
+
+    def _get(self, name: str) -> Any:
+        return self._parameters.get(name)
+
+
+class _Recurrent(_Weights):
+    """Layers over [T, N, inputs] (or [N, T, inputs] with batch_first, or [T, inputs])."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: Any = None,
+        dtype: DType | None = None,
+    ) -> None:
+        super().__init__()
+        if hidden_size <= 0 or num_layers <= 0 or not 0 <= dropout <= 1:
+            raise ArgumentError(f"{type(self).__name__}: sizes must be positive and dropout between 0 and 1")
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.bias, self.batch_first, self.dropout, self.bidirectional = bias, batch_first, dropout, bidirectional
+        for suffix, layer in self._parts():
+            wide = input_size if layer == 0 else hidden_size * (2 if bidirectional else 1)
+            self._add(suffix, wide, hidden_size, bias, dtype)
+        self.reset_parameters()
+
+    def _parts(self) -> list[tuple[str, int]]:
+        ends = ("", "_reverse") if self.bidirectional else ("",)
+        return [(f"_l{layer}{end}", layer) for layer in range(self.num_layers) for end in ends]
+
+    def reset_parameters(self) -> None:
+        """Uniform on +-1/sqrt(hidden_size), as PyTorch."""
+        self._fill(self.hidden_size)
+
+    def _run(self, input: Tensor, states: list[State]) -> tuple[Tensor, list[State]]:
+        """`input` [T, N, …] through all layers; `states`: where each layer and direction starts."""
+        ends = []
+        ways = 2 if self.bidirectional else 1
+        for layer in range(self.num_layers):
+            outs = []
+            for way in range(ways):
+                suffix, _ = self._parts()[layer * ways + way]
+                out, end = self._one(flip(input, (0,)) if way else input, states[layer * ways + way], suffix)
+                outs.append(flip(out, (0,)) if way else out)
+                ends.append(end)
+            input = cat(outs, -1) if self.bidirectional else outs[0]
+            if self.dropout and layer < self.num_layers - 1:
+                input = dropout(input, self.dropout, self.training)
+        return input, ends
+
+    def _one(self, input: Tensor, state: State, suffix: str) -> tuple[Tensor, State]:
+        step = _STEPS[self.kind]
+        given = linear(input, self._get(f"weight_ih{suffix}"), self._get(f"bias_ih{suffix}"))
+        w, b = self._get(f"weight_hh{suffix}"), self._get(f"bias_hh{suffix}")
+        outs = []
+        for x in unbind(given, 0):
+            state = step(x, state, w, b)
+            outs.append(state[0])
+        return stack(outs, 0), state
+
+    def _forward(self, input: Tensor, start: State | None, count: int) -> tuple[Tensor, State]:
+        name = type(self).__name__
+        if input.ndim not in (2, 3) or input._a.shape[-1] != self.input_size:
+            raise ShapeError(
+                f"{name}: expected [T, N, {self.input_size}] or [T, {self.input_size}], got {input._l.type}"
+            )
+        batched = input.ndim == 3
+        x = input if batched else input.unsqueeze(1)
+        if batched and self.batch_first:
+            x = transpose(x, 0, 1)
+        shape = (len(self._parts()), x.type.shape[1], self.hidden_size)
+        given = tuple(zeros(*shape, dtype=x.dtype) for _ in range(count)) if start is None else start
+        given = tuple(s if s.ndim == 3 else s.unsqueeze(1) for s in given)
+        for s in given:
+            if s.type.shape != shape:
+                raise ShapeError(f"{name}: expected a hidden state {list(shape)}, got {s._l.type}")
+        out, ends = self._run(x, list(zip(*(unbind(s, 0) for s in given), strict=True)))
+        final = tuple(stack(list(parts), 0) for parts in zip(*ends, strict=True))
+        if not batched:
+            return out.squeeze(1), tuple(s.squeeze(1) for s in final)
+        return (transpose(out, 0, 1) if self.batch_first else out), final
+
+    def extra_repr(self) -> str:
+        """Sizes and what differs from the defaults."""
+        text = f"{self.input_size}, {self.hidden_size}"
+        defaults = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False}
+        for name, usual in defaults.items():
+            value = getattr(self, name)
+            text += "" if value == usual else f", {name}={value}"
+        return text
+
+
+class RNN(_Recurrent):
+    """h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu: [T, N, inputs] -> ([T, N, hidden], last h [layers, N,
+    hidden]).
+    """
+
+    def __init__(self, *args: Any, nonlinearity: str = "tanh", **kwargs: Any) -> None:
+        if nonlinearity not in ("tanh", "relu"):
+            raise ArgumentError(f"RNN: nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}")
+        self.kind = nonlinearity
+        super().__init__(*args, **kwargs)
+        self.nonlinearity = nonlinearity
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Every output, and the last state of each layer."""
+        out, (h,) = self._forward(input, None if hx is None else (hx,), 1)
+        return out, h
+
+
+class GRU(_Recurrent):
+    """Gated recurrent units (Cho et al., 2014): [T, N, inputs] -> ([T, N, hidden], last h [layers, N, hidden])."""
+
+    kind = "GRU"
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Every output, and the last state of each layer."""
+        out, (h,) = self._forward(input, None if hx is None else (hx,), 1)
+        return out, h
+
+
+class LSTM(_Recurrent):
+    """Long short-term memory (Hochreiter and Schmidhuber, 1997): [T, N, inputs] -> ([T, N, hidden], (h, c))."""
+
+    kind = "LSTM"
+
+    def __init__(self, *args: Any, proj_size: int = 0, **kwargs: Any) -> None:
+        if proj_size:
+            raise UnsupportedError("LSTM: proj_size is not supported; use a Linear layer after it")
+        super().__init__(*args, **kwargs)
+
+    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, State]:
+        """Every output, and the last states of each layer."""
+        return self._forward(input, hx, 2)
+
+
+class _Cell(_Weights):
+    """One step on [N, inputs] (or [inputs])."""
+
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: DType | None = None
+    ) -> None:
+        super().__init__()
+        self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
+        self._add("", input_size, hidden_size, bias, dtype)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Uniform on +-1/sqrt(hidden_size), as PyTorch."""
+        self._fill(self.hidden_size)
+
+    def _step(self, input: Tensor, state: State | None, count: int) -> State:
+        if input.ndim not in (1, 2) or input._a.shape[-1] != self.input_size:
+            raise ShapeError(f"{type(self).__name__}: expected [N, {self.input_size}], got {input._l.type}")
+        shape = (*input.type.shape[:-1], self.hidden_size)
+        given = tuple(zeros(*shape, dtype=input.dtype) for _ in range(count)) if state is None else state
+        added = linear(input, self._get("weight_ih"), self._get("bias_ih"))
+        return _STEPS[self.kind](added, given, self._get("weight_hh"), self._get("bias_hh"))
+
+    def extra_repr(self) -> str:
+        """Sizes and what differs from the defaults."""
+        return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
+
+
+class RNNCell(_Cell):
+    """h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu."""
+
+    def __init__(self, *args: Any, nonlinearity: str = "tanh", **kwargs: Any) -> None:
+        if nonlinearity not in ("tanh", "relu"):
+            raise ArgumentError(f"RNNCell: nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}")
+        self.kind = nonlinearity
+        super().__init__(*args, **kwargs)
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """The next state."""
+        return self._step(input, None if hx is None else (hx,), 1)[0]
+
+
+class GRUCell(_Cell):
+    """One step of GRU."""
+
+    kind = "GRU"
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """The next state."""
+        return self._step(input, None if hx is None else (hx,), 1)[0]
+
+
+class LSTMCell(_Cell):
+    """One step of LSTM."""
+
+    kind = "LSTM"
+
+    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> State:
+        """The next h and c."""
+        return self._step(input, hx, 2)
