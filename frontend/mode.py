@@ -38,11 +38,17 @@ class RecorderHooks(Protocol):
     def on_bool(self, tensor: Tensor, value: bool) -> None:
         """Python branches on a value."""
 
+    def on_int(self, tensor: Tensor, number: int) -> None:
+        """Python uses the int read from a 0-d tensor."""
+
     def on_escape(self, tensor: Tensor, what: str) -> None:
         """The elements become visible to Python (`numpy()`, `tolist()`, a buffer)."""
 
     def on_show(self, tensor: Tensor) -> None:
         """The tensor is printed."""
+
+    def on_text(self, tensor: Tensor) -> None:
+        """A number read from the tensor becomes text."""
 
     def on_grad_read(self, leaf: Tensor) -> None:
         """`.grad` of `leaf` is looked at."""

@@ -43,13 +43,18 @@ class Generator:
         """Start again from `seed`; returns itself. Raises ArgumentError unless it is an int below 2**64."""
         number = _seed(seed)
         recorder = mode.get().recorder
-        if recorder is not None:
+        if recorder is not None and self is default_generator:
             recorder.on_seed(number)
+        elif recorder is not None:
+            recorder.on_escape(fresh(self.state), "manual_seed() of a Generator of its own")
         self.state = np.array([number, 0], np.int64)
         return self
 
     def initial_seed(self) -> int:
         """The seed."""
+        recorder = mode.get().recorder
+        if recorder is not None:
+            recorder.on_escape(fresh(self.state), "initial_seed()")
         return int(self.state[0]) % 2**64
 
     def seed(self) -> int:
@@ -62,11 +67,10 @@ class Generator:
 
     def get_state(self) -> Tensor:
         """(seed, number of calls) as an int64 tensor."""
-        made = fresh(self.state.copy())
         recorder = mode.get().recorder
         if recorder is not None:
-            recorder.on_escape(made, "get_rng_state()")
-        return made
+            recorder.on_escape(fresh(self.state), "get_rng_state()")  # which may count the calls made so far
+        return fresh(self.state.copy())
 
     def set_state(self, new_state: Tensor) -> Generator:
         """Go back to a state of get_state(). Raises ArgumentError for another kind of tensor."""

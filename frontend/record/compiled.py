@@ -16,8 +16,10 @@ from graphc.config import config
 from graphc.errors import GuardError, RecordingError
 from graphc.frontend.mode import mode
 from graphc.frontend.record.play import MISS, play, prepare, static_guards_hold
-from graphc.frontend.record.session import argument_names, record_call
+from graphc.frontend.record.session import argument_names, check_function, record_call
 from graphc.frontend.record.trace import Trace, branches_differ, difference
+from graphc.frontend.record.watch import is_module
+from graphc.frontend.promote import get_default_dtype
 from graphc.frontend.record.tree import TreeSpec, flatten
 from graphc.frontend.tensor import Tensor
 
@@ -50,19 +52,23 @@ class Entry:
     traces: list[Trace] = field(default_factory=list)
     pending: list[Trace] = field(default_factory=list)
     refusal: str = ""
+    ints: frozenset[int] = frozenset()  # int leaves that are inputs
 
 
 class Compiled:
     """A function (or Module) with its traces. Calling it gives exactly what the function gives."""
 
+    _graphc_compiled = True
+
     def __init__(self, function: Callable[..., Any], fullgraph: bool = False) -> None:
-        functools.update_wrapper(self, function)
+        if not is_module(function):
+            functools.update_wrapper(self, function, updated=())
         self.function = function
         self.fullgraph = fullgraph
         self.stats = Stats()
         self._entries: dict[Any, Entry] = {}
         self._lock = threading.RLock()
-        self._misses: list[str] = []
+        self._ints: dict[Any, tuple[list[Any], frozenset[int]]] = {}  # signature but for ints -> (ints seen first, which became inputs)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the compiled graph where its guards hold, else the function itself."""
@@ -75,9 +81,15 @@ class Compiled:
     def _call(self, args: Any, kwargs: Any, leaves: list[Any], spec: TreeSpec) -> Any:
         self.stats.calls += 1
         key, held = signature(leaves, spec)
+        ints = self._changing_ints(key, leaves)
+        if ints:
+            key = (*key, ints, *(type(leaves[i]) for i in ints))
+            key = (key[0], tuple(p for i, p in enumerate(key[1]) if i not in ints), *key[2:])
         entry = self._entries.get(key)
         if entry is None:
-            entry = self._entries[key] = Entry(held)
+            if _no_retrace.get() and self.stats.compilations:
+                raise GuardError(f"{self._name()} would be recorded again inside no_retrace(): it is called with another kind of arguments")
+            entry = self._entries[key] = Entry(held, ints=ints)
         for k, trace in enumerate(entry.traces):
             result = play(trace, leaves)
             if result is not MISS:
@@ -93,13 +105,30 @@ class Compiled:
             raise GuardError(f"{self._name()} would be recorded again inside no_retrace(): {self._why(entry, leaves)}")
         return self._record(entry, args, kwargs, leaves, spec)
 
+    def _changing_ints(self, key: Any, leaves: list[Any]) -> frozenset[int]:
+        """Which int leaves are inputs: those that were another number in an earlier call that was otherwise alike."""
+        places = [i for i, x in enumerate(leaves) if type(x) is int and -(2**63) <= x < 2**63]
+        if not places:
+            return frozenset()
+        rest = (key[0], tuple(int if i in places else p for i, p in enumerate(key[1])), *key[2:])
+        first, changing = self._ints.get(rest, (None, frozenset()))
+        if first is None:
+            self._ints[rest] = ([leaves[i] for i in places], changing)
+            return frozenset()
+        more = frozenset(i for i, n in zip(places, first, strict=True) if leaves[i] != n)
+        if not more <= changing:
+            changing |= more
+            self._ints[rest] = (first, changing)
+        return changing
+
     def _record(self, entry: Entry, args: Any, kwargs: Any, leaves: list[Any], spec: TreeSpec) -> Any:
         if len(entry.traces) >= MAX_TRACES:
             self._refuse(entry, f"it took more than {MAX_TRACES} different paths; the last miss: {self._why(entry, leaves)}")
             return self.function(*args, **kwargs)
         expected = [t for t in entry.pending if static_guards_hold(t, leaves)]
         self.stats.recordings += 1
-        recorded = record_call(self.function, leaves, spec, argument_names(self.function, args, kwargs, spec), strict=self.fullgraph)
+        names = argument_names(self.function, args, kwargs, spec)
+        recorded = record_call(self.function, leaves, spec, names, given=(args, kwargs), ints=entry.ints, strict=self.fullgraph)
         if recorded.trace is None:
             if self.fullgraph and recorded.refusal is not None:
                 raise recorded.refusal
@@ -176,8 +205,28 @@ class Compiled:
 class CompiledModule(Compiled):
     """A compiled Module: calls are compiled, everything else is the Module's own."""
 
+    _own = frozenset({"function", "fullgraph", "stats", "_entries", "_lock", "_ints"})
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["function"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self._own:
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self.function, name, value)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.function[key]  # type: ignore[index]
+
+    def __len__(self) -> int:
+        return len(self.function)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.function)  # type: ignore[call-overload,no-any-return]
+
+    def __bool__(self) -> bool:
+        return True
 
     def _name(self) -> str:
         return type(self.function).__name__
@@ -195,7 +244,7 @@ def signature(leaves: Sequence[Any], spec: TreeSpec) -> tuple[Any, list[Any]]:
         if isinstance(x, Tensor):
             first = storages.setdefault(id(x._s), i)
             same = next((j for j in range(i) if leaves[j] is x), -1)
-            parts.append((x._l, x.requires_grad, x.is_leaf, first, same))
+            parts.append((x._l, x.requires_grad, x.is_leaf, bool(x._hooks), first, same))
         elif isinstance(x, float) and type(x) is float:
             parts.append(float)
         elif isinstance(x, (bool, int, str, bytes, type(None))):
@@ -203,7 +252,7 @@ def signature(leaves: Sequence[Any], spec: TreeSpec) -> tuple[Any, list[Any]]:
         else:
             held.append(x)
             parts.append((object, id(x)))
-    return (spec, mode.get().grad, tuple(parts)), held
+    return (spec, tuple(parts), mode.get().grad, get_default_dtype()), held
 
 
 def compile(function: Any = None, *, fullgraph: bool = False) -> Any:
@@ -217,10 +266,7 @@ def compile(function: Any = None, *, fullgraph: bool = False) -> Any:
         return functools.partial(compile, fullgraph=fullgraph)
     if isinstance(function, Compiled):
         return function
-    if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError(f"compile: {function.__qualname__} is a generator or async function; compile the function that does one step of it")
-    if not callable(function):
-        raise TypeError(f"compile: expected a function or Module, got {type(function).__name__}")
+    check_function("compile", function)
     if hasattr(type(function), "_graphc_module"):
         return CompiledModule(function, fullgraph)
     return Compiled(function, fullgraph)

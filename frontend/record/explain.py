@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from graphc.frontend.record.paths import missing
-from graphc.frontend.record.reach import holds
+from graphc.frontend.record.guards import holds
 from graphc.frontend.record.trace import Trace
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ def describe(trace: Trace) -> list[str]:
     graph = trace.graph
     lines = [f"{len(graph.nodes)} nodes, {len(graph.inputs)} inputs, {len(graph.outputs)} outputs"]
     for source in trace.sources:
-        what = {"arg": "argument", "float": "number", "path": "state", "random": "random state", "setting": "setting"}[source.kind]
+        what = {"arg": "argument", "float": "number", "int": "number", "path": "state", "random": "random state", "setting": "setting"}[source.kind]
         lines.append(f"{what} {source.name}: {source.layout}")
-    guards = [f"{trace.table.names[g.step]} {_condition(g)}" for g in trace.guards if g.kind in ("bits", "grad")]
+    guards = [f"{trace.table.names[g.step]} {_condition(g)}" for g in trace.guards if g.kind in ("bits", "flat", "grad")]
     lines += _some("guard", guards)
     lines += _some("guard", [f"the value tested at {g.loc} is {g.expected}" for g in trace.value_guards])
     lines += _some("constant", [f"{text} at {place}" for place, text in dict.fromkeys(trace.constants)])
@@ -56,7 +56,7 @@ def why_missed(trace: Trace, leaves: Sequence[Any]) -> str:
             seen = "gone" if now is missing() else repr(now)
             return f"{trace.table.names[guard.step]} was {guard.expected!r} and is {seen}"
     for source in trace.sources:
-        if source.kind == "path" and values[source.number] is not source.tensor:
+        if source.kind == "path" and values[source.number] is not source.tensor and not source.loose:
             return f"{source.name} is another tensor now"
     return "a value that decides a branch came out differently"
 
@@ -64,6 +64,8 @@ def why_missed(trace: Trace, leaves: Sequence[Any]) -> str:
 def _condition(guard: Any) -> str:
     if guard.kind == "grad":
         return "has no .grad" if guard.expected else "has a .grad"
+    if guard.kind == "flat":
+        return f"is {tuple(x[-1] if isinstance(x, tuple) else x for part in guard.expected[1:] for x in part)!r}"
     return f"is {guard.expected!r}"
 
 

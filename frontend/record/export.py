@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 from graphc import compiler
 from graphc.errors import ArgumentError, ArtifactError, GuardError, RecordingError
 from graphc.frontend.record import rng
-from graphc.frontend.record.session import argument_names, record_call
+from graphc.frontend.record.session import argument_names, check_function, record_call
 from graphc.frontend.record.trace import Trace, difference
 from graphc.frontend.record.tree import TreeSpec, flatten, from_json, to_json, unflatten
 from graphc.frontend.tensor import Tensor, fresh
@@ -51,7 +51,7 @@ class Expectation:
     """A computed value the graph is valid for: graph output `output` must be `expected`; `place` is the user's line."""
 
     output: int
-    expected: bool
+    expected: bool | int
     place: str
 
 
@@ -67,6 +67,7 @@ class Signature:
     randoms: int
     notes: list[str]
     writes: list[tuple[str, int]]  # (argument, graph output): arguments written in place
+    seed: int | None = None  # set inside by manual_seed
 
 
 class Program:
@@ -88,6 +89,7 @@ class Program:
         if to_json(spec) != to_json(self.signature.in_tree):
             raise ArgumentError(f"{self.graph.name}: expected {self._expected()}, got {len(leaves)} values in another arrangement")
         given = self._inputs(leaves)
+        self._refuse_overlaps(given)
         with self._lock:
             results = self.run(given)
             for name, number in self.signature.writes:
@@ -95,20 +97,34 @@ class Program:
         out = [self._result(r, results) for r in self.signature.results]
         return unflatten(self.signature.out_tree, out)
 
+    def _refuse_overlaps(self, given: Mapping[str, Array]) -> None:
+        for name, _ in self.signature.writes:
+            for other, array in given.items():
+                if other != name and np.may_share_memory(array, given[name]):
+                    raise ArgumentError(f"{self.graph.name} writes to {name}, whose memory {other} shares; pass a copy of one of them")
+
     def run(self, inputs: Mapping[str, Array]) -> list[Array]:
         """Run on named arrays: one array a graph output; state is updated."""
         sizes = self._sizes(inputs)
         arrays = [inputs[i.name] if i.name in inputs else self.state[i.name] for i in self.graph.inputs]
         results: list[Array] = self._executable(sizes, arrays)(arrays)
         for e in self.signature.expectations:
-            if bool(results[e.output]) is not e.expected:
-                raise GuardError(f"{self.graph.name} was traced with {e.expected} at {e.place}, but it is {not e.expected} for these inputs; trace that case too")
+            now = type(e.expected)(results[e.output])
+            if now != e.expected:
+                raise GuardError(f"{self.graph.name} was traced with {e.expected} at {e.place}, but it is {now} for these inputs; trace that case too")
         for output, result in zip(self.graph.outputs, results, strict=True):
             if output.kind == "state" and result is not self.state[output.name]:
                 np.copyto(self.state[output.name], result)
-        if self.signature.randoms:
-            self.state["random state"][1] += self.signature.randoms
+        self._advance_random()
         return results
+
+    def _advance_random(self) -> None:
+        state = self.state.get("random state")
+        if state is None:
+            return
+        if self.signature.seed is not None:
+            state[:] = self.signature.seed, 0
+        state[1] += self.signature.randoms
 
     def _inputs(self, leaves: Sequence[Any]) -> dict[str, Array]:
         found: dict[str, Array] = {}
@@ -189,50 +205,82 @@ def trace(fn: Callable[..., Any], *inputs: Any, dynamic: Mapping[str, Mapping[in
     `dynamic` names sizes that may change: `{"x": {0: "N"}}` (argument name -> axis -> name). The function is run twice from the same state, which is restored
     afterwards: parameters, buffers, optimiser and random state are as before. Raises RecordingError at the line of anything a graph cannot repeat.
     """
+    check_function("trace", fn)
     leaves, spec = flatten((inputs, {}))
     names = argument_names(fn, inputs, {}, spec)
     types, sizes = _named_types(leaves, names, dynamic or {})
-    first = _record(fn, leaves, spec, names, types, sizes)
-    second = _record(fn, leaves, spec, names, types, sizes)
-    text = difference(first, second)
-    if text is not None:
-        raise RecordingError(f"trace: two runs from the same state were not the same: {text}")
+    with _restoring() as around:
+        first = _record(fn, inputs, leaves, spec, names, types, sizes, around)
+        second = _record(fn, inputs, leaves, spec, names, types, sizes, around)
+        text = difference(first, second)
+        if text is not None:
+            raise RecordingError(f"trace: two runs from the same state were not the same: {text}")
     return _program(second, leaves, names, spec)
 
 
 def _record(
-    fn: Callable[..., Any], leaves: Sequence[Any], spec: TreeSpec, names: Sequence[str], types: dict[int, TensorType], sizes: dict[str, int]
+    fn: Callable[..., Any],
+    inputs: Sequence[Any],
+    leaves: Sequence[Any],
+    spec: TreeSpec,
+    names: Sequence[str],
+    types: dict[int, TensorType],
+    sizes: dict[str, int],
+    around: _Around,
 ) -> Trace:
-    with _restoring() as note:
-        for x in leaves:
-            if isinstance(x, Tensor):
-                note(x)
-        recorded = record_call(fn, leaves, spec, names, types=types, sizes=sizes, on_lift=note, strict=True, export=True)
-        if recorded.refusal is not None:
-            raise recorded.refusal
-        recorded.recorder.restore()
+    for x in leaves:
+        if isinstance(x, Tensor):
+            around.note(x)
+    try:
+        recorded = record_call(
+            fn, leaves, spec, names, given=(inputs, {}), types=types, sizes=sizes, on_lift=around.note, strict=True, export=True, around=around
+        )
+    finally:
+        around.restore()
+    if recorded.refusal is not None:
+        raise recorded.refusal
     assert recorded.trace is not None
     return recorded.trace
 
 
-@contextmanager
-def _restoring() -> Any:
-    """Gives a function that notes a tensor's content; at the end all noted contents and the random state are put back."""
-    copies: dict[int, tuple[Tensor, Array]] = {}
-    generator = rng.state_array()
+class _Around:
+    """What surrounds a recording that must leave no mark: noted tensors, the random state, attributes, gradients, optimiser state."""
 
-    def note(t: Tensor) -> None:
-        copies.setdefault(id(t), (t, t._a.copy()))
+    def __init__(self) -> None:
+        self.copies: dict[int, tuple[Tensor, Array]] = {}
+        self.generator = rng.state_array()
+        self.recorder: Any = None
+        self.watchers: list[Any] = []
 
-    try:
-        yield note
-    finally:
-        for t, content in copies.values():
+    def begin(self, recorder: Any, watcher: Any) -> None:
+        """A recording starts."""
+        self.recorder = recorder
+        self.watchers.append(watcher)
+
+    def note(self, t: Tensor) -> None:
+        """Keep the content of `t`, about to be used for the first time."""
+        self.copies.setdefault(id(t), (t, t._a.copy()))
+
+    def restore(self) -> None:
+        """Put everything back but the state that optimisers made: the second recording needs it."""
+        if self.recorder is not None:
+            self.recorder.restore()
+        for t, content in self.copies.values():
             if t._a.tobytes() != content.tobytes():
                 np.copyto(t._a, content)
                 t._s.version += 1
                 t._v.value += 1
-        rng.set_state(generator)
+        rng.set_state(self.generator)
+
+
+@contextmanager
+def _restoring() -> Iterator[_Around]:
+    around = _Around()
+    try:
+        yield around
+    finally:
+        for watcher in reversed(around.watchers):
+            watcher.restore_optimizers()
 
 
 def _named_types(leaves: Sequence[Any], names: Sequence[str], dynamic: Mapping[str, Mapping[int, Any]]) -> tuple[dict[int, TensorType], dict[str, int]]:
@@ -276,7 +324,7 @@ def _program(trace: Trace, leaves: Sequence[Any], names: Sequence[str], spec: Tr
     constants = [f"constant: {text} at {place}" for place, text in dict.fromkeys(trace.constants)]
     notes = list(dict.fromkeys([*trace.notes, *constants]))
     writes = [(e.name, e.output) for e in trace.effects if e.kind == "state" and trace.sources[e.number].kind == "arg"]
-    return Program(graph, state, Signature(arguments, spec, results, trace.out_spec, expectations, trace.randoms, notes, writes))
+    return Program(graph, state, Signature(arguments, spec, results, trace.out_spec, expectations, trace.randoms, notes, writes, trace.seed))
 
 
 def _argument(x: Any, name: str) -> Argument:
@@ -336,6 +384,7 @@ def _signature_json(s: Signature) -> dict[str, Any]:
         "randoms": s.randoms,
         "notes": s.notes,
         "writes": [[name, number] for name, number in s.writes],
+        "seed": s.seed,
     }
 
 
@@ -355,6 +404,12 @@ def _unplain(data: Any) -> Any:
     raise ArtifactError("signature: not a plain value")
 
 
+def _number(data: Any) -> bool | int:
+    if not isinstance(data, int):
+        raise ArtifactError("signature: an expectation is no bool or int")
+    return data
+
+
 def load(path: str | Path) -> Program:
     """The program saved at `path`. Runs nothing from the file; raises ArtifactError for anything but a valid one."""
     found = artifact.load(path)
@@ -370,7 +425,7 @@ def load(path: str | Path) -> Program:
 def _signature_of(data: Mapping[str, Any], graph: Graph) -> Signature:
     arguments = [Argument(str(a["name"]), str(a["kind"]), _unplain(a["value"])) for a in data["arguments"]]
     results = [Result(str(r["kind"]), int(r["output"]), _unplain(r["value"])) for r in data["results"]]
-    expectations = [Expectation(int(e["output"]), bool(e["expected"]), str(e["place"])) for e in data["expectations"]]
+    expectations = [Expectation(int(e["output"]), _number(e["expected"]), str(e["place"])) for e in data["expectations"]]
     in_tree, out_tree = from_json(data["in_tree"]), from_json(data["out_tree"])
     numbers = [r.output for r in results if r.kind != "constant"] + [e.output for e in expectations]
     writes = [(str(name), int(number)) for name, number in data["writes"]]
@@ -383,7 +438,8 @@ def _signature_of(data: Mapping[str, Any], graph: Graph) -> Signature:
         raise ArtifactError("signature: the trees do not fit the arguments or results")
     if any(a.kind not in ("tensor", "float", "constant") for a in arguments) or any(r.kind not in ("tensor", "number", "constant") for r in results):
         raise ArtifactError("signature: unknown kind of argument or result")
-    return Signature(arguments, in_tree, results, out_tree, expectations, int(data["randoms"]), [str(n) for n in data["notes"]], writes)
+    seed = None if data["seed"] is None else int(data["seed"])
+    return Signature(arguments, in_tree, results, out_tree, expectations, int(data["randoms"]), [str(n) for n in data["notes"]], writes, seed)
 
 
 def _check_state(path: Any, graph: Graph, state: Mapping[str, Array], signature: Signature) -> None:
@@ -395,5 +451,5 @@ def _check_state(path: Any, graph: Graph, state: Mapping[str, Array], signature:
             raise ArtifactError(f"{path}: the graph needs the state {i.name!r}, which the file does not hold")
         if Layout.of(state[i.name]).type is not i.value.type:
             raise ArtifactError(f"{path}: the state {i.name!r} is {Layout.of(state[i.name]).type}, the graph needs {i.value.type}")
-    if signature.randoms and "random state" not in state:
+    if signature.randoms and signature.seed is None and "random state" not in state:
         raise ArtifactError(f"{path}: the random state is missing")

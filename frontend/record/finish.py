@@ -16,7 +16,7 @@ from graphc.frontend.record.tree import TreeSpec, flatten
 from graphc.frontend.record.watch import Watcher
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor
-from graphc.ir.graph import Input, Value
+from graphc.ir.graph import Input, Location, Value
 
 _CONSTANTS = (bool, int, float, complex, str, bytes, type(None))
 
@@ -26,6 +26,7 @@ class Finisher:
 
     def __init__(self, recorder: Recorder, watcher: Watcher, function: Any, leaves: Sequence[Any], names: Sequence[str], export: bool = False) -> None:
         self.export = export  # for a file: every returned tensor is an output of its own
+        self.strict = recorder.strict
         self.recorder = recorder
         self.watcher = watcher
         self.leaves = leaves
@@ -43,15 +44,16 @@ class Finisher:
         """The whole sequence; raises RecordingError with the user's line for anything that cannot be repeated."""
         self._refuse_effects()
         out_leaves, spec = flatten(result)
-        leaves = [self._leaf(x, k, out_leaves) for k, x in enumerate(out_leaves)]
-        self._grads()
-        self._attributes()
-        self._walk()
+        grads, attributes = self._kept_grads(), self._kept_attributes()
+        everything = [*out_leaves, *(t for t, _, _ in grads if t is not None), *(t for t, _, _ in attributes)]
+        leaves = [self._leaf(x, k, everything) for k, x in enumerate(everything)]
+        with self.recorder.before_the_call():
+            self._walk()
         self._name_sources()
         self._state_effects()
-        self._owner_effects()
+        self._place_effects(grads, attributes, len(out_leaves))
         self._refuse_survivors(out_leaves)
-        return self._trace(leaves, spec)
+        return self._trace(leaves[: len(out_leaves)], leaves[len(out_leaves) :], spec)
 
     def _refuse_effects(self) -> None:
         for text, loc in self.watcher.effects():
@@ -69,13 +71,25 @@ class Finisher:
         for i, leaf in enumerate(self.leaves):
             if x is leaf and not isinstance(x, _CONSTANTS) and not self.export:
                 return Leaf("input", i)
+        if isinstance(x, (str, bytes)) and (self.recorder.texts or self.recorder.shown):
+            loc = (self.recorder.texts or self.recorder.shown)[0]
+            raise RecordingError(f"text made of a recorded value at {loc} may be part of the string that is returned; return the value instead")
         if isinstance(x, _CONSTANTS):
             return Leaf("constant", value=x)
-        raise RecordingError(f"the function returns a {type(x).__name__}, which the recorder cannot make again; return tensors, numbers or containers of them")
+        raise RecordingError(
+            f"the function returns a {type(x).__name__} at {self._last_line()}, which the recorder cannot make again; "
+            "return tensors, numbers or containers of them"
+        )
+
+    def _last_line(self) -> Location:
+        """The line of the function's (last) return statement."""
+        f = getattr(self.function, "forward", self.function)
+        code = getattr(getattr(f, "__func__", f), "__code__", None)
+        return Location() if code is None else Location(code, len(code.co_code) - 2)
 
     def _tensor_leaf(self, t: Tensor, k: int, all_leaves: list[Any]) -> Leaf:
+        self.owned.append(t)
         if self.export:
-            self.owned.append(t)
             return Leaf("fresh", self._output(self.recorder.value_of(t), f"out{k}"))
         for i, leaf in enumerate(self.leaves):
             if t is leaf:
@@ -85,10 +99,12 @@ class Finisher:
                 return Leaf("same", j)
         value = self.recorder.value_of(t)
         root = self.recorder._root_of(t)
-        self.owned.append(t)
         rest = t._chain[len(root.chain) :]
         if root.source is not None:
-            return Leaf("alias", self.recorder.sources.index(root.source), rest, t.requires_grad)
+            number = self.recorder.sources.index(root.source)
+            if t is root.source.tensor:
+                return Leaf("source", number, requires_grad=t.requires_grad)
+            return Leaf("alias", number, rest, t.requires_grad)
         found = self._bases.get(id(t._s))
         if found is None:
             found = self._bases[id(t._s)] = (t._s, self._output(root.value if rest else value, f"out{k}"))
@@ -102,31 +118,82 @@ class Finisher:
 
     # -- effects -----------------------------------------------------------------------------------------------------------
 
-    def _grads(self) -> None:
-        for leaf, grad, loc in () if self.export else self.recorder.grads.values():  # gradients are no part of a file
+    def _kept_grads(self) -> list[tuple[Tensor | None, Tensor, Location]]:
+        """(new .grad, leaf, line); gradients are no part of a file."""
+        found: list[tuple[Tensor | None, Tensor, Location]] = []
+        for leaf, grad, loc in () if self.export else self.recorder.grads.values():
             if leaf._grad is not grad:
                 raise RecordingError(f"the gradient written at {loc} was replaced behind the recorder's back")
-            number = -1
-            if grad is not None:
-                root = self.recorder._root_of(grad)
-                if root.source is not None and not grad._chain:
-                    raise RecordingError(f".grad is set to a tensor from outside at {loc}; clone() it")
-                number = self._output(self.recorder.value_of(grad), f"grad{len(self.outputs)}")
-                self.owned.append(grad)
-            self.effects.append(Effect("grad", -1, number, loc=loc))
+            if grad is not None and self.recorder._root_of(grad).source is not None and not grad._chain:
+                raise RecordingError(f".grad is set to a tensor from outside at {loc}; clone() it")
+            if grad is not None and grad.requires_grad:
+                raise RecordingError(f".grad is set to a tensor with a history at {loc}; detach() it, or use autograd.grad")
+            found.append((grad, leaf, loc))
+        return found
 
-    def _attributes(self) -> None:
-        for owner, name in self.recorder.attributes:
-            obj, new, loc = self.recorder.attributes[(owner, name)]
+    def _kept_attributes(self) -> list[tuple[Tensor, tuple[Any, str], Location]]:
+        """(new value, (object, name), line)."""
+        found: list[tuple[Tensor, tuple[Any, str], Location]] = []
+        for (_, name), (obj, new, loc) in self.recorder.attributes.items():
             if not isinstance(new, Tensor):
-                raise RecordingError(f"the attribute {name!r} of {type(obj).__name__} is written at {loc}; only tensor attributes can change in a compiled function")
-            self.owned.append(new)
+                raise RecordingError(
+                    f"the attribute {name!r} of {type(obj).__name__} is written at {loc}; only tensor attributes can change in a compiled function"
+                )
+            if type(new) is not Tensor or new.requires_grad:
+                raise RecordingError(
+                    f"the attribute {name!r} of {type(obj).__name__} becomes a tensor that requires gradients at {loc}; store a detached one"
+                )
+            found.append((new, (obj, name), loc))
+        return found
+
+    def _place_effects(self, grads: list[Any], attributes: list[Any], first: int) -> None:
+        if self.export:
+            self._export_attributes(attributes, first)
+            attributes = []
+        for grad, leaf, loc in grads:
+            found = self.reach.tensors.get(id(leaf))
+            if found is None:
+                raise RecordingError(f"the tensor whose .grad is written at {loc} is not reachable from the function or its arguments")
+            self.effects.append(Effect("grad", found[1], -1 if grad is None else first, self.table.names[found[1]], loc))
+            first += grad is not None
+        for leaf, is_none, loc in self.recorder.grad_reads.values():
+            found = self.reach.tensors.get(id(leaf))
+            if found is not None:
+                self.guards.append(Guard("grad", found[1], is_none, loc))
+        for _, (owner, name), loc in attributes:
+            step = self._owner_step(owner)
+            if step is not None:  # an object made inside the call needs no effect
+                self.effects.append(Effect("attr", step, first, name, loc))
+            first += 1
+
+    def _export_attributes(self, attributes: list[Any], first: int) -> None:
+        """In a file, a tensor attribute that is rebound is state with a new value."""
+        for k, (new, (owner, name), loc) in enumerate(attributes):
+            step = self._owner_step(owner)
+            old = self.recorder.first_value(owner, name)
+            number = next((n for n, s in enumerate(self.recorder.sources) if s.tensor is old and s.kind == "path"), None)
+            if step is None:
+                continue
+            if number is None or self.recorder.graph.inputs[number].value.type is not self.outputs[first + k][0].type:
+                raise RecordingError(
+                    f"the attribute {name!r} of {type(owner).__name__} is written at {loc} without being read; a file has no place for it: return it instead"
+                )
+            self.recorder.mark_state(number)
+            source = self.recorder.sources[number]
+            self.outputs.append((self.outputs[first + k][0], "state", source.name))
+            self.effects.append(Effect("state", number, len(self.outputs) - 1, source.name, loc))
+            assert new is not None
 
     def _walk(self) -> None:
         for i, (leaf, name) in enumerate(zip(self.leaves, self.names, strict=True)):
             self.reach.argument(leaf, i, name)
         self.reach.function(self.function, "function")
         self.guards += self.reach.guards
+        if self.reach.unguarded and self.strict:
+            raise RecordingError(
+                f"{self.reach.unguarded} values that the function could read lie beyond the first 1,000 or are large arrays and would not be guarded; "
+                "pass them as arguments"
+            )
 
     def _name_sources(self) -> None:
         taken: set[str] = set()
@@ -150,8 +217,15 @@ class Finisher:
         for found, step in self.reach.tensors.values():
             if found is t or (found._s is t._s and found._l is t._l and found._chain == t._chain):
                 source.tensor, source.number, source.name = found, step, self.table.names[step]
+                source.loose = self._loose(found, step)
                 return
         raise RecordingError(f"a tensor {t._l.type} used at {source.loc} does not come from an argument, a closure, a global or a module; pass it as an argument")
+
+    def _loose(self, t: Tensor, step: int) -> bool:
+        """`.grad`, optimiser state and rebound attributes are new tensors now and then; that alone is no other case."""
+        if id(t) in self.reach.shared:
+            return False
+        return self.table.steps[step].kind == "grad" or self.recorder.was_rebound(t) or step in self.reach.states
 
     def _resolve_setting(self, source: Source, number: int) -> None:
         for (_, group, key), (owner, _, where) in self.recorder.settings.items():
@@ -179,25 +253,6 @@ class Finisher:
                 recorder.mark_state(number)
             self.outputs.append((root.value, kind, source.name))
             self.effects.append(Effect("state", number, len(self.outputs) - 1, source.name, root.written))
-
-    def _owner_effects(self) -> None:
-        leaves = [] if self.export else [leaf for leaf, _, _ in self.recorder.grads.values()]
-        kept = []
-        for effect, leaf in zip([e for e in self.effects if e.kind == "grad"], leaves, strict=True):
-            found = self.reach.tensors.get(id(leaf))
-            if found is None:
-                raise RecordingError(f"the tensor whose .grad is written at {effect.loc} is not reachable from the function or its arguments")
-            kept.append(Effect("grad", found[1], effect.output, self.table.names[found[1]], effect.loc))
-        self.effects = [e for e in self.effects if e.kind != "grad"] + kept
-        for leaf, is_none, loc in self.recorder.grad_reads.values():
-            found = self.reach.tensors.get(id(leaf))
-            if found is not None:
-                self.guards.append(Guard("grad", found[1], is_none, loc))
-        for (_, name), (owner, new, loc) in self.recorder.attributes.items():
-            step = self._owner_step(owner)
-            if step is not None:  # an object made inside the call needs no effect
-                number = self._output(self.recorder.value_of(new), f"attr{len(self.outputs)}")
-                self.effects.append(Effect("attr", step, number, name, loc))
 
     # -- liveness ----------------------------------------------------------------------------------------------------------
 
@@ -232,7 +287,7 @@ class Finisher:
 
     # -- the end -----------------------------------------------------------------------------------------------------------
 
-    def _trace(self, leaves: list[Leaf], spec: TreeSpec) -> Trace:
+    def _trace(self, leaves: list[Leaf], kept: list[Leaf], spec: TreeSpec) -> Trace:
         recorder = self.recorder
         for guard in recorder.value_guards:
             self.outputs.append((guard.value, "output", f"guard{len(self.outputs)}"))
@@ -244,5 +299,5 @@ class Finisher:
             notes.append(f"{self.reach.unguarded} values beyond the first 1,000 are not guarded")
         return Trace(
             recorder.graph, self.table, recorder.sources, self.guards, recorder.value_guards, self.effects,
-            spec, leaves, recorder.randoms, recorder.seed, notes, recorder.constants,
+            spec, leaves, recorder.randoms, recorder.seed, kept, notes, recorder.constants,
         )  # fmt: skip

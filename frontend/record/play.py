@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from graphc import compiler
-from graphc.frontend.mode import mode
+from graphc.frontend.mode import using
 from graphc.frontend.record import rng
-from graphc.frontend.record.reach import holds
+from graphc.frontend.record.guards import holds
 from graphc.frontend.record.replay import give_freed, history_of
-from graphc.frontend.record.trace import Effect, Leaf, Source, Trace
+from graphc.frontend.record.trace import Leaf, Source, Trace
 from graphc.frontend.record.tree import unflatten
 from graphc.frontend.tensor import Tensor, alias_of, fresh, view_of
 from graphc.ir.op import Array
@@ -41,10 +41,10 @@ def play(trace: Trace, leaves: Sequence[Any]) -> Any:
     results = trace.executable(arrays)
     if trace.value_guards and not _value_guards_hold(trace, results):
         return MISS
-    made: dict[int, Tensor] = {}
-    _commit(trace, values, tensors, results)
-    out = _outputs(trace, leaves, tensors, results, made, history)
-    return unflatten(trace.out_spec, out)
+    _commit_states(trace, tensors, results)
+    out = _outputs(trace, leaves, tensors, results, history)
+    _commit_places(trace, values, out)
+    return unflatten(trace.out_spec, out[: len(trace.out_leaves)])
 
 
 def static_guards_hold(trace: Trace, leaves: Sequence[Any]) -> bool:
@@ -61,7 +61,9 @@ def _tensors(trace: Trace, leaves: Sequence[Any], values: Sequence[Any]) -> list
             found.append(leaves[source.number])
         elif source.kind == "path":
             t = values[source.number]
-            if t is not source.tensor or t._l is not source.layout:
+            if t is not source.tensor and not (source.loose and isinstance(t, Tensor)):
+                return None
+            if t._l is not source.layout or _needs(t) is not source.needs or bool(t._hooks) is not source.hooked:
                 return None
             found.append(t)
         else:
@@ -69,13 +71,18 @@ def _tensors(trace: Trace, leaves: Sequence[Any], values: Sequence[Any]) -> list
     return found
 
 
+def _needs(t: Tensor) -> bool:
+    """`t.requires_grad`, quickly for leaves."""
+    return t._requires_grad if t._edge is None and t._gbase is None else t.requires_grad
+
+
 def _array(source: Source, tensor: Tensor | None, leaves: Sequence[Any], values: Sequence[Any]) -> Array:
     if tensor is not None:
         return tensor._a
     if source.kind == "random":
         return rng.state_array()
-    number = leaves[source.number] if source.kind == "float" else values[source.number]
-    return np.asarray(number, np.float64)
+    number = values[source.number] if source.kind == "setting" else leaves[source.number]
+    return np.asarray(number, np.int64 if source.kind == "int" else np.float64)
 
 
 def _overlaps(trace: Trace, arrays: Sequence[Array]) -> bool:
@@ -92,19 +99,23 @@ def _overlaps(trace: Trace, arrays: Sequence[Array]) -> bool:
 
 def _value_guards_hold(trace: Trace, results: Sequence[Array]) -> bool:
     first = len(trace.graph.outputs) - len(trace.value_guards)
-    return all(bool(r) is g.expected for r, g in zip(results[first:], trace.value_guards, strict=True))
+    return all(type(g.expected)(r) == g.expected for r, g in zip(results[first:], trace.value_guards, strict=True))
 
 
-def _commit(trace: Trace, values: Sequence[Any], tensors: Sequence[Tensor | None], results: Sequence[Array]) -> None:
+def _commit_states(trace: Trace, tensors: Sequence[Tensor | None], results: Sequence[Array]) -> None:
     for effect in trace.effects:
         if effect.kind == "state":
             _commit_state(tensors[effect.number], results[effect.output])
-        elif effect.kind == "grad":
-            values[effect.number]._grad = None if effect.output < 0 else fresh(results[effect.output])
-        else:
-            _commit_attribute(values[effect.number], effect, results)
     if trace.randoms or trace.seed is not None:
         rng.advance(trace.randoms, trace.seed)
+
+
+def _commit_places(trace: Trace, values: Sequence[Any], made: Sequence[Any]) -> None:
+    for effect in trace.effects:
+        if effect.kind == "grad":
+            values[effect.number]._grad = None if effect.output < 0 else made[effect.output]
+        elif effect.kind == "attr":
+            setattr(values[effect.number], effect.name, made[effect.output])
 
 
 def _commit_state(t: Tensor | None, result: Array) -> None:
@@ -115,22 +126,25 @@ def _commit_state(t: Tensor | None, result: Array) -> None:
     t._v.value += 1
 
 
-def _commit_attribute(owner: Any, effect: Effect, results: Sequence[Array]) -> None:
-    setattr(owner, effect.name, fresh(results[effect.output]))
-
-
-def _outputs(
-    trace: Trace, leaves: Sequence[Any], tensors: Sequence[Tensor | None], results: Sequence[Array], made: dict[int, Tensor], history: Any
-) -> list[Any]:
+def _outputs(trace: Trace, leaves: Sequence[Any], tensors: Sequence[Tensor | None], results: Sequence[Array], history: Any) -> list[Any]:
     out: list[Any] = []
-    for leaf in trace.out_leaves:
+    made: dict[int, Tensor] = {}
+    for leaf in (*trace.out_leaves, *trace.kept):
         out.append(_output(leaf, leaves, tensors, results, made, out, history))
     return out
 
 
 def _output(
-    leaf: Leaf, leaves: Sequence[Any], tensors: Sequence[Tensor | None], results: Sequence[Array], made: dict[int, Tensor], out: list[Any], history: Any
+    leaf: Leaf,
+    leaves: Sequence[Any],
+    tensors: Sequence[Tensor | None],
+    results: Sequence[Array],
+    made: dict[int, Tensor],
+    out: list[Any],
+    history: Any,
 ) -> Any:
+    if leaf.kind == "fresh":
+        return _fresh(leaf, results, made, history)
     if leaf.kind == "constant":
         return leaf.value
     if leaf.kind == "input":
@@ -139,10 +153,19 @@ def _output(
         return out[leaf.number]
     if leaf.kind == "number":
         return results[leaf.number].item()
-    if leaf.kind == "alias":
-        owner = tensors[leaf.number]
-        assert owner is not None
-        return _views(owner if leaf.requires_grad and mode.get().grad else alias_of(owner), leaf.value)
+    owner = tensors[leaf.number]
+    assert owner is not None
+    if leaf.kind == "source":
+        return owner
+    if not leaf.requires_grad:
+        return _views(alias_of(owner), leaf.value)
+    with using(grad=True):
+        for op, attrs in leaf.value:
+            owner = op(owner, **attrs)
+    return owner
+
+
+def _fresh(leaf: Leaf, results: Sequence[Array], made: dict[int, Tensor], history: Any) -> Tensor:
     base = made.get(leaf.number)
     if base is None:
         base = made[leaf.number] = fresh(results[leaf.number])

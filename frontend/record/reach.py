@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 
+from graphc.frontend.record.guards import flat, fingerprint
 from graphc.frontend.record.paths import PathTable
 from graphc.frontend.record.trace import Guard
 from graphc.frontend.record.watch import is_module, is_optimizer
-from graphc.frontend.record.where import kind_of
+from graphc.frontend.record.where import is_user_class, kind_of, names_of
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import DType
 
 _SCALARS = (bool, int, float, complex, str, bytes, type(None), DType)
-_BY_IDENTITY = (type, FunctionType, BuiltinFunctionType, np.ufunc, np.dtype)
+_BY_IDENTITY = (type, FunctionType, BuiltinFunctionType, np.ufunc, np.dtype, property)
+_CONTAINERS = (list, tuple, dict, set, frozenset)
 _MAX_LEAVES = 1000
+_MAX_BYTES = 4096
 _DEPTH = 8
 _HIDDEN = frozenset({"__builtins__"})
+_STORES = ("_parameters", "_buffers", "_modules")
+_CALLED = frozenset({"forward", "__call__"})  # looked up by our own code
 
 
 class Reach:
@@ -30,22 +36,24 @@ class Reach:
     def __init__(self, table: PathTable, codes: dict[CodeType, dict[str, Any]]) -> None:
         self.table = table
         self.codes = codes
-        self.names = frozenset(n for c in codes for n in (*c.co_names, *c.co_freevars))
+        self.names = frozenset(n for c in codes for n in names_of(c))
         self.guards: list[Guard] = []
         self.tensors: dict[int, tuple[Tensor, int]] = {}
+        self.shared: set[int] = set()  # tensors with more than one path
         self.owners: dict[int, tuple[Any, int]] = {}  # modules, optimisers and objects seen -> path step
+        self.states: set[int] = set()  # steps of optimiser state
         self.unguarded = 0
         self._leaves = 0
 
     def function(self, f: Any, name: str) -> None:
-        """Start at the recorded function (or Module)."""
+        """Start at the recorded function (or Module, whose state keeps the names of its state_dict)."""
         if isinstance(f, MethodType):
-            self.visit(f.__self__, self.table.hold(f.__self__, "self"), 0)
+            self.visit(f.__self__, self.table.hold(f.__self__, "" if is_module(f.__self__) else "self"), 0)
             f = f.__func__
         if isinstance(f, FunctionType):
             self._closure(f, 0)
         else:
-            self.visit(f, self.table.hold(f, name), 0)
+            self.visit(f, self.table.hold(f, "" if is_module(f) else name), 0)
         for code, globals_ in self.codes.items():
             root = self.table.hold(globals_, "globals()")
             for key in code.co_names:
@@ -59,32 +67,46 @@ class Reach:
     def visit(self, x: Any, step: int, depth: int, guard: bool = True) -> None:
         """Note `x`, found at path `step`."""
         if isinstance(x, Tensor):
-            self._tensor(x, step)
+            self.tensor(x, step)
         elif isinstance(x, _SCALARS):
             if guard:
                 self._guard("bits", step, x)
         elif isinstance(x, _BY_IDENTITY):
             if guard:
                 self._guard("is", step, x)
-            if isinstance(x, FunctionType) and x.__code__ in self.codes and id(x) not in self.owners:
-                self.owners[id(x)] = (x, step)
-                self._closure(x, depth)
+            if id(x) not in self.owners:
+                self._definition(x, step, depth)
         elif id(x) not in self.owners and depth <= _DEPTH:
             self._object(x, step, depth, guard)
 
-    def _guard(self, kind: str, step: int, expected: Any) -> None:
-        self._leaves += 1
+    def _definition(self, x: Any, step: int, depth: int) -> None:
+        """A function, property or class of the user: what it reads."""
+        if isinstance(x, FunctionType) and (x.__code__ in self.codes or kind_of(x.__code__) != "user"):
+            self.owners[id(x)] = (x, step)
+            self._closure(x, depth)
+        elif isinstance(x, property) and x.fget is not None:
+            self.owners[id(x)] = (x, step)
+            self.visit(x.fget, self.table.step("attr", step, "fget"), depth + 1)
+        elif isinstance(x, type) and is_user_class(x):
+            self._class(x, depth)
+
+    def _guard(self, kind: str, step: int, expected: Any, leaves: int = 1) -> None:
+        self._leaves += leaves
         if self._leaves > _MAX_LEAVES:
-            self.unguarded += 1
+            self.unguarded += leaves
         else:
             self.guards.append(Guard(kind, step, expected))
 
-    def _tensor(self, t: Tensor, step: int) -> None:
+    def tensor(self, t: Tensor, step: int) -> None:
+        """A tensor at path `step`, its gradient and its hooks."""
         if id(t) in self.tensors:
+            self.shared.add(id(t))
             return
         self.tensors[id(t)] = (t, step)
         if t._grad is not None:
-            self._tensor(t._grad, self.table.step("grad", step, None))
+            self.tensor(t._grad, self.table.step("grad", step, None))
+        if t._hooks:
+            self.visit(t._hooks, self.table.step("attr", step, "_hooks"), _DEPTH - 2)
 
     def _closure(self, f: FunctionType, depth: int) -> None:
         for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
@@ -93,59 +115,117 @@ class Reach:
             except ValueError:
                 continue
             self.visit(value, self.table.cell(cell, name), depth + 1)
-        for k, value in enumerate(f.__defaults__ or ()):
-            holder = self.table.step("attr", self.table.hold(f, f.__name__), "__defaults__")
-            self.visit(value, self.table.step("item", holder, k), depth + 1)
+        for name in ("__defaults__", "__kwdefaults__"):
+            if f.__code__ in self.codes and (f.__code__.co_argcount or f.__code__.co_kwonlyargcount):
+                holder = self.table.step("attr", self.table.hold(f, f.__name__), name, f.__name__)
+                self.visit(getattr(f, name), holder, depth + 1)
 
     def _object(self, x: Any, step: int, depth: int, guard: bool) -> None:
         self.owners[id(x)] = (x, step)
-        if isinstance(x, (list, tuple, dict)):
+        if isinstance(x, _CONTAINERS):
             self._container(x, step, depth)
-            return
-        if guard:
-            self._guard("is", step, x)
-        if isinstance(x, MethodType):
+        elif isinstance(x, MethodType):
             self.visit(x.__self__, self.table.step("attr", step, "__self__"), depth + 1)
-            return
-        fields = getattr(x, "__dict__", None)
-        if not isinstance(fields, dict):
-            return
+            self.visit(x.__func__, self.table.step("attr", step, "__func__"), depth + 1)
+        elif isinstance(x, np.ndarray):
+            self._array(x, step)
+        else:
+            if guard:
+                self._guard("is", step, x)
+            self._parts(x, step, depth)
+
+    def _parts(self, x: Any, step: int, depth: int) -> None:
         if is_module(x):
             self._module(x, step, depth)
         elif is_optimizer(x):
             self._optimizer(x, step)
+        elif isinstance(x, functools.partial):
+            for name in ("func", "args", "keywords"):
+                self.visit(getattr(x, name), self.table.step("attr", step, name), depth + 1)
+        elif hasattr(type(x), "_graphc_compiled"):
+            self.visit(x.function, self.table.step("var", step, "function", self.table.names[step]), depth + 1)
         elif not isinstance(x, ModuleType) or not x.__name__.startswith(("graphc", "numpy")):
-            for name in sorted(self.names & fields.keys()):
-                self.visit(fields[name], self.table.step("var", step, name), depth + 1)
+            self._fields(x, step, depth, self.names)
+
+    def _fields(self, x: Any, step: int, depth: int, names: frozenset[str]) -> None:
+        """Attributes of an object, of its slots and of its class."""
+        fields = getattr(x, "__dict__", {})
+        ours = not is_user_class(type(x))
+        if hasattr(x, "__dict__") and not isinstance(x, ModuleType):
+            self._guard("fields", step, tuple(fields))
+        for name in sorted(names & fields.keys()):
+            self.visit(fields[name], self.table.step("var", step, name), depth + 1)
+        if ours:
+            return
+        for cls in type(x).__mro__:
+            for name in sorted(names & set(_slots(cls))):
+                if name not in fields and hasattr(x, name):
+                    self.visit(getattr(x, name), self.table.step("attr", step, name), depth + 1)
+        self._class(type(x), depth)
+
+    def _class(self, cls: type, depth: int) -> None:
+        if id(cls) in self.owners:
+            return
+        holder = self.table.hold(cls, cls.__name__)
+        self.owners[id(cls)] = (cls, holder)
+        for name in sorted(self.names | _CALLED):
+            owner = next((c for c in cls.__mro__ if name in c.__dict__), None)
+            if owner is None or not is_user_class(owner):
+                continue
+            raw = owner.__dict__[name]
+            if isinstance(raw, classmethod):
+                step = self.table.step("attr", self.table.step("attr", holder, name), "__func__")
+                self.visit(raw.__func__, step, depth + 1)
+            elif not hasattr(type(raw), "__get__") or isinstance(raw, (FunctionType, property)):
+                self.visit(raw, self.table.step("attr", holder, name), depth + 1)
+            elif isinstance(raw, staticmethod):
+                self.visit(raw.__func__, self.table.step("attr", holder, name), depth + 1)
+
+    def _array(self, x: Any, step: int) -> None:
+        if x.nbytes > _MAX_BYTES:
+            self.unguarded += 1
+            self._guard("is", step, x)
+        else:
+            self._guard("array", step, (x.dtype, x.shape, x.tobytes()))
 
     def _container(self, x: Any, step: int, depth: int) -> None:
+        if flat(x):
+            self._guard("flat", step, fingerprint(x), max(1, len(x)))
+            return
+        if isinstance(x, (set, frozenset)):
+            self._guard("is", step, x)
+            self.unguarded += 1
+            return
         keys = list(x) if isinstance(x, dict) else list(range(len(x)))
         self._guard("keys", step, (type(x), tuple(keys)))
         for key in keys:
-            if isinstance(x, dict) and not isinstance(key, (str, int, Tensor)):
-                continue
             self.visit(x[key], self.table.step("item", step, key), depth + 1)
 
     def _module(self, x: Any, step: int, depth: int) -> None:
         fields = x.__dict__
-        for store in ("_parameters", "_buffers", "_modules"):
+        self._guard("fields", step, tuple(fields))
+        for store in _STORES:
             holder = self.table.step("var", step, store, self.table.names[step])
             entries = fields.get(store, {})
             self._guard("keys", holder, (type(entries), tuple(entries)))
             for name, item in entries.items():
-                path = self.table.step("item", holder, name, f"{self.table.names[step]}.{name}")
+                prefix = self.table.names[step]
+                path = self.table.step("item", holder, name, f"{prefix}.{name}" if prefix else name)
                 if item is None:
                     self._guard("bits", path, None)
                 else:
                     self.visit(item, path, max(depth - 1, 0))
-        own = kind_of_class(type(x)) == "ours"
+        own = not is_user_class(type(x))
         for name in sorted(fields):
-            if name in ("_parameters", "_buffers", "_modules") or not (own or name in self.names or name == "training" or name.endswith("_hooks")):
-                continue
-            self.visit(fields[name], self.table.step("var", step, name), depth + 1)
+            used = own or name in self.names or name in _CALLED or name == "training" or name.endswith("_hooks")
+            if used and name not in _STORES:
+                self.visit(fields[name], self.table.step("var", step, name), depth + 1)
+        if not own:
+            self._class(type(x), depth)
 
     def _optimizer(self, x: Any, step: int) -> None:
         groups = self.table.step("var", step, "param_groups")
+        self._guard("keys", groups, (type(x.param_groups), tuple(range(len(x.param_groups)))))
         for g, group in enumerate(x.param_groups):
             holder = self.table.step("item", groups, g)
             self._guard("keys", holder, (dict, tuple(group)))
@@ -154,41 +234,26 @@ class Reach:
                 if key == "params":
                     self._guard("keys", path, (type(value), tuple(range(len(value)))))
                     for k, p in enumerate(value):
-                        self._tensor(p, self.table.step("item", path, k))
+                        self.tensor(p, self.table.step("item", path, k))
                 elif not isinstance(value, float):  # floats are inputs: a schedule changes them
                     self.visit(value, path, 4)
+        self._states(x, step)
+        for name in ("_pre_hooks", "_post_hooks"):
+            self.visit(getattr(x, name), self.table.step("var", step, name), 4)
+
+    def _states(self, x: Any, step: int) -> None:
         states = self.table.step("var", step, "state")
+        owner = self.table.names[step]
         for p, entries in x.state.items():
-            holder = self.table.step("item", states, p, f"{self.table.names[step]}.state")
+            found = self.tensors.get(id(p))
+            name = self.table.names[found[1]] if found is not None else "state"
+            holder = self.table.step("item", states, p, f"{owner}.{name}")
             for key, value in entries.items():
-                self.visit(value, self.table.step("item", holder, key), 4)
+                step = self.table.step("item", holder, key, f"{owner}.{name}.{key}")
+                self.states.add(step)
+                self.visit(value, step, 4)
 
 
-def kind_of_class(cls: type) -> str:
-    """ "ours" when the class's forward is defined in graphc."""
-    forward = getattr(cls, "forward", None)
-    code = getattr(forward, "__code__", None)
-    return "ours" if code is not None and kind_of(code) == "ours" else "user"
-
-
-def holds(guard: Guard, value: Any) -> bool:
-    """True when the value found at the guard's step is what it was while recording."""
-    expected = guard.expected
-    if guard.kind == "is":
-        return value is expected
-    if guard.kind == "bits":
-        if value is expected:
-            return True
-        if type(value) is not type(expected):
-            return False
-        return bool(value.hex() == expected.hex()) if isinstance(value, float) else bool(value == expected)
-    if guard.kind == "keys":
-        kind, keys = expected
-        if type(value) is not kind or len(value) != len(keys):
-            return False
-        return kind is not dict or all(map(_same_key, value, keys))
-    return (getattr(value, "_grad", None) is None) is expected  # "grad"
-
-
-def _same_key(a: Any, b: Any) -> bool:
-    return a is b or (type(a) is type(b) and not isinstance(a, Tensor) and bool(a == b))
+def _slots(cls: type) -> tuple[str, ...]:
+    slots = cls.__dict__.get("__slots__", ())
+    return (slots,) if isinstance(slots, str) else tuple(slots)

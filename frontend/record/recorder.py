@@ -26,6 +26,7 @@ from graphc.ir.op import Attrs, Op, op_named
 from graphc.ir.types import Dim, TensorType, evaluate, float64, int64
 
 F = TypeVar("F", bound=Callable[..., Any])
+_ABSENT = object()
 
 
 def _hook(method: F) -> F:
@@ -89,6 +90,7 @@ class Recorder:
         self.value_guards: list[ValueGuard] = []
         self.constants: list[tuple[str, str]] = []
         self.shown: list[Location] = []
+        self.texts: list[Location] = []
         self.grads: dict[int, tuple[Tensor, Tensor | None, Location]] = {}  # id -> (leaf, its new .grad, line); holds the leaf
         self.grad_reads: dict[int, tuple[Tensor, bool, Location]] = {}
         self.attributes: dict[tuple[int, str], tuple[Any, Any, Location]] = {}
@@ -101,8 +103,8 @@ class Recorder:
         self.seed: int | None = None
         self._random_state: Tensor | None = None
         self._old_grads: dict[int, tuple[Tensor, Tensor | None]] = {}
-        self._old_attributes: list[tuple[Any, str, Any]] = []
-        self._held: list[Any] = []
+        self._old_attributes: list[tuple[Any, str, Any]] = []  # old value, or _ABSENT
+        self._noted: list[weakref.ref[Any]] = []  # storages with a slot and tensors with a memo
         self._paused = 0
         self._modules: list[tuple[Any, str]] = []
 
@@ -111,13 +113,20 @@ class Recorder:
         if self.strict:
             raise error
         self.refusal = error
+        self.advance_random()
+
+    def advance_random(self) -> None:
+        """The generator moves on as if the calls had run without a recorder."""
+        if self.randoms or self.seed is not None:
+            rng.advance(self.randoms, self.seed)
+        self._random_state = None
 
     # -- values ------------------------------------------------------------------------------------------------------------
 
     def add_source(self, kind: str, number: int, name: str, tensor: Tensor, type: TensorType | None = None) -> Source:
         """Make `tensor` a graph input."""
-        value = self.graph.add_input(type or tensor._l.type, name, "input" if kind in ("arg", "float") else "state")
-        source = Source(kind, number, name, tensor._l, tensor, here())
+        value = self.graph.add_input(type or tensor._l.type, name, "input" if kind in ("arg", "float", "int") else "state")
+        source = Source(kind, number, name, tensor._l, tensor, here(), tensor.requires_grad, bool(tensor._hooks))
         root = Root(tensor._chain, value, source, tensor)
         self.sources.append(source)
         self.source_roots.append(root)
@@ -128,7 +137,7 @@ class Recorder:
         slot = t._s.slot
         if slot is None or slot.recording is not self:
             slot = t._s.slot = Slot(self)
-            self._held.append(t._s)
+            self._noted.append(weakref.ref(t._s))
         found: Slot = slot
         return found
 
@@ -143,6 +152,8 @@ class Recorder:
         self._place()
         for op, attrs in t._chain[len(root.chain) :]:
             value = op(value, **attrs)
+        if memo is None:
+            self._noted.append(weakref.ref(t))
         t._memo = (self, root.value, value)
         return value
 
@@ -160,7 +171,9 @@ class Recorder:
             return self._constant(t, slot)
         written = next((r for r in slot.roots if r.written is not None), None)
         if written is not None:
-            raise RecordingError(f"a tensor read at {here()} shares memory with one written at {written.written}; pass one of them as an argument or clone() it")
+            raise RecordingError(
+                f"a tensor read at {here()} shares memory with one written at {written.written}; pass one of them as an argument or clone() it"
+            )
         if self.on_lift is not None:
             self.on_lift(t)
         self.add_source("path", -1, f"state{len(self.sources)}", t)
@@ -207,7 +220,8 @@ class Recorder:
         root = self._root_of(target)
         others = [r for r in self._slot(target).roots if r is not root and r.source is not None]
         if others:
-            raise RecordingError(f"the write at {here()} changes memory that another input or state ({others[0].source and others[0].source.name}) shares; clone() one of them")
+            other = others[0].source.name if others[0].source is not None else ""
+            raise RecordingError(f"the write at {here()} changes memory that another input or state ({other}) shares; clone() one of them")
         self._place()
         levels = [root.value]
         links = target._chain[len(root.chain) :]
@@ -233,16 +247,22 @@ class Recorder:
 
     def on_random(self) -> tuple[Tensor, int]:
         """The random state is one int64[2] state input; calls are numbered from its offset."""
+        if self.refusal is not None:
+            state = rng.state_tensor()
+            rng.advance(1, None)
+            return state, 0
         if self._random_state is None:
             self._random_state = rng.state_tensor()
-            if self.refusal is None:
-                self.add_source("random", -1, "random state", self._random_state)
+            self.add_source("random", -1, "random state", self._random_state)
         k = self.randoms
         self.randoms += 1
         return self._random_state, k
 
     def on_seed(self, seed: int) -> None:
         """A seed set inside is a constant state from here on."""
+        if self.refusal is not None:
+            rng.advance(0, int(seed))
+            return
         self.seed = int(seed)
         self.randoms = 0
         self._random_state = fresh(np.array([seed, 0], np.int64))
@@ -250,7 +270,10 @@ class Recorder:
 
     def on_item(self, tensor: Tensor, number: bool | int | float) -> Any:
         """A number read from a tensor is followed as a Scalar."""
-        if self._paused or self.refusal is not None:
+        if self._paused or self.refusal is not None or self.finished:
+            return number
+        if isinstance(number, bool):  # Python tells True by identity, so it is a condition at once
+            self.on_bool(tensor, number)
             return number
         wide = tensor.detach() if tensor.requires_grad else tensor
         wide = wide.reshape(())
@@ -269,16 +292,29 @@ class Recorder:
         self.value_guards.append(ValueGuard(self.value_of(flag), value, here()))
 
     @_hook
+    def on_int(self, tensor: Tensor, number: int) -> None:
+        """Python uses an int read from `tensor` (0-d) as a number of its own: a guard."""
+        with using(grad=False):
+            wide = tensor if tensor.dtype is int64 else op_named("cast")(tensor, dtype=int64)
+        self.value_guards.append(ValueGuard(self.value_of(wide), int(number), here()))
+
+    @_hook
     def on_escape(self, tensor: Tensor, what: str) -> None:
         """Elements that leave for Python cannot be followed."""
         raise RecordingError(
-            f"{what} at {here()} hands a recorded value to Python; return the tensor instead, keep the number as item() without converting it, or move this line out of the compiled function"
+            f"{what} at {here()} hands a recorded value to Python; return the tensor instead, keep the number as item() without "
+            "converting it, or move this line out of the compiled function"
         )
 
     @_hook
     def on_show(self, tensor: Tensor) -> None:
         """Printing shows the values while recording only."""
         self.shown.append(here())
+
+    @_hook
+    def on_text(self, tensor: Tensor) -> None:
+        """A number read from `tensor` becomes text."""
+        self.texts.append(here())
 
     @_hook
     def on_grad_read(self, leaf: Tensor) -> None:
@@ -306,7 +342,9 @@ class Recorder:
     @_hook
     def on_attribute(self, owner: Any, name: str, old: Any, new: Any) -> None:
         """A tensor attribute of a Module is state; any other attribute that changes is an effect on Python."""
-        self._old_attributes.append((owner, name, old))
+        fields = owner.__dict__
+        exists = name in fields or any(name in fields.get(store, ()) for store in ("_parameters", "_buffers", "_modules"))
+        self._old_attributes.append((owner, name, old if exists else _ABSENT))
         self.attributes[(id(owner), name)] = (owner, new, here())
 
     def on_read(self, owner: Any, name: str, value: Any) -> None:
@@ -368,9 +406,46 @@ class Recorder:
         """Put `.grad` and Module attributes back to what they were before the call."""
         for leaf, old in self._old_grads.values():
             leaf._grad = old
-        with self.paused():
+        self.restore_attributes()
+
+    def restore_attributes(self) -> None:
+        """Put Module attributes back to what they were before the call."""
+        with using(recorder=None):
             for owner, name, old in reversed(self._old_attributes):
-                setattr(owner, name, old)
+                if old is _ABSENT:
+                    delattr(owner, name)
+                else:
+                    setattr(owner, name, old)
+
+    @contextmanager
+    def before_the_call(self) -> Iterator[None]:
+        """Inside, Module attributes are what they were before the call."""
+        self.restore_attributes()
+        try:
+            yield
+        finally:
+            with using(recorder=None):
+                for owner, new, _, name in [(*found, name) for (_, name), found in self.attributes.items()]:
+                    setattr(owner, name, new)
+
+    def first_value(self, owner: Any, name: str) -> Any:
+        """What a written attribute was before the call."""
+        return next((old for o, n, old in self._old_attributes if o is owner and n == name), None)
+
+    def was_rebound(self, tensor: Tensor) -> bool:
+        """True for the old value of an attribute written in this recording."""
+        return any(old is tensor for _, _, old in self._old_attributes)
+
+    def close(self) -> None:
+        """Nothing of the recording stays on tensors that live on."""
+        self.finished = True
+        for ref in self._noted:
+            x = ref()
+            if isinstance(x, Tensor):
+                x._memo = None
+            elif x is not None and x.slot is not None and x.slot.recording is self:
+                x.slot = None
+        self._noted.clear()
 
     def mark_state(self, number: int) -> None:
         """Graph input `number` gets a new value at the end."""

@@ -103,7 +103,7 @@ class History:
 
 def history_of(trace: Trace, tensors: Sequence[Tensor | None], arrays: Sequence[Array]) -> History | None:
     """The History of a call about to run, when one of its outputs needs one."""
-    return History(trace, tensors, arrays) if mode.get().grad and _numbers(trace) else None
+    return History(trace, tensors, arrays) if _numbers(trace) else None
 
 
 def give_freed(base: Tensor) -> None:

@@ -10,11 +10,10 @@ import numpy as np
 
 from graphc.errors import RecordingError
 from graphc.frontend.mode import using
-from graphc.frontend.record import rng
 from graphc.frontend.record.finish import Finisher
 from graphc.frontend.record.recorder import Recorder
 from graphc.frontend.record.trace import Trace
-from graphc.frontend.record.tree import TreeSpec, unflatten
+from graphc.frontend.record.tree import TreeSpec, flatten, substitute, unflatten
 from graphc.frontend.record.watch import Watcher
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor, fresh
@@ -24,13 +23,22 @@ from graphc.ir.types import TensorType
 class Recorded:
     """What came of recording one call: the function's result, and the trace or why there is none."""
 
-    __slots__ = ("recorder", "refusal", "result", "trace")
+    __slots__ = ("recorder", "refusal", "result", "trace", "watcher")
 
-    def __init__(self, result: Any, trace: Trace | None, refusal: RecordingError | None, recorder: Recorder) -> None:
+    def __init__(self, result: Any, trace: Trace | None, refusal: RecordingError | None, recorder: Recorder, watcher: Watcher) -> None:
+        self.watcher = watcher
         self.result = result
         self.trace = trace
         self.refusal = refusal
         self.recorder = recorder
+
+
+def check_function(name: str, function: Any) -> None:
+    """Raise TypeError for what cannot be recorded at all."""
+    if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"{name}: {function.__qualname__} is a generator or async function; give it the function that does one step of it")
+    if not callable(function):
+        raise TypeError(f"{name}: expected a function or Module, got {type(function).__name__}")
 
 
 def argument_names(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], spec: TreeSpec) -> list[str]:
@@ -62,35 +70,45 @@ def record_call(
     spec: TreeSpec,
     names: Sequence[str],
     *,
+    given: tuple[Sequence[Any], Mapping[str, Any]],
+    ints: frozenset[int] = frozenset(),
     types: Mapping[int, TensorType] | None = None,
     sizes: Mapping[str, int] | None = None,
     on_lift: Callable[[Tensor], None] | None = None,
     strict: bool = False,
     export: bool = False,
+    around: Any = None,
 ) -> Recorded:
-    """Run `function` on the arguments once, recording.
+    """Run `function` on the arguments `given` (args, kwargs; `leaves` and `spec` are these flattened) once, recording. Int leaves in `ints`
+    become inputs, as floats do.
 
     A refusal ends the recording and the function goes on eagerly: the result and all effects are eager's own. With `strict` it raises
     RecordingError at the user's line instead. An exception of the function itself passes through and leaves no trace.
     """
     recorder = Recorder(getattr(function, "__name__", type(function).__name__), sizes, on_lift, strict)
     watcher = Watcher()
-    inputs = _feed(recorder, leaves, names, types or {})
-    args, kwargs = unflatten(spec, inputs)
-    watcher.start(function.forward if hasattr(type(function), "_graphc_module") else function, list(leaves))
+    if around is not None:
+        around.begin(recorder, watcher)
+    inputs = _feed(recorder, leaves, names, types or {}, ints, export)
+    args, kwargs, undo = substitute(given, spec, inputs)
+    watcher.start(function.forward if hasattr(type(function), "_graphc_module") else function, [*given[0], *given[1].values()])
     try:
-        with using(recorder=recorder):
-            result = function(*args, **kwargs)
+        try:
+            with using(recorder=recorder):
+                result = function(*args, **kwargs)
+        finally:
+            watcher.stop()
+            if recorder.refusal is None:
+                recorder.advance_random()
+        del args, kwargs, inputs
+        recorded = Recorded(result, None, recorder.refusal, recorder, watcher)
+        if recorder.refusal is None:
+            _finish(recorded, Finisher(recorder, watcher, function, leaves, names, export))
+        if recorded.refusal is not None:
+            watcher.replace_scalars()
     finally:
-        watcher.stop()
-        _advance_random(recorder)
-    del args, kwargs, inputs
-    recorded = Recorded(result, None, recorder.refusal, recorder)
-    if recorder.refusal is None:
-        _finish(recorded, Finisher(recorder, watcher, function, leaves, names, export))
-    if recorded.refusal is not None:
-        watcher.replace_scalars()
-    recorder.finished = True
+        recorder.close()
+        undo()
     recorded.result = _plain(result, recorder)
     return recorded
 
@@ -106,35 +124,32 @@ def _finish(recorded: Recorded, finisher: Finisher) -> None:
     recorder.refusal = recorded.refusal
 
 
-def _feed(recorder: Recorder, leaves: Sequence[Any], names: Sequence[str], types: Mapping[int, TensorType]) -> list[Any]:
+def _feed(
+    recorder: Recorder, leaves: Sequence[Any], names: Sequence[str], types: Mapping[int, TensorType], ints: frozenset[int], export: bool
+) -> list[Any]:
+    """Make graph inputs of the argument leaves; what the function gets in their places."""
     inputs: list[Any] = []
-    seen: dict[int, Tensor] = {}
+    seen: set[int] = set()
     for i, (x, name) in enumerate(zip(leaves, names, strict=True)):
+        given = x
         if isinstance(x, Tensor):
-            if id(x) not in seen:
-                seen[id(x)] = x
-                recorder.add_source("arg", i, name, x, types.get(i))
-            inputs.append(x)
-        elif type(x) is float:
-            t = fresh(np.asarray(x, np.float64))
-            recorder.add_source("float", i, name, t)
-            inputs.append(Scalar(t, x, recorder))
-        else:
-            inputs.append(x)
+            if id(x) in seen and export:  # two inputs of a file are two
+                given = fresh(x._a.copy())
+                given.requires_grad_(x.requires_grad)
+            if id(given) not in seen:
+                seen.add(id(given))
+                recorder.add_source("arg", i, name, given, types.get(i))
+        elif type(x) is float or i in ints:
+            t = fresh(np.asarray(x, np.float64 if type(x) is float else np.int64))
+            recorder.add_source("float" if type(x) is float else "int", i, name, t)
+            given = Scalar(t, x, recorder)
+        inputs.append(given)
     return inputs
 
 
 def _plain(result: Any, recorder: Recorder) -> Any:
     """The result with Scalars as the numbers they are."""
-    from graphc.frontend.record.tree import flatten
-
     leaves, spec = flatten(result)
     if not any(isinstance(x, Scalar) for x in leaves):
         return result
     return unflatten(spec, [x.number if isinstance(x, Scalar) else x for x in leaves])
-
-
-def _advance_random(recorder: Recorder) -> None:
-    """The generator moves on as if the calls had run without a recorder."""
-    if recorder.randoms or recorder.seed is not None:
-        rng.advance(recorder.randoms, recorder.seed)

@@ -18,8 +18,8 @@ from graphc.ir.types import DType, Layout, TensorType
 class Source:
     """How graph input number k is fed.
 
-    kind: "arg" (tensor argument, `number` = leaf), "float" (float argument), "path" (tensor state, `number` = path step), "random" (seed and
-    offset), "setting" (float at a path: a learning rate).
+    kind: "arg" (tensor argument, `number` = leaf), "float" and "int" (number argument), "path" (tensor state, `number` = path step), "random"
+    (seed and offset), "setting" (float at a path: a learning rate).
     """
 
     kind: str
@@ -28,11 +28,14 @@ class Source:
     layout: Layout
     tensor: Tensor | None = None  # the object found while recording
     loc: Location | None = None  # first use
+    needs: bool = False  # it required gradients
+    hooked: bool = False  # it had hooks
+    loose: bool = False  # another tensor of the same kind may be at the path by now (`.grad`, an attribute that is rebound)
 
 
 @dataclass(slots=True, eq=False)
 class Guard:
-    """A condition checked before the first write. kind: "is", "bits" (a number, string or None by type and bits), "grad" (`.grad is None`)."""
+    """A condition checked before the first write; `guards.CHECKS` says what each kind compares."""
 
     kind: str
     step: int
@@ -42,17 +45,18 @@ class Guard:
 
 @dataclass(slots=True, eq=False)
 class ValueGuard:
-    """A computed 0-d value that must come out as it did while recording (a branch, an int that was forced)."""
+    """A computed 0-d value that must come out as it did while recording: a bool (a branch) or an int (that was forced)."""
 
     value: Value
-    expected: bool
+    expected: bool | int
     loc: Location
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
     """How one returned leaf is made. kind: "fresh" (graph output `number` with the view operations of `value`), "alias" (of the tensor behind
-    graph input `number`, with the view operations of `value`), "input" (argument leaf `number` itself), "same" (returned leaf `number` again),
+    graph input `number`, with the view operations of `value`), "source" (the tensor behind graph input `number` itself), "input" (argument leaf
+    `number` itself), "same" (leaf `number` again),
     "number" (graph output `number` as a Python number), "constant" (`value`)."""
 
     kind: str
@@ -64,8 +68,8 @@ class Leaf:
 
 @dataclass(slots=True, eq=False)
 class Effect:
-    """A write that outlives the call. kind: "state" (input `number` gets graph output `output`), "grad" (leaf at step `number` gets a new `.grad`
-    from `output`, or None when output is -1), "attr" (attribute `name` of the object at step `number` becomes a tensor from `output`,
+    """A write that outlives the call. kind: "state" (input `number` gets graph output `output`), "grad" (the leaf at step `number` gets kept leaf
+    `output` as its `.grad`, or None when output is -1), "attr" (attribute `name` of the object at step `number` becomes kept leaf `output`,
     set the way Module.__setattr__ does)."""
 
     kind: str
@@ -89,6 +93,7 @@ class Trace:
     out_leaves: list[Leaf]
     randoms: int  # random calls made
     seed: int | None  # manual_seed inside: the seed that holds at the end
+    kept: list[Leaf] = field(default_factory=list)  # what "grad" and "attr" effects store; numbered after out_leaves
     notes: list[str] = field(default_factory=list)
     constants: list[tuple[str, str]] = field(default_factory=list)  # (place, text) for explain()
     executable: Any = None
@@ -125,7 +130,7 @@ def _extra_source(a: Trace, b: Trace) -> str:
 def _source_difference(x: Source, y: Source) -> str | None:
     if (x.kind, x.name) != (y.kind, y.name) or x.layout is not y.layout:
         return f"the tensor {x.name} ({x.layout}) was {y.name} ({y.layout}) on the second call (first used at {y.loc})"
-    if x.kind == "path" and x.tensor is not y.tensor:
+    if x.kind == "path" and x.tensor is not y.tensor and not (x.loose and y.loose):
         return f"the tensor {x.name} was another object on the second call (first used at {y.loc})"
     return None
 
@@ -147,13 +152,15 @@ def _end_difference(a: Trace, b: Trace, numbering: dict[Value, Value]) -> str | 
     outs_a, outs_b = [(o.kind, o.name) for o in a.graph.outputs], [(o.kind, o.name) for o in b.graph.outputs]
     if outs_a != outs_b or any(numbering[o.value] is not p.value for o, p in zip(a.graph.outputs, b.graph.outputs, strict=True)):
         return "the two calls returned or wrote different values"
-    if a.out_spec != b.out_spec or len(a.out_leaves) != len(b.out_leaves):
+    if a.out_spec != b.out_spec or len(a.out_leaves) != len(b.out_leaves) or len(a.kept) != len(b.kept):
         return "the two calls returned differently shaped results"
-    for k, (x, y) in enumerate(zip(a.out_leaves, b.out_leaves, strict=True)):
+    for k, (x, y) in enumerate(zip(a.out_leaves + a.kept, b.out_leaves + b.kept, strict=True)):
         if (x.kind, x.number, x.requires_grad) != (y.kind, y.number, y.requires_grad) or not same_bits(x.value, y.value):
             return f"returned value {k} was {x.value!r}, then {y.value!r} on the second call"
     if [(g.expected, str(g.loc)) for g in a.value_guards] != [(g.expected, str(g.loc)) for g in b.value_guards]:
         return "the two calls took different branches"
+    if (a.randoms, a.seed) != (b.randoms, b.seed):
+        return "the two calls drew different random numbers"
     if [(e.kind, e.output, e.name) for e in a.effects] != [(e.kind, e.output, e.name) for e in b.effects]:
         return "the two calls wrote to different places"
     return None

@@ -7,7 +7,7 @@ compares by value and turns into JSON for files.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from graphc.errors import ArtifactError, RecordingError
@@ -89,6 +89,45 @@ def _build(spec: TreeSpec, leaves: Sequence[Any], at: int) -> tuple[Any, int]:
     if spec.kind == "named":
         return spec.make(*items), at
     return spec.make(**dict(zip(spec.keys, items, strict=True))), at
+
+
+def substitute(given: tuple[Sequence[Any], Mapping[str, Any]], spec: TreeSpec, leaves: Sequence[Any]) -> tuple[Any, Any, Callable[[], None]]:
+    """(args, kwargs, undo) with `leaves` in place of the leaves of `given`.
+
+    The user's own lists, dicts and dataclass instances stay the objects they are: a leaf that is another one is put into them, and taken out by `undo`.
+    """
+    changed: list[tuple[Any, str, Any, Any, Any]] = []
+    feed = iter(leaves)
+    args, kwargs = (_put(x, s, feed, changed) for x, s in zip((tuple(given[0]), dict(given[1])), spec.children, strict=True))
+
+    def undo() -> None:
+        for owner, kind, key, old, new in changed:
+            if kind == "data":
+                if getattr(owner, key) is new:
+                    object.__setattr__(owner, key, old)
+            elif (key in owner if kind == "dict" else key < len(owner)) and owner[key] is new:
+                owner[key] = old
+
+    return args, kwargs, undo
+
+
+def _put(x: Any, spec: TreeSpec, feed: Iterator[Any], changed: list[Any]) -> Any:
+    if spec.kind == "leaf":
+        return next(feed)
+    kind, keys, items, _ = _children(x) or ("", (), (), None)
+    made = [_put(item, s, feed, changed) for item, s in zip(items, spec.children, strict=True)]
+    if all(a is b for a, b in zip(made, items, strict=True)):
+        return x
+    if kind in ("tuple", "named"):
+        return tuple(made) if kind == "tuple" else type(x)(*made)
+    for key, old, new in zip(keys or range(len(made)), list(items), made, strict=True):
+        if old is not new:
+            changed.append((x, kind, key, old, new))
+            if kind == "data":
+                object.__setattr__(x, key, new)
+            else:
+                x[key] = new
+    return x
 
 
 def to_json(spec: TreeSpec) -> Any:

@@ -7,21 +7,28 @@ noted; after the recording they are compared by identity. A change is an effect 
 from __future__ import annotations
 
 import dis
+import itertools
+import operator
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
-from types import BuiltinFunctionType, CellType, CodeType, FrameType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CellType, CodeType, FrameType, FunctionType, GeneratorType, MethodType, ModuleType
 from typing import Any
 
-from graphc.frontend.record.where import kind_of
+from graphc.frontend.record.where import is_user_class, kind_of, names_of
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor
 from graphc.ir.graph import Location
 
 _MISSING = object()
-_PLAIN = (bool, int, float, complex, str, bytes, type(None), type, FunctionType, BuiltinFunctionType, ModuleType, CodeType, CellType)
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), BuiltinFunctionType, CodeType, CellType)
+_CONTAINERS = (list, dict, set, deque)
 _MAX_ITEMS = 1000
 _DEPTH = 6
-_STORES = frozenset({"STORE_ATTR", "STORE_GLOBAL", "STORE_DEREF", "DELETE_ATTR", "DELETE_GLOBAL", "DELETE_DEREF"})
+_HOOKS = ("_modules", "_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
+_LIBRARIES = frozenset({"graphc", "numpy", "sys", "builtins"})
+
+Effect = tuple[str, Location | None]
 
 
 def is_module(x: Any) -> bool:
@@ -40,119 +47,166 @@ class Watcher:
     def __init__(self) -> None:
         self.codes: dict[CodeType, dict[str, Any]] = {}  # code -> its globals
         self.prints: list[Location] = []
+        self.optimizers: list[tuple[Any, dict[Any, dict[str, Any]]]] = []  # those seen, with their state before the call
+        self._names: set[str] = set()
+        self._roots: list[tuple[Any, str]] = []
+        self._seen: set[int] = set()  # of the walk that is running
         self._outside: dict[int, Any] = {}  # holds the objects, so their ids stay theirs
-        self._notes: list[tuple[Any, Any, str]] = []  # (object, what it held, how the user calls it)
+        self._notes: list[tuple[str, Any, Any, str]] = []  # (kind, object, what it held, how the user calls it)
         self._globals: dict[tuple[int, str], tuple[dict[str, Any], str, Any]] = {}
         self._cells: dict[int, tuple[CellType, Any, str]] = {}
-        self._calls: list[tuple[Any, Location]] = []  # bound C methods called on noted containers
-        self._previous: Any = None
+        self._calls: list[tuple[Any, Location]] = []  # methods the user called on noted objects
+        self._previous: Callable[..., Any] | None = None
 
     def start(self, function: Any, arguments: list[Any]) -> None:
         """Begin watching a call of `function`; `arguments` are outside objects."""
-        names = _code_names(function)
-        for x in arguments:
-            self._note(x, "an argument", names, 0)
-        self._note(function, getattr(function, "__name__", "the function"), names, 0)
+        code = getattr(getattr(function, "__func__", function), "__code__", None)
+        self._names.update(names_of(code) if code is not None else ())
+        self._roots += [(x, "an argument") for x in arguments]
+        self._roots.append((function, getattr(function, "__name__", "the function")))
+        self._walk()
         self._previous = sys.getprofile()
         sys.setprofile(self._event)
 
     def stop(self) -> None:
         """End watching."""
-        previous = self._previous
-        if previous is None or callable(previous):
-            sys.setprofile(previous)
-            return
-        sys.setprofile(None)
-        previous.enable()  # a cProfile.Profile: it cannot be set, only switched on again
-
-    def names(self) -> frozenset[str]:
-        """Every name the executed user code mentions."""
-        return frozenset(n for code in self.codes for n in (*code.co_names, *code.co_freevars))
+        sys.setprofile(self._previous)
 
     def _event(self, frame: FrameType, event: str, arg: Any) -> None:
         if event == "call":
-            if kind_of(frame.f_code) == "user":
+            kind = kind_of(frame.f_code)
+            if kind == "user":
                 self._enter(frame)
+            elif kind == "ours" and frame.f_code.co_argcount:
+                self._called(frame)
         elif event == "c_call" and kind_of(frame.f_code) == "user":
             owner = getattr(arg, "__self__", None)
             if arg is print:
                 self.prints.append(Location(frame.f_code, frame.f_lasti))
-            elif isinstance(owner, (list, dict, set)) and id(owner) in self._outside:
+            elif isinstance(owner, _CONTAINERS) and id(owner) in self._outside:
                 self._calls.append((owner, Location(frame.f_code, frame.f_lasti)))
+
+    def _called(self, frame: FrameType) -> None:
+        """The user calls a method of ours: where, should it change its object."""
+        caller = frame.f_back
+        if caller is not None and kind_of(caller.f_code) == "user" and frame.f_code.co_varnames[0] == "self":
+            owner = frame.f_locals.get("self")
+            if id(owner) in self._outside:
+                self._calls.append((owner, Location(caller.f_code, caller.f_lasti)))
 
     def _enter(self, frame: FrameType) -> None:
         code = frame.f_code
-        names = frozenset(code.co_names)
-        if code not in self.codes:
-            self.codes[code] = frame.f_globals
-            for name in code.co_names:
-                if name in frame.f_globals:
-                    value = frame.f_globals[name]
-                    self._globals.setdefault((id(frame.f_globals), name), (frame.f_globals, name, value))
-                    self._note(value, name, names, 0)
-                else:
-                    self._globals.setdefault((id(frame.f_globals), name), (frame.f_globals, name, _MISSING))
-        for name, value in frame.f_locals.items():
-            if id(value) in self._outside:
-                self._outside.pop(id(value))  # look again: this code may use other names
-                self._note(value, name, names, 0)
-
-    def _note(self, x: Any, label: str, names: frozenset[str], depth: int) -> None:
-        if depth > _DEPTH or id(x) in self._outside or isinstance(x, Tensor):
+        if code in self.codes:
             return
+        self.codes[code] = frame.f_globals
+        self._names |= names_of(code)
+        for name in code.co_names:
+            value = frame.f_globals.get(name, _MISSING)
+            self._globals.setdefault((id(frame.f_globals), name), (frame.f_globals, name, value))
+            if value is not _MISSING:
+                self._roots.append((value, name))
+        self._walk()
+
+    # -- noting ------------------------------------------------------------------------------------------------------------
+
+    def _walk(self) -> None:
+        """Note all that can be reached from outside along the names known by now."""
+        self._seen = set()
+        for x, label in self._roots:
+            self._note(x, label, 0)
+
+    def _keep(self, kind: str, x: Any, before: Any, label: str) -> None:
+        if id(x) not in self._outside:
+            self._outside[id(x)] = x
+            self._notes.append((kind, x, before, label))
+
+    def _note(self, x: Any, label: str, depth: int) -> None:
+        if depth > _DEPTH or id(x) in self._seen or isinstance(x, (Tensor, _PLAIN)):
+            return
+        self._seen.add(id(x))
         if isinstance(x, FunctionType):
-            self._note_function(x, names, depth)
-            return
-        if isinstance(x, MethodType):
-            self._note(x.__self__, label, names, depth)
-            return
-        if isinstance(x, _PLAIN) and not isinstance(x, ModuleType):
-            return
-        self._outside[id(x)] = x
-        if isinstance(x, (list, dict, set)):
+            self._note_function(x, depth)
+        elif isinstance(x, MethodType):
+            self._note(x.__self__, label, depth)
+        elif isinstance(x, _CONTAINERS):
             if len(x) <= _MAX_ITEMS:
-                self._notes.append((x, list(x.items()) if isinstance(x, dict) else list(x), label))
+                self._keep("items", x, _content(x), label)
             for key, item in _items(x):
-                self._note(item, f"{label}[{key!r}]", names, depth + 1)
-            return
-        if isinstance(x, tuple):
+                self._note(item, f"{label}[{key!r}]", depth + 1)
+        elif isinstance(x, tuple):
             for item in x[:_MAX_ITEMS]:
-                self._note(item, label, names, depth + 1)
-            return
-        self._note_object(x, label, names, depth)
+                self._note(item, label, depth + 1)
+        elif isinstance(x, type):
+            self._note_class(x, depth)
+        elif hasattr(type(x), "__next__"):
+            self._keep("iterator", x, _position(x), label)
+        elif not isinstance(x, ModuleType) or x.__name__.split(".")[0] not in _LIBRARIES:
+            self._note_object(x, label, depth)
 
-    def _note_function(self, f: FunctionType, names: frozenset[str], depth: int) -> None:
-        if kind_of(f.__code__) != "user":
-            return
-        self._outside[id(f)] = f
-        inner = names | frozenset(f.__code__.co_names)
-        for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
+    def _note_function(self, f: FunctionType, depth: int) -> None:
+        cells = zip(f.__code__.co_freevars, f.__closure__ or (), strict=True)
+        if kind_of(f.__code__) == "user":
+            self._outside[id(f)] = f
+        for name, cell in cells:
             try:
                 value = cell.cell_contents
             except ValueError:
                 value = _MISSING
-            self._cells.setdefault(id(cell), (cell, value, name))
-            self._note(value, name, inner, depth + 1)
-        for value in f.__defaults__ or ():
-            self._note(value, f.__name__, inner, depth + 1)
+            if kind_of(f.__code__) == "user":
+                self._cells.setdefault(id(cell), (cell, value, name))
+            self._note(value, name, depth + 1)
+        for value in (*(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values()):
+            self._note(value, f.__name__, depth + 1)
 
-    def _note_object(self, x: Any, label: str, names: frozenset[str], depth: int) -> None:
+    def _note_class(self, cls: type, depth: int) -> None:
+        if not is_user_class(cls):
+            return
+        self._keep("fields", cls, dict(cls.__dict__), cls.__name__)
+        for name in sorted(self._names & cls.__dict__.keys()):
+            self._note(cls.__dict__[name], f"{cls.__name__}.{name}", depth + 1)
+
+    def _note_object(self, x: Any, label: str, depth: int) -> None:
         fields = getattr(x, "__dict__", None)
+        if is_user_class(type(x)):
+            self._note_class(type(x), depth)
+            held = {n: getattr(x, n, _MISSING) for c in type(x).__mro__ for n in _slots(c)}
+            if held:
+                self._keep("slots", x, held, label)
         if not isinstance(fields, dict):
             return
         if is_module(x):
-            for name, child in list(fields.get("_modules", {}).items()):
-                self._note(child, f"{label}.{name}", names, max(depth - 1, 0))
-        elif isinstance(x, ModuleType):
-            if x.__name__.split(".")[0] in ("graphc", "numpy", "sys", "builtins"):
-                return
-        elif not is_optimizer(x):
-            self._notes.append((x, dict(fields), label))
-        for name in names & fields.keys():
-            self._note(fields[name], f"{label}.{name}", names, depth + 1)
+            self._note_module(x, fields, label, depth)
+        elif is_optimizer(x):
+            self._note_optimizer(x, label, depth)
+        elif hasattr(type(x), "_graphc_compiled"):
+            self._note(x.function, label, depth)
+            return
+        else:
+            self._keep("fields", x, dict(fields), label)
+        for name in sorted(self._names & fields.keys()):
+            self._note(fields[name], f"{label}.{name}", depth + 1)
 
-    def effects(self) -> Iterator[tuple[str, Location | None]]:
-        """What changed outside: (description, user's line when known), in a fixed order."""
+    def _note_module(self, x: Any, fields: dict[str, Any], label: str, depth: int) -> None:
+        self._outside[id(x)] = x
+        for store in _HOOKS:
+            self._keep("items", fields[store], _content(fields[store]), f"{label}.{store}")
+            for name, item in list(fields[store].items()):
+                self._note(item, f"{label}.{name}", max(depth - 1, 0))
+
+    def _note_optimizer(self, x: Any, label: str, depth: int) -> None:
+        if id(x) not in self._outside:
+            self.optimizers.append((x, {p: dict(s) for p, s in x.state.items()}))
+            self._outside[id(x)] = x
+        self._note(x.param_groups, f"{label}.param_groups", max(depth - 1, 0))
+
+    # -- what changed ------------------------------------------------------------------------------------------------------
+
+    def effects(self) -> list[Effect]:
+        """What changed outside: (description, user's line when known), those with a line first."""
+        found = list(self._effects())
+        return [e for e in found if e[1] is not None] + [e for e in found if e[1] is None]
+
+    def _effects(self) -> Iterator[Effect]:
         for globals_, name, value in self._globals.values():
             now = globals_.get(name, _MISSING)
             if now is not value:
@@ -164,28 +218,47 @@ class Watcher:
                 now = _MISSING
             if now is not value:
                 yield f"the outer variable {name!r} is written", self._line(("STORE_DEREF", "DELETE_DEREF"), name)
-        for x, before, label in self._notes:
-            yield from self._changed(x, before, label)
+        for kind, x, before, label in self._notes:
+            yield from self._changed(kind, x, before, label)
 
-    def _changed(self, x: Any, before: Any, label: str) -> Iterator[tuple[str, Location | None]]:
-        if isinstance(x, (list, set, dict)):
-            now = list(x.items()) if isinstance(x, dict) else list(x)
+    def _changed(self, kind: str, x: Any, before: Any, label: str) -> Iterator[Effect]:
+        called = next((loc for owner, loc in self._calls if owner is x), None)
+        if kind == "items":
+            now = _content(x)
             if len(now) != len(before) or not all(map(_identical, now, before)):
-                where = next((loc for owner, loc in self._calls if owner is x), None)
-                yield f"{label} ({type(x).__name__}) is changed", where or self._line(("STORE_SUBSCR", "DELETE_SUBSCR"), None)
-            return
-        fields = x.__dict__
-        for name in sorted(fields.keys() | before.keys()):
-            if fields.get(name, _MISSING) is not before.get(name, _MISSING):
-                yield f"{label}.{name} is written", self._line(("STORE_ATTR", "DELETE_ATTR"), name)
+                where = called or self._line(("STORE_SUBSCR", "DELETE_SUBSCR"), None)
+                yield f"{label} ({type(x).__name__}) is changed", where or self._owner_called(x)
+        elif kind == "iterator":
+            if _position(x) != before:
+                yield f"{label} ({type(x).__name__}) is moved on", self._line(("LOAD_DEREF", "LOAD_GLOBAL", "LOAD_ATTR"), label)
+        else:
+            fields = x.__dict__ if kind == "fields" else {n: getattr(x, n, _MISSING) for n in before}
+            for name in sorted(fields.keys() | before.keys()):
+                if fields.get(name, _MISSING) is not before.get(name, _MISSING) and not name.startswith("__"):
+                    line = self._line(("STORE_ATTR", "DELETE_ATTR"), name)
+                    yield f"{label}.{name} is written", line or called or self._line(("LOAD_CONST",), name)
+
+    def _owner_called(self, store: Any) -> Location | None:
+        """Where the user called a method of the module that holds `store`."""
+        for owner, loc in self._calls:
+            fields = getattr(owner, "__dict__", {})
+            if any(v is store for v in fields.values()):
+                return loc
+        return None
 
     def replace_scalars(self) -> None:
         """Where Python stored a recorded number outside, put the plain number."""
-        for x, _, _ in self._notes:
-            fields = x if isinstance(x, (list, dict)) else getattr(x, "__dict__", {})
-            for key, item in _items(fields):
-                if isinstance(item, Scalar):
-                    fields[key] = item.number
+        for kind, x, before, _ in self._notes:
+            if kind == "items" and isinstance(x, (list, dict)):
+                for key, item in _items(x):
+                    if isinstance(item, Scalar):
+                        x[key] = item.number
+            elif kind in ("fields", "slots"):
+                names = list(x.__dict__) if kind == "fields" else list(before)
+                for name in names:
+                    value = getattr(x, name, None) if kind == "slots" else x.__dict__.get(name)
+                    if isinstance(value, Scalar):
+                        object.__setattr__(x, name, value.number) if not isinstance(x, type) else setattr(x, name, value.number)
         for globals_, name, _ in self._globals.values():
             if isinstance(globals_.get(name), Scalar):
                 globals_[name] = globals_[name].number
@@ -195,6 +268,15 @@ class Watcher:
                     cell.cell_contents = cell.cell_contents.number
             except ValueError:
                 continue
+
+    def restore_optimizers(self) -> None:
+        """Take away the state that optimisers made during the call."""
+        for optimizer, before in self.optimizers:
+            for p in [p for p in optimizer.state if p not in before or not before[p]]:
+                if p in before:
+                    optimizer.state[p].clear()
+                else:
+                    del optimizer.state[p]
 
     def _line(self, kinds: tuple[str, ...], name: str | None) -> Location | None:
         for code in self.codes:
@@ -210,11 +292,27 @@ def _identical(a: Any, b: Any) -> bool:
     return a is b
 
 
+def _content(x: Any) -> list[Any]:
+    return list(x.items()) if isinstance(x, dict) else list(x)
+
+
 def _items(x: Any) -> list[tuple[Any, Any]]:
-    pairs = list(x.items()) if isinstance(x, dict) else list(enumerate(x))
-    return pairs[:_MAX_ITEMS]
+    return (list(x.items()) if isinstance(x, dict) else list(enumerate(x)))[:_MAX_ITEMS]
 
 
-def _code_names(function: Any) -> frozenset[str]:
-    code = getattr(getattr(function, "__func__", function), "__code__", None)
-    return frozenset(code.co_names) if code is not None else frozenset()
+def _position(x: Any) -> Any:
+    """Something that changes when an iterator moves on, as far as it tells."""
+    if isinstance(x, GeneratorType):
+        return None if x.gi_frame is None else x.gi_frame.f_lasti
+    if isinstance(x, itertools.count):
+        return repr(x)
+    try:
+        return operator.length_hint(x, -1)
+    except TypeError:
+        return -1
+
+
+def _slots(cls: type) -> tuple[str, ...]:
+    slots = cls.__dict__.get("__slots__", ())
+    names = (slots,) if isinstance(slots, str) else tuple(slots)
+    return tuple(n for n in names if n not in ("__dict__", "__weakref__"))

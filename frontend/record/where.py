@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
+from collections.abc import Iterator
 from types import CodeType, FrameType
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from graphc.ir.graph import Location
 
@@ -24,6 +27,8 @@ _LIBRARIES = tuple(os.sep + part for part in ("site-packages", "dist-packages"))
 # what graphc itself runs on, and may import in the middle of a recording
 _DEPENDENCIES = tuple(f"{os.sep}{name}{os.sep}" for name in ("numpy", "llvmlite", "networkx", "safetensors"))
 _KIND: dict[CodeType, str] = {}
+_NAMES: dict[CodeType, frozenset[str]] = {}
+_CLASSES: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
 
 
 def kind_of(code: CodeType) -> str:
@@ -56,3 +61,36 @@ def here() -> Location:
     """The user's line that is running."""
     frame = user_frame(2)
     return Location() if frame is None else Location(frame.f_code, frame.f_lasti)
+
+
+def names_of(code: CodeType) -> frozenset[str]:
+    """Every name the code mentions: names, variables of outer functions, and strings that may be given to getattr()."""
+    found = _NAMES.get(code)
+    if found is None:
+        strings = {c for c in _constants(code.co_consts) if isinstance(c, str) and c.isidentifier()}
+        found = _NAMES[code] = frozenset(strings).union(code.co_names, code.co_freevars)
+    return found
+
+
+def _constants(values: tuple[Any, ...]) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, (tuple, frozenset)):
+            yield from _constants(tuple(value))
+        else:
+            yield value
+
+
+def is_user_class(cls: type) -> bool:
+    """True for classes defined in user code (not in graphc, NumPy, the standard library or builtins)."""
+    found = _CLASSES.get(cls)
+    if found is None:
+        found = _CLASSES[cls] = _defined_by_user(cls)
+    return found
+
+
+def _defined_by_user(cls: type) -> bool:
+    name = cls.__module__
+    if name == "builtins" or name.split(".")[0] == "graphc":
+        return False
+    file = getattr(sys.modules.get(name), "__file__", None)
+    return file is None or _classify(file) == "user"

@@ -1,0 +1,90 @@
+"""Conditions on Python values: numbers by type and bits, containers by fingerprint, the rest by identity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from graphc.frontend.record.trace import Guard
+from graphc.frontend.tensor import Tensor
+from graphc.ir.types import DType
+
+_FLAT = frozenset({bool, int, float, complex, str, bytes, type(None), DType})
+
+
+def flat(x: Any) -> bool:
+    """True for a container of numbers, strings and None only (keys of a dict included)."""
+    items = (*x, *x.values()) if isinstance(x, dict) else x
+    return type(x) in (list, tuple, dict, set, frozenset) and all(type(i) in _FLAT for i in items)
+
+
+def fingerprint(x: Any) -> Any:
+    """Type, order and bits of a flat container."""
+    if isinstance(x, (set, frozenset)):
+        return type(x), frozenset(map(_bits, x))
+    if isinstance(x, dict):
+        return dict, tuple(map(_bits, x)), tuple(map(_bits, x.values()))
+    return type(x), tuple(map(_bits, x))
+
+
+def _bits(x: Any) -> Any:
+    t = type(x)
+    if t is str:
+        return x
+    if t is float:
+        return t, x.hex()
+    return (t, repr(x)) if t is complex else (t, x)
+
+
+def holds(guard: Guard, value: Any) -> bool:
+    """True when the value found at the guard's step is what it was while recording."""
+    return CHECKS[guard.kind](value, guard.expected)
+
+
+def _is(value: Any, expected: Any) -> bool:
+    return value is expected
+
+
+def _same_number(value: Any, expected: Any) -> bool:
+    if value is expected:
+        return True
+    if type(value) is not type(expected):
+        return False
+    if isinstance(value, float):
+        return bool(value.hex() == expected.hex())
+    return repr(value) == repr(expected) if isinstance(value, complex) else bool(value == expected)
+
+
+def _keys(value: Any, expected: Any) -> bool:
+    kind, keys = expected
+    if type(value) is not kind or len(value) != len(keys):
+        return False
+    return not isinstance(value, dict) or all(map(_same_key, value, keys))
+
+
+def _same_key(a: Any, b: Any) -> bool:
+    return a is b or (type(a) is type(b) and not isinstance(a, Tensor) and bool(a == b))
+
+
+def _flat(value: Any, expected: Any) -> bool:
+    return type(value) is expected[0] and flat(value) and bool(fingerprint(value) == expected)
+
+
+def _fields(value: Any, expected: Any) -> bool:
+    found = getattr(value, "__dict__", None)
+    return found is not None and tuple(found) == expected
+
+
+def _array(value: Any, expected: Any) -> bool:
+    dtype, shape, content = expected
+    return isinstance(value, np.ndarray) and value.dtype == dtype and value.shape == shape and value.tobytes() == content
+
+
+def _grad_is_none(value: Any, expected: Any) -> bool:
+    return (getattr(value, "_grad", None) is None) is expected
+
+
+CHECKS = {
+    "is": _is, "bits": _same_number, "keys": _keys, "flat": _flat, "fields": _fields, "array": _array, "grad": _grad_is_none,
+}  # fmt: skip
