@@ -91,10 +91,14 @@ class _Side:
         self.grads: list[Tensor | None] = [None] * len(items)
         self.missing = len(self.wanted)
         self.call = call
-        self.items = list(items)
+
+    def pass_through(self, items: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The items, with views for the differentiable tensors. Nothing here keeps them: a hook must not tie a knot."""
+        changed = list(items)
         for k in self.wanted:
-            view = self.items[k] = items[k].view(items[k].shape)
+            view = changed[k] = items[k].view(items[k].shape)
             view.register_hook(self._noter(k))
+        return tuple(changed)
 
     def _noter(self, k: int) -> Hook:
         def note(g: Tensor) -> Tensor | None:
@@ -103,7 +107,8 @@ class _Side:
             if self.missing:
                 return None
             self.missing = len(self.wanted)  # ready for another backward over the same graph
-            changed = self.call(tuple(self.grads))
+            grads, self.grads = tuple(self.grads), [None] * len(self.grads)
+            changed = self.call(grads)
             if changed is None:
                 return None
             if len(self.wanted) > 1:
@@ -129,27 +134,31 @@ class _BackwardWatch:
         self.hooks = list(module._backward_hooks.values())
         self.pre_hooks = list(module._backward_pre_hooks.values())
         self.out_grads: tuple[Any, ...] = ()
-        self.ins: _Side | None = None
+        self.plain_inputs: int | None = None  # how many there are, when no gradient flows to any
 
     def inputs(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments, each differentiable tensor behind an identity that calls the hooks."""
-        self.ins = _Side(args, self._entered)
-        return tuple(self.ins.items)
+        side = _Side(args, self._entered)
+        if not side.wanted:
+            self.plain_inputs = len(args)
+        return side.pass_through(args)
 
     def outputs(self, result: Any) -> Any:
         """The result, each differentiable tensor noting its gradient."""
-        side = _Side(result if isinstance(result, tuple) else (result,), self._left)
-        return tuple(side.items) if isinstance(result, tuple) else side.items[0]
+        items = result if isinstance(result, tuple) else (result,)
+        changed = _Side(items, self._left).pass_through(items)
+        return changed if isinstance(result, tuple) else changed[0]
 
     def _left(self, grads: tuple[Any, ...]) -> Any:
         changed = _run(self.pre_hooks, grads, lambda hook, now: hook(self.module, now))
         self.out_grads = grads if changed is None else changed
-        if self.ins is not None and not self.ins.wanted:
-            self._entered(tuple(self.ins.grads))
+        if self.plain_inputs is not None:
+            self._entered((None,) * self.plain_inputs)
         return changed
 
     def _entered(self, grads: tuple[Any, ...]) -> Any:
-        return _run(self.hooks, grads, lambda hook, now: hook(self.module, now, self.out_grads))
+        out_grads, self.out_grads = self.out_grads, ()
+        return _run(self.hooks, grads, lambda hook, now: hook(self.module, now, out_grads))
 
 
 def _run(hooks: list[Hook], grads: tuple[Any, ...], call: Callable[[Hook, Any], Any]) -> tuple[Any, ...] | None:
