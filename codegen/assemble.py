@@ -17,10 +17,13 @@ from graphc.ir.types import Layout
 from graphc.runtime.program import BufferRef, KernelCall, OutputSpec, Program
 
 
-def assemble(graph: Graph, layouts: Sequence[Layout] | None = None, fused: bool = True) -> Program:
+def assemble(
+    graph: Graph, layouts: Sequence[Layout] | None = None, fused: bool = True, ordered: bool = True
+) -> Program:
     """The program of a graph of primitives with concrete sizes, for inputs in `layouts` (contiguous when None).
 
-    With `fused` false every value is stored and no memory is shared. Raises InternalError for a graph that is not
+    With `fused` false every value is stored and no memory is shared; with `ordered` false steps run in the order of
+    the groups, whatever memory that takes. Raises InternalError for a graph that is not
     primitive or layouts that do not fit it.
     """
     layouts = [Layout(i.value.type) for i in graph.inputs] if layouts is None else list(layouts)
@@ -31,8 +34,8 @@ def assemble(graph: Graph, layouts: Sequence[Layout] | None = None, fused: bool 
     memory = Memory(fusion, layouts)
     steps = lower_groups(fusion, memory)
     placed = place_outputs(memory, steps)
-    ordered = order(steps, placed.arcs) if len(steps) > 1 else steps
-    calls = [*(call for step in ordered for call in step.calls), *placed.last]
+    steps = order(steps, placed.arcs) if ordered else steps
+    calls = [*(call for step in steps for call in step.calls), *placed.last]
     arena = plan(calls, reuse=fused)
     if config.verify:
         fusion.check()

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from graphc.codegen.lower import Memory, copy_call
 from graphc.errors import InternalError
+from graphc.ir.dag import Ancestors, Arc
 from graphc.ir.graph import Output, Value
-from graphc.ir.passes.order import Arc, data_arcs
+from graphc.ir.passes.order import data_arcs
 from graphc.ir.steps import Call, Step, Storage, in_place
 from graphc.ir.types import Layout
 
@@ -103,19 +104,17 @@ def _place_state(
 
 
 class _Reach:
-    """Which step needs which, as bitsets, kept up while arcs are added."""
+    """Which step needs which, kept up while arcs are added."""
 
     def __init__(self, steps: Sequence[Step]) -> None:
         self.steps = steps
         self.taken: list[Arc] = []
-        self.ancestors = [0] * len(steps)
+        self.ancestors = Ancestors(len(steps), data_arcs(steps))
         self.writer = {s: k for k, step in enumerate(steps) for s in step.written()}
         self.readers: dict[Storage, list[int]] = {}
         for k, step in enumerate(steps):
             for s in step.read():
                 self.readers.setdefault(s, []).append(k)
-        for a, b in sorted(data_arcs(steps), key=lambda arc: arc[1]):  # steps come in data-flow order
-            self.ancestors[b] |= self.ancestors[a] | 1 << a
 
     def write_over(self, old: Storage, new: Storage) -> bool:
         """Whether the step that makes `new` may write it over `old`; if so, the arcs for that are added to `taken`."""
@@ -123,18 +122,10 @@ class _Reach:
         if not _reads_in_place(self.steps[writer], old, new):
             return False
         others = [k for k in self.readers.get(old, ()) if k != writer]
-        if any(self.ancestors[k] >> writer & 1 for k in others):
+        if any(self.ancestors.needs(k, writer) for k in others):
             return False
-        gained = 0
-        for k in others:
-            gained |= self.ancestors[k] | 1 << k
         self.taken = [(k, writer) for k in others]
-        gained &= ~self.ancestors[writer]
-        if gained:
-            self.ancestors[writer] |= gained
-            for k, bits in enumerate(self.ancestors):
-                if bits >> writer & 1:
-                    self.ancestors[k] = bits | gained
+        self.ancestors.wait(writer, self.ancestors.closure(others))
         return True
 
 

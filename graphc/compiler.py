@@ -73,11 +73,11 @@ def optimise(graph: Graph, disable: Collection[str] = (), trace: Trace | None = 
     return graph
 
 
-def lower(graph: Graph, layouts: Sequence[Layout] | None = None, fuse: bool = True) -> Program:
+def lower(graph: Graph, layouts: Sequence[Layout] | None = None, fuse: bool = True, order: bool = True) -> Program:
     """The program of an optimised graph with concrete sizes, for inputs in `layouts` (contiguous when None)."""
     from graphc.codegen.assemble import assemble
 
-    return assemble(graph, layouts, fuse)
+    return assemble(graph, layouts, fuse, order)
 
 
 def build(program: Program, target: Target | None = None) -> Executable:
@@ -111,11 +111,13 @@ def graph_of(op: Op, layouts: Sequence[Layout], attrs: Attrs) -> Graph:
 
 
 def eager_executable(op: Op, layouts: Sequence[Layout], attrs: Attrs) -> Executable:
-    """Native code for one op. A composition goes through the pipeline; a primitive needs no pass but lowering."""
+    """Native code for one op. A composition goes through the pipeline, but for the order of its few kernels; a
+    primitive needs no pass but lowering.
+    """
     graph = graph_of(op, layouts, attrs)
     composed = op.decompose is not None
     graph = optimise(graph, disable=("fold", "simplify")) if composed else graph
-    return build(lower(graph, layouts, fuse=len(graph.nodes) > 1))
+    return build(lower(graph, layouts, fuse=len(graph.nodes) > 1, order=False))
 
 
 _eager: dict[tuple[Any, ...], Callable[[Sequence[Array]], list[Array]]] = {}

@@ -471,15 +471,24 @@ def test_dag_views() -> None:
     graph = random_graph(rng, 60)
     view = dag.to_networkx(graph)
     assert networkx.is_directed_acyclic_graph(view)
-    index = dag.ancestors(graph)
+    index = dag.Ancestors(len(graph.nodes), [(a, b) for a, b in view.edges()])
     for k in range(len(graph.nodes)):
-        assert set(dag.members(index[k])) == networkx.ancestors(view, k)
+        assert {a for a in range(len(graph.nodes)) if index.needs(k, a)} == networkx.ancestors(view, k)
         assert view.nodes[k]["node"] is graph.nodes[k]
 
 
+def test_arcs_added_late_reach_whoever_waits() -> None:
+    index = dag.Ancestors(3, [(1, 2)])
+    index.append()
+    assert index.needs(2, 1) and not index.needs(2, 0)
+    index.wait(1, index.closure([0, 3]))
+    assert index.needs(2, 0) and index.needs(2, 3) and not index.needs(0, 3)
+    assert index.lacks(2, index.closure([1, 2])) == 1 << 2
+
+
 def test_topological_order_is_stable_and_finds_cycles() -> None:
-    assert dag.topological(4, [(3, 0), (3, 1)]) == [2, 3, 0, 1]
-    assert dag.topological(3, [(0, 1)], priority=[5, 5, 9]) == [0, 1, 2]
-    assert dag.topological(3, [(0, 1)], priority=[5, 5, 1]) == [2, 0, 1]
-    with pytest.raises(ValueError, match="the order of 2 nodes is cyclic"):
-        dag.topological(3, [(0, 1), (1, 0)])
+    for order in (dag.few_in_order, lambda count, arcs: dag.in_order(dag.view_of(count, arcs))):
+        assert order(4, [(3, 0), (3, 1)]) == [2, 3, 0, 1]
+        assert order(3, []) == [0, 1, 2]
+        with pytest.raises(ValueError, match="the order of 2 nodes is cyclic"):
+            order(3, [(0, 1), (1, 0)])

@@ -9,22 +9,23 @@ Two decisions, both stated on the data flow between groups of nodes:
    "map" (pointwise results over one space), "rows" (reductions over one run, and what is pointwise over the rows or the
    space), "contract" (a contraction and its epilogue) or "scatter".
 
-A node joins a group only when it reads the group's values at its own place (no other element is needed before it can be
-computed) and when no path leads from the group through another group back to the node. Paths are looked up in bitsets
-of ancestors. No decision changes a bit of any result: the order of every sum is fixed by docs/numerics.md, whatever
-the kernel.
+A node joins a group only when it reads the group's values at its own place (no other element is needed before it can
+be computed) and when no path leads from the group through another group back to the node. So the graph with each group
+contracted to one node, `Fusion.view()`, stays acyclic, and its topological order is that of the kernels. Paths are
+looked up in bitsets of ancestors kept beside it. No decision changes a bit of any result: the order of every sum is
+fixed by docs/numerics.md, whatever the kernel.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from graphc.errors import InternalError
 from graphc.ir.access import axes_of, count, match, own_index, squeezed
-from graphc.ir.dag import topological
+from graphc.ir.dag import Ancestors, Arc, few_in_order, in_order, view_of
 from graphc.ir.expr import Expr, iconst, load
 from graphc.ir.graph import Graph, Node, Value
 from graphc.ir.op import Contraction, Elementwise, Reduction
@@ -37,6 +38,7 @@ MAX_NODES = 24  # in a group, inlined ones not counted
 MAX_COST = 600  # arithmetic of a kernel for one element (an exp: 20): bounds its code
 MAX_READS = 24  # values a group loads
 MAX_AGAIN = 40  # cost of what a later stage over the same rows may compute again; an exp costs 20
+FEW = 8  # groups that need no graph to be put in order
 FEW_ROWS, SMALL = 32, 16384  # fewer rows than this cannot keep the threads busy, unless the work is small anyway
 
 _NOWHERE = iconst(0)
@@ -106,22 +108,26 @@ class Fusion:
         """Check the groups against the data flow. Raises InternalError for a cycle or a wrong order."""
         import networkx
 
-        view = self.view()
         place = {g.number: k for k, g in enumerate(self.groups)}
-        if not networkx.is_directed_acyclic_graph(view) or any(place[a] >= place[b] for a, b in view.edges):
+        view = networkx.relabel_nodes(self.view(), place)
+        if any(a >= b for a, b in view.edges):
             raise InternalError(f"{self.graph.name}: the groups of the fusion do not follow the data flow")
         for g in self.groups:
             if any(self.owner.get(n.out) is not g or n.out in self.inlined for n in g.nodes):
                 raise InternalError(f"{self.graph.name}: group {g.number} does not own its nodes")
 
     def view(self) -> Any:
-        """A networkx.DiGraph over group numbers: an edge where one group loads what another stores."""
-        import networkx
+        """The graph with each group contracted to one node: a networkx.DiGraph over group numbers that carry `group`,
+        with an edge where one group loads what another stores.
+        """
+        view = view_of(len(self.groups), _arcs(self.groups, self.owner))
+        for g in self.groups:
+            view.nodes[g.number]["group"] = g
+        return view
 
-        graph = networkx.DiGraph()
-        graph.add_nodes_from((g.number, {"group": g}) for g in self.groups)
-        graph.add_edges_from((self.owner[v].number, g.number) for g in self.groups for v in g.reads if v in self.owner)
-        return graph
+
+def _arcs(groups: Iterable[Group], owner: Mapping[Value, Group]) -> list[Arc]:
+    return [(owner[v].number, g.number) for g in groups for v in g.reads if v in owner]
 
 
 def fuse(graph: Graph, strided: Iterable[Value] = (), enabled: bool = True) -> Fusion:
@@ -153,7 +159,7 @@ class _Fuser:
         self.laid: dict[Value, tuple[int, ...]] = {}
         self.owner: dict[Value, Group] = {}
         self.groups: list[Group] = []
-        self.ancestors: list[int] = []  # of each group, as a bitset of group numbers
+        self.ancestors = Ancestors()  # of each group, by number
         self.users = graph.users()
         self.outputs = dict.fromkeys(o.value for o in graph.outputs)
         self.siblings: dict[tuple[object, ...], list[Group]] = {}
@@ -307,19 +313,16 @@ class _Fuser:
     def _depends(self, value: Value, group: Group) -> bool:
         """True where `value` is made by a group that needs `group`."""
         owner = self.owner.get(value)
-        return owner is not None and bool(self.ancestors[owner.number] >> group.number & 1)
+        return owner is not None and self.ancestors.needs(owner.number, group.number)
 
-    def _needs(self, reads: Iterable[Read], group: Group | None) -> int:
-        bits = 0
-        for value, _ in reads:
-            owner = self.owner.get(value)
-            if owner is not None and owner is not group:
-                bits |= self.ancestors[owner.number] | 1 << owner.number
-        return bits
+    def _needs(self, reads: Iterable[Read], group: Group) -> int:
+        """The groups that must run before one with these reads, `group` itself not counted."""
+        owners = dict.fromkeys(self.owner[value] for value, _ in reads if value in self.owner)
+        return self.ancestors.closure(g.number for g in owners if g is not group)
 
     def _gains(self, group: Group, reads: list[Read]) -> bool:
         """True where the group would have to wait for more than it waits for already (that lengthens lifetimes)."""
-        return bool(self._needs(reads, group) & ~self.ancestors[group.number])
+        return bool(self.ancestors.lacks(group.number, self._needs(reads, group)))
 
     def _start(self, node: Node, reads: list[Read]) -> None:
         lower = node.op.lower
@@ -328,7 +331,7 @@ class _Fuser:
         dims = reduced_dims(node) if kind == "rows" else ()
         group = Group(len(self.groups), kind, self._domain(node), dims)
         self.groups.append(group)
-        self.ancestors.append(0)
+        self.ancestors.append()
         self._add(group, node, reads, "full")
 
     def _add(self, group: Group, node: Node, reads: list[Read], level: str) -> None:
@@ -353,24 +356,21 @@ class _Fuser:
                 known = self.siblings.setdefault((*key, value), [])
                 if group not in known:
                     known.append(group)
-        gained = self._needs(outside, group) & ~self.ancestors[group.number]
-        if gained:
-            self.ancestors[group.number] |= gained
-            for other, bits in enumerate(self.ancestors):
-                if bits >> group.number & 1:
-                    self.ancestors[other] = bits | gained
+        self.ancestors.wait(group.number, self._needs(outside, group))
 
     # ---- the result
 
     def finish(self) -> Fusion:
-        arcs = [(self.owner[v].number, g.number) for g in self.groups for v in g.reads if v in self.owner]
-        groups = [self.groups[k] for k in topological(len(self.groups), arcs)]
-        stored = dict.fromkeys(v for g in groups for v in g.reads if v in self.owner)
+        stored = dict.fromkeys(v for g in self.groups for v in g.reads if v in self.owner)
         for value in self.outputs:
             value = self.base.get(value, value)
             if value in self.owner:
                 stored[value] = None
-        return Fusion(self.graph, groups, self.inlined, self.base, self.laid, self.owner, stored)
+        fusion = Fusion(self.graph, self.groups, self.inlined, self.base, self.laid, self.owner, stored)
+        few = len(self.groups) <= FEW
+        order = few_in_order(len(self.groups), _arcs(self.groups, self.owner)) if few else in_order(fusion.view())
+        fusion.groups = [self.groups[k] for k in order]
+        return fusion
 
 
 def domain_of(node: Node) -> tuple[int, ...]:

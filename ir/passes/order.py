@@ -1,19 +1,19 @@
 """Order: a sequence of steps that keeps little memory alive at once.
 
-List scheduling: of the steps that could run next, the one that grows live memory least. The result is compared with
-the order the steps came in (the order of the user's program) and the better of the two by peak is kept, so the pass
-never makes things worse. Deterministic: ties go to the earlier step.
+A topological order of the data flow between the steps, seen as a networkx graph. List scheduling: of the steps that
+could run next, the one that grows live memory least. The result is compared with the order the steps came in (the
+order of the user's program) and the better of the two by peak is kept, so the pass never makes things worse.
+Deterministic: ties go to the earlier step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from heapq import heapify, heappop, heappush
+from typing import Any
 
-from graphc.ir.dag import topological
+from graphc.ir.dag import Arc, in_order, view_of
 from graphc.ir.steps import Step, Storage
-
-Arc = tuple[int, int]
 
 
 def data_arcs(steps: Sequence[Step]) -> list[Arc]:
@@ -24,11 +24,19 @@ def data_arcs(steps: Sequence[Step]) -> list[Arc]:
 
 def order(steps: Sequence[Step], extra: Iterable[Arc] = ()) -> list[Step]:
     """The steps in an order that respects data flow and the arcs `extra` between step numbers."""
-    arcs = list(dict.fromkeys((*data_arcs(steps), *extra)))
-    given = topological(len(steps), arcs)
-    greedy = _greedy(steps, arcs)
+    arcs = dict.fromkeys((*data_arcs(steps), *extra))
+    if _is_chain(len(steps), arcs):
+        return list(steps)
+    view = view_of(len(steps), arcs)
+    given = in_order(view)
+    greedy = _greedy(steps, view)
     best = greedy if peak_bytes([steps[k] for k in greedy]) < peak_bytes([steps[k] for k in given]) else given
     return [steps[k] for k in best]
+
+
+def _is_chain(count: int, arcs: Collection[Arc]) -> bool:
+    """Whether each step needs the one before it: then there is only one order, and no graph to look at."""
+    return all((k, k + 1) in arcs for k in range(count - 1)) and all(a < b for a, b in arcs)
 
 
 def peak_bytes(steps: Sequence[Step]) -> int:
@@ -47,12 +55,8 @@ def peak_bytes(steps: Sequence[Step]) -> int:
     return peak
 
 
-def _greedy(steps: Sequence[Step], arcs: Sequence[Arc]) -> list[int]:
-    after: list[list[int]] = [[] for _ in steps]
-    waiting = [0] * len(steps)
-    for a, b in arcs:
-        after[a].append(b)
-        waiting[b] += 1
+def _greedy(steps: Sequence[Step], view: Any) -> list[int]:
+    waiting = dict(view.in_degree)
     reads = [[s for s in step.read() if s.kind == "arena"] for step in steps]
     writes = [sum(s.nbytes for s in step.written() if s.kind == "arena") for step in steps]
     readers: dict[Storage, dict[int, None]] = {}
@@ -63,7 +67,7 @@ def _greedy(steps: Sequence[Step], arcs: Sequence[Arc]) -> list[int]:
     def growth(k: int) -> int:
         return writes[k] - sum(s.nbytes for s in reads[k] if len(readers[s]) == 1)
 
-    ready = [(growth(k), k) for k, count in enumerate(waiting) if not count]
+    ready = [(growth(k), k) for k, count in waiting.items() if not count]
     heapify(ready)
     done = [False] * len(steps)
     found_order: list[int] = []
@@ -79,7 +83,7 @@ def _greedy(steps: Sequence[Step], arcs: Sequence[Arc]) -> list[int]:
                 (only,) = readers[s]
                 if not waiting[only]:
                     heappush(ready, (growth(only), only))
-        for b in after[k]:
+        for b in view.successors(k):
             waiting[b] -= 1
             if not waiting[b]:
                 heappush(ready, (growth(b), b))
