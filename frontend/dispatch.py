@@ -28,7 +28,7 @@ def scalar_tensor(number: bool | int | float, dtype: DType) -> Tensor:
         if len(_SCALARS) >= _MAX_SCALARS:
             _SCALARS.clear()
         found = fresh(_number_array(number, dtype))
-        found._s.constant = True
+        found._s.constant = (number,)  # as it was before rounding: two recordings compare it
         _SCALARS[key] = found
     return found
 
@@ -66,6 +66,8 @@ def apply_op(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
         here.recorder.on_op(op, tensors, attrs, outputs)
     if edges is not None:
         autograd.record(op, tensors, edges, dict(attrs), outputs)
+        if here.recorder is not None:
+            here.recorder.on_tape(tensors, outputs)
     return outputs[0] if op.outputs == 1 else outputs
 
 

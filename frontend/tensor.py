@@ -33,7 +33,7 @@ class Storage:
     value = 0  # autograd version of the tensors that have no VersionCounter of their own
     history = 0  # writes that changed the gradient history of the root
     exposed = False  # memory was handed out (numpy(), from_numpy, DLPack)
-    constant = False  # a Python number lifted to a tensor: a constant for the recorder
+    constant: tuple[Any, ...] = ()  # (the Python number this was lifted from,): a constant for the recorder
     slot: Any = None  # what a recorder knows of it
 
 

@@ -1,7 +1,8 @@
 """The recorder: real values run, and every operation call leaves a node.
 
-There is no proxy for tensors and nothing is rewritten. Each storage met gets a slot that says which graph value its root now holds;
-views are replayed from there, writes go back to the root as scatters. What the recorder does not know it refuses.
+There is no proxy for tensors and nothing is rewritten. Each storage met gets a slot that says which graph value its
+root now holds; views are replayed from there, writes go back to the root as scatters. What the recorder does not know
+it refuses.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from graphc.errors import RecordingError
+from graphc.frontend import autograd
 from graphc.frontend.mode import using
 from graphc.frontend.record import rng
 from graphc.frontend.record.trace import Source, ValueGuard
@@ -30,7 +32,9 @@ _ABSENT = object()
 
 
 def _hook(method: F) -> F:
-    """A hook of the recorder: silent while paused or after a refusal; a refusal inside ends the recording, and raises only when strict."""
+    """A hook of the recorder: silent while paused or after a refusal; a refusal inside ends the recording, and raises
+    only when strict.
+    """
 
     @functools.wraps(method)
     def wrapper(self: Recorder, *args: Any) -> Any:
@@ -46,7 +50,9 @@ def _hook(method: F) -> F:
 
 
 class Root:
-    """A tensor whose graph value is known: the value after `chain` from the storage's root. `source`: the graph input it came from, if any."""
+    """A tensor whose graph value is known: the value after `chain` from the storage's root. `source`: the graph input
+    it came from, if any.
+    """
 
     __slots__ = ("chain", "source", "tensor", "value", "written")
 
@@ -71,7 +77,8 @@ class Slot:
 class Recorder:
     """Builds a Graph while eager code runs. Implements frontend.mode.RecorderHooks.
 
-    `on_lift(tensor)` is called before a tensor from outside is used for the first time (`trace` copies its content there, to restore it).
+    `on_lift(tensor)` is called before a tensor from outside is used for the first time (`trace` copies its content
+    there, to restore it).
     """
 
     def __init__(
@@ -87,16 +94,22 @@ class Recorder:
         self.on_lift = on_lift
         self.sources: list[Source] = []
         self.source_roots: list[Root] = []
+        self.source_edges: list[autograd.Edge | None] = []  # where gradients of the sources went before the call
         self.value_guards: list[ValueGuard] = []
         self.constants: list[tuple[str, str]] = []
         self.shown: list[Location] = []
         self.texts: list[Location] = []
-        self.grads: dict[int, tuple[Tensor, Tensor | None, Location]] = {}  # id -> (leaf, its new .grad, line); holds the leaf
+        # id -> (leaf, its new .grad, line); holds the leaf
+        self.grads: dict[int, tuple[Tensor, Tensor | None, Location]] = {}
         self.grad_reads: dict[int, tuple[Tensor, bool, Location]] = {}
         self.attributes: dict[tuple[int, str], tuple[Any, Any, Location]] = {}
         self.settings: dict[tuple[int, int, str], tuple[Any, Tensor, int]] = {}  # holds the optimiser
         self.dim_guards: list[tuple[Any, str, Any, bool, Location]] = []
         self.made: list[tuple[weakref.ref[Any], Location]] = []
+        self.tape: weakref.WeakKeyDictionary[Any, tuple[tuple[Value, ...], tuple[Value, ...]]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self.first_ticket = autograd.ticket()
         self.refusal: RecordingError | None = None
         self.finished = False
         self.randoms = 0
@@ -121,15 +134,18 @@ class Recorder:
             rng.advance(self.randoms, self.seed)
         self._random_state = None
 
-    # -- values ------------------------------------------------------------------------------------------------------------
+    # ---- values
 
     def add_source(self, kind: str, number: int, name: str, tensor: Tensor, type: TensorType | None = None) -> Source:
         """Make `tensor` a graph input."""
-        value = self.graph.add_input(type or tensor._l.type, name, "input" if kind in ("arg", "float", "int") else "state")
+        value = self.graph.add_input(
+            type or tensor._l.type, name, "input" if kind in ("arg", "float", "int") else "state"
+        )
         source = Source(kind, number, name, tensor._l, tensor, here(), tensor.requires_grad, bool(tensor._hooks))
         root = Root(tensor._chain, value, source, tensor)
         self.sources.append(source)
         self.source_roots.append(root)
+        self.source_edges.append(autograd.edge_of(tensor))
         self._slot(tensor).roots.append(root)
         return source
 
@@ -172,7 +188,8 @@ class Recorder:
         written = next((r for r in slot.roots if r.written is not None), None)
         if written is not None:
             raise RecordingError(
-                f"a tensor read at {here()} shares memory with one written at {written.written}; pass one of them as an argument or clone() it"
+                f"a tensor read at {here()} shares memory with one written at {written.written}; pass one of them as "
+                "an argument or clone() it"
             )
         if self.on_lift is not None:
             self.on_lift(t)
@@ -184,14 +201,14 @@ class Recorder:
         root = Root((), self.graph.constant(t._a), None, None)
         slot.roots.append(root)
         if t._a.ndim == 0:
-            self.constants.append((str(self.graph.loc), repr(t._a.item())))
+            self.constants.append((str(self.graph.loc), repr(t._s.constant[0] if t._s.constant else t._a.item())))
         return root
 
     def _place(self) -> None:
         self.graph.loc = here()
         self.graph.module = ".".join(name for _, name in self._modules if name)
 
-    # -- hooks -------------------------------------------------------------------------------------------------------------
+    # ---- hooks
 
     @_hook
     def on_op(self, op: Op, operands: tuple[Tensor, ...], attrs: Attrs, outputs: tuple[Tensor, ...]) -> None:
@@ -206,12 +223,21 @@ class Recorder:
         made = self.graph.add(op, values, attrs)
         for t, value in zip(outputs, made, strict=True):
             if value.type.bind(self.sizes) is not t._l.type:
-                raise RecordingError(f"{op.name} at {self.graph.loc} gave {t._l.type}, but {value.type} with named sizes {self.sizes}")
+                raise RecordingError(
+                    f"{op.name} at {self.graph.loc} gave {t._l.type}, but {value.type} with named sizes {self.sizes}"
+                )
             self._slot(t).roots.append(Root((), value, None, None))
             self._made(t)
 
     def _made(self, x: Any) -> None:
         self.made.append((weakref.ref(x), self.graph.loc or Location()))
+
+    @_hook
+    def on_tape(self, operands: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
+        """Note the values of a tape node's operands and outputs."""
+        edge = next((t._edge for t in outputs if t._edge is not None), None)
+        if edge is not None and (edge[0].saved_out or any(s is not None for s in edge[0].saved_in)):
+            self.tape[edge[0]] = tuple(map(self.value_of, operands)), tuple(map(self.value_of, outputs))
 
     @_hook
     def on_write(self, target: Tensor, value: Tensor) -> None:
@@ -221,7 +247,10 @@ class Recorder:
         others = [r for r in self._slot(target).roots if r is not root and r.source is not None]
         if others:
             other = others[0].source.name if others[0].source is not None else ""
-            raise RecordingError(f"the write at {here()} changes memory that another input or state ({other}) shares; clone() one of them")
+            raise RecordingError(
+                f"the write at {here()} changes memory that another input or state ({other}) shares; clone() one of "
+                "them"
+            )
         self._place()
         levels = [root.value]
         links = target._chain[len(root.chain) :]
@@ -238,9 +267,14 @@ class Recorder:
     def on_host_data(self, tensor: Tensor, source: Any) -> None:
         """Host data is a constant, compared in every bit by the second recording; an array from outside is refused."""
         if isinstance(source, np.ndarray):
-            raise RecordingError(f"a tensor is made from a NumPy array at {here()}; its content may change unseen: make it outside and pass it as an argument")
+            raise RecordingError(
+                f"a tensor is made from a NumPy array at {here()}; its content may change unseen: make it outside and "
+                "pass it as an argument"
+            )
         if _holds_scalar(source):
-            raise RecordingError(f"a tensor is made from a recorded number at {here()}; use stack() or full() on tensors instead")
+            raise RecordingError(
+                f"a tensor is made from a recorded number at {here()}; use stack() or full() on tensors instead"
+            )
         root = self._constant(tensor, self._slot(tensor))
         self.constants.append((str(self.graph.loc), f"data {root.value.type}"))
         self._made(tensor)
@@ -302,7 +336,8 @@ class Recorder:
     def on_escape(self, tensor: Tensor, what: str) -> None:
         """Elements that leave for Python cannot be followed."""
         raise RecordingError(
-            f"{what} at {here()} hands a recorded value to Python; return the tensor instead, keep the number as item() without "
+            f"{what} at {here()} hands a recorded value to Python; return the tensor instead, keep the number as "
+            "item() without "
             "converting it, or move this line out of the compiled function"
         )
 
@@ -337,13 +372,17 @@ class Recorder:
     def on_metadata(self, tensor: Tensor, what: str) -> None:
         """Metadata of a tensor from outside must not change."""
         if not self._is_mine(tensor):
-            raise RecordingError(f"{what} at {here()} changes a tensor from outside the compiled function; do it before the call")
+            raise RecordingError(
+                f"{what} at {here()} changes a tensor from outside the compiled function; do it before the call"
+            )
 
     @_hook
     def on_attribute(self, owner: Any, name: str, old: Any, new: Any) -> None:
         """A tensor attribute of a Module is state; any other attribute that changes is an effect on Python."""
         fields = owner.__dict__
-        exists = name in fields or any(name in fields.get(store, ()) for store in ("_parameters", "_buffers", "_modules"))
+        exists = name in fields or any(
+            name in fields.get(store, ()) for store in ("_parameters", "_buffers", "_modules")
+        )
         self._old_attributes.append((owner, name, old if exists else _ABSENT))
         self.attributes[(id(owner), name)] = (owner, new, here())
 
@@ -360,7 +399,7 @@ class Recorder:
                 self.add_source("setting", -1, f"param_groups[{group}][{key!r}]", t)
         return found[1]
 
-    # -- named sizes, modules, phases --------------------------------------------------------------------------------------
+    # ---- named sizes, modules, phases
 
     def symbolic_type(self, tensor: Tensor) -> TensorType:
         """The type with named sizes, where this recording has any."""
@@ -454,7 +493,9 @@ class Recorder:
 
 
 def _starts_with(chain: Chain, prefix: Chain) -> bool:
-    return len(chain) >= len(prefix) and all(a is b or (a[0] is b[0] and a[1] == b[1]) for a, b in zip(chain, prefix, strict=False))
+    return len(chain) >= len(prefix) and all(
+        a is b or (a[0] is b[0] and a[1] == b[1]) for a, b in zip(chain, prefix, strict=False)
+    )
 
 
 def _holds_scalar(x: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,13 +13,16 @@ from graphc.frontend.tensor import Tensor
 from graphc.ir.graph import Graph, Location, Node, Value
 from graphc.ir.types import DType, Layout, TensorType
 
+if TYPE_CHECKING:
+    from graphc.frontend.record.tape import NodePlan
+
 
 @dataclass(slots=True, eq=False)
 class Source:
     """How graph input number k is fed.
 
-    kind: "arg" (tensor argument, `number` = leaf), "float" and "int" (number argument), "path" (tensor state, `number` = path step), "random"
-    (seed and offset), "setting" (float at a path: a learning rate).
+    kind: "arg" (tensor argument, `number` = leaf), "float" and "int" (number argument), "path" (tensor state, `number`
+    = path step), "random" (seed and offset), "setting" (float at a path: a learning rate).
     """
 
     kind: str
@@ -30,7 +33,8 @@ class Source:
     loc: Location | None = None  # first use
     needs: bool = False  # it required gradients
     hooked: bool = False  # it had hooks
-    loose: bool = False  # another tensor of the same kind may be at the path by now (`.grad`, an attribute that is rebound)
+    # another tensor of the same kind may be at the path by now (`.grad`, an attribute that is rebound)
+    loose: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -45,7 +49,7 @@ class Guard:
 
 @dataclass(slots=True, eq=False)
 class ValueGuard:
-    """A computed 0-d value that must come out as it did while recording: a bool (a branch) or an int (that was forced)."""
+    """A computed 0-d value that must come out as it did while recording: a bool (a branch) or an int (forced)."""
 
     value: Value
     expected: bool | int
@@ -54,23 +58,30 @@ class ValueGuard:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """How one returned leaf is made. kind: "fresh" (graph output `number` with the view operations of `value`), "alias" (of the tensor behind
-    graph input `number`, with the view operations of `value`), "source" (the tensor behind graph input `number` itself), "input" (argument leaf
-    `number` itself), "same" (leaf `number` again),
-    "number" (graph output `number` as a Python number), "constant" (`value`)."""
+    """How one returned leaf is made. kind: "fresh" (graph output `number` with the view operations of `value`), "alias"
+    (of the tensor behind graph input `number`, with the view operations of `value`), "source" (the tensor behind graph
+    input `number` itself), "input" (argument leaf `number` itself), "same" (leaf `number` again), "number" (graph
+    output `number` as a Python number), "constant" (`value`).
+    """
 
     kind: str
     number: int = -1
     value: Any = None
     requires_grad: bool = False
-    freed: bool = False  # its tape was freed by a backward inside
+    edge: Any = None  # tape.Link: where its gradients go
+    base_edge: Any = None  # where those of the tensor it is a view of go
+    group: int = -1  # detached tensors over this memory: their number
+    skip: int = 0  # links of `value` that lead to the tensor it is a view of
+    shares: bool = True  # its writes are counted with those of its memory (`.data`: apart)
+    leaf: bool = False  # requires_grad_() made it a leaf
 
 
 @dataclass(slots=True, eq=False)
 class Effect:
-    """A write that outlives the call. kind: "state" (input `number` gets graph output `output`), "grad" (the leaf at step `number` gets kept leaf
-    `output` as its `.grad`, or None when output is -1), "attr" (attribute `name` of the object at step `number` becomes kept leaf `output`,
-    set the way Module.__setattr__ does)."""
+    """A write that outlives the call. kind: "state" (input `number` gets graph output `output`), "grad" (the leaf at
+    step `number` gets kept leaf `output` as its `.grad`, or None when output is -1), "attr" (attribute `name` of the
+    object at step `number` becomes kept leaf `output`, set the way Module.__setattr__ does).
+    """
 
     kind: str
     number: int
@@ -93,6 +104,7 @@ class Trace:
     out_leaves: list[Leaf]
     randoms: int  # random calls made
     seed: int | None  # manual_seed inside: the seed that holds at the end
+    tape: tuple[NodePlan, ...] = ()  # what the returned tensors need for a backward() outside
     kept: list[Leaf] = field(default_factory=list)  # what "grad" and "attr" effects store; numbered after out_leaves
     notes: list[str] = field(default_factory=list)
     constants: list[tuple[str, str]] = field(default_factory=list)  # (place, text) for explain()
@@ -100,7 +112,9 @@ class Trace:
 
 
 def difference(a: Trace, b: Trace) -> str | None:
-    """What differs between two recordings of the same call, as a sentence with the user's line; None when they are equal."""
+    """What differs between two recordings of the same call, as a sentence with the user's line; None when they are
+    equal.
+    """
     numbering: dict[Value, Value] = {}
     if len(a.sources) != len(b.sources):
         return _extra_source(a, b)
@@ -115,6 +129,9 @@ def difference(a: Trace, b: Trace) -> str | None:
         if text is not None:
             return text
         numbering.update(zip(m.outputs, n.outputs, strict=True))
+    for (place, x), (_, y) in zip(a.constants, b.constants, strict=False):
+        if x != y:  # numbers that differ before they are rounded to the dtype
+            return f"{x} at {place} was {y} on the second call"
     if len(a.graph.nodes) != len(b.graph.nodes):
         longer, which = (a, "first") if len(a.graph.nodes) > len(b.graph.nodes) else (b, "second")
         node = longer.graph.nodes[min(len(a.graph.nodes), len(b.graph.nodes))]
@@ -141,7 +158,9 @@ def _node_difference(m: Node, n: Node, numbering: dict[Value, Value]) -> str | N
     for key in m.attrs:
         if not same_bits(m.attrs[key], n.attrs.get(key)):
             return f"{_text(m.attrs[key])} at {m.loc} was {_text(n.attrs.get(key))} on the second call"
-    if len(m.inputs) != len(n.inputs) or any(numbering.get(v) is not w for v, w in zip(m.inputs, n.inputs, strict=True)):
+    if len(m.inputs) != len(n.inputs) or any(
+        numbering.get(v) is not w for v, w in zip(m.inputs, n.inputs, strict=True)
+    ):
         return f"{m.op.name} at {m.loc} was given other operands on the second call"
     if [v.type for v in m.outputs] != [v.type for v in n.outputs]:
         return f"{m.op.name} at {m.loc} gave {m.outputs[0].type}, then {n.outputs[0].type} on the second call"
@@ -150,20 +169,30 @@ def _node_difference(m: Node, n: Node, numbering: dict[Value, Value]) -> str | N
 
 def _end_difference(a: Trace, b: Trace, numbering: dict[Value, Value]) -> str | None:
     outs_a, outs_b = [(o.kind, o.name) for o in a.graph.outputs], [(o.kind, o.name) for o in b.graph.outputs]
-    if outs_a != outs_b or any(numbering[o.value] is not p.value for o, p in zip(a.graph.outputs, b.graph.outputs, strict=True)):
+    if outs_a != outs_b or any(
+        numbering[o.value] is not p.value for o, p in zip(a.graph.outputs, b.graph.outputs, strict=True)
+    ):
         return "the two calls returned or wrote different values"
     if a.out_spec != b.out_spec or len(a.out_leaves) != len(b.out_leaves) or len(a.kept) != len(b.kept):
         return "the two calls returned differently shaped results"
     for k, (x, y) in enumerate(zip(a.out_leaves + a.kept, b.out_leaves + b.kept, strict=True)):
-        if (x.kind, x.number, x.requires_grad) != (y.kind, y.number, y.requires_grad) or not same_bits(x.value, y.value):
+        if _leaf_key(x) != _leaf_key(y) or not same_bits(
+            x.value, y.value
+        ):
             return f"returned value {k} was {x.value!r}, then {y.value!r} on the second call"
     if [(g.expected, str(g.loc)) for g in a.value_guards] != [(g.expected, str(g.loc)) for g in b.value_guards]:
         return "the two calls took different branches"
     if (a.randoms, a.seed) != (b.randoms, b.seed):
         return "the two calls drew different random numbers"
+    if not same_bits([n.key() for n in a.tape], [n.key() for n in b.tape]):
+        return "the two calls returned values with different gradient histories"
     if [(e.kind, e.output, e.name) for e in a.effects] != [(e.kind, e.output, e.name) for e in b.effects]:
         return "the two calls wrote to different places"
     return None
+
+
+def _leaf_key(x: Leaf) -> tuple[Any, ...]:
+    return x.kind, x.number, x.requires_grad, x.edge, x.base_edge, x.group, x.skip, x.shares, x.leaf
 
 
 def branches_differ(a: Trace, b: Trace) -> bool:
@@ -183,7 +212,7 @@ def same_bits(x: Any, y: Any) -> bool:
     if isinstance(x, float):
         return x.hex() == y.hex()
     if isinstance(x, np.ndarray):
-        return x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes()
+        return bool(x.dtype == y.dtype) and x.shape == y.shape and x.tobytes() == y.tobytes()
     if isinstance(x, (tuple, list)):
         return len(x) == len(y) and all(map(same_bits, x, y))
     if isinstance(x, dict):
