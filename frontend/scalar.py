@@ -1,8 +1,9 @@
 """Scalar: a Python number that a recording follows.
 
-It is no subclass of float or int: those are read by `math.sqrt`, `range` or `*` without any hook (`isinstance` is answered as for the number). Arithmetic with
-numbers, Scalars and Tensors is recorded as float64 or int64 operations; a comparison is a guard; formatting shows the number. Whatever
-else is asked of it forces the number: a guard for an int, the end of the recording for a float.
+It is no subclass of float or int: those are read by `math.sqrt`, `range` or `*` without any hook (`isinstance` is
+answered as for the number). Arithmetic with numbers, Scalars and Tensors is recorded as float64 or int64 operations; a
+comparison is a guard; formatting shows the number. Whatever else is asked of it forces the number: a guard for an int,
+the end of the recording for a float.
 """
 
 from __future__ import annotations
@@ -12,16 +13,20 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from graphc.frontend.mode import RecorderHooks
 from graphc.frontend.tensor import Tensor
 from graphc.ir.op import op_named
-from graphc.ir.types import DType, bool_, float64, int64
+from graphc.ir.types import DType, float64, int64
 
 _LIMIT = 2**63
 
 
 class Scalar:
-    """A number inside a recording: `number` is its value now, `tensor` the 0-d float64, int64 or bool tensor it stands for."""
+    """A number inside a recording: `number` is its value now, `tensor` the 0-d float64, int64 or bool tensor it stands
+    for.
+    """
 
     __slots__ = ("__weakref__", "number", "recorder", "tensor")
 
@@ -31,7 +36,7 @@ class Scalar:
         self.recorder = recorder
 
     @property
-    def __class__(self) -> Any:
+    def __class__(self) -> Any:  # type: ignore[misc]
         """What `isinstance` sees: the type of the number."""
         return type(self.number)
 
@@ -51,19 +56,20 @@ class Scalar:
         return self.number
 
     def _binary(self, name: str, other: Any, compute: Callable[[Any, Any], Any], swap: bool = False) -> Any:
+        given: Any = other  # a Scalar is an int or float for isinstance(), and for the type checker from here on
         if isinstance(other, Tensor) or not isinstance(other, (bool, int, float)):
             return NotImplemented
-        theirs = other.number if type(other) is Scalar else other
+        theirs = given.number if type(given) is Scalar else other
         result = compute(theirs, self.number) if swap else compute(self.number, theirs)  # raises what Python raises
         real = name == "div" or float in (type(self.number), type(theirs))
         if not real and not -_LIMIT <= result < _LIMIT:
             self.recorder.on_escape(self.tensor, "an integer beyond 64 bits")
             return result
         if name == "div":
-            self._not_zero(self if swap else other)
+            self._not_zero(self if swap else given)
         wide = float64 if real else int64
         x: Any = self.as_tensor(wide)
-        y: Any = other.as_tensor(wide) if type(other) is Scalar else (float(theirs) if real else int(theirs))
+        y: Any = given.as_tensor(wide) if type(given) is Scalar else (float(theirs) if real else int(theirs))
         out: Tensor = op_named(name)(y, x) if swap else op_named(name)(x, y)
         return Scalar(out, result, self.recorder)
 
@@ -161,6 +167,9 @@ class Scalar:
     def __format__(self, spec: str) -> str:
         self.recorder.on_text(self.tensor)
         return format(self.number, spec)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return np.asarray(self._force("a NumPy function"), dtype)
 
     def __getattr__(self, name: str) -> Any:
         if name == "item" or not hasattr(self.number, name):

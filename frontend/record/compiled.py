@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -15,12 +14,12 @@ from typing import Any
 from graphc.config import config
 from graphc.errors import GuardError, RecordingError
 from graphc.frontend.mode import mode
+from graphc.frontend.promote import get_default_dtype
 from graphc.frontend.record.play import MISS, play, prepare, static_guards_hold
 from graphc.frontend.record.session import argument_names, check_function, record_call
 from graphc.frontend.record.trace import Trace, branches_differ, difference
-from graphc.frontend.record.watch import is_module
-from graphc.frontend.promote import get_default_dtype
 from graphc.frontend.record.tree import TreeSpec, flatten
+from graphc.frontend.record.watch import is_module
 from graphc.frontend.tensor import Tensor
 
 MAX_TRACES = 8
@@ -68,7 +67,8 @@ class Compiled:
         self.stats = Stats()
         self._entries: dict[Any, Entry] = {}
         self._lock = threading.RLock()
-        self._ints: dict[Any, tuple[list[Any], frozenset[int]]] = {}  # signature but for ints -> (ints seen first, which became inputs)
+        # signature but for ints -> (ints seen first, which became inputs)
+        self._ints: dict[Any, tuple[list[Any], frozenset[int]]] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the compiled graph where its guards hold, else the function itself."""
@@ -88,7 +88,10 @@ class Compiled:
         entry = self._entries.get(key)
         if entry is None:
             if _no_retrace.get() and self.stats.compilations:
-                raise GuardError(f"{self._name()} would be recorded again inside no_retrace(): it is called with another kind of arguments")
+                raise GuardError(
+                    f"{self._name()} would be recorded again inside no_retrace(): it is called with another kind of "
+                    "arguments"
+                )
             entry = self._entries[key] = Entry(held, ints=ints)
         for k, trace in enumerate(entry.traces):
             result = play(trace, leaves)
@@ -123,12 +126,16 @@ class Compiled:
 
     def _record(self, entry: Entry, args: Any, kwargs: Any, leaves: list[Any], spec: TreeSpec) -> Any:
         if len(entry.traces) >= MAX_TRACES:
-            self._refuse(entry, f"it took more than {MAX_TRACES} different paths; the last miss: {self._why(entry, leaves)}")
+            self._refuse(
+                entry, f"it took more than {MAX_TRACES} different paths; the last miss: {self._why(entry, leaves)}"
+            )
             return self.function(*args, **kwargs)
         expected = [t for t in entry.pending if static_guards_hold(t, leaves)]
         self.stats.recordings += 1
         names = argument_names(self.function, args, kwargs, spec)
-        recorded = record_call(self.function, leaves, spec, names, given=(args, kwargs), ints=entry.ints, strict=self.fullgraph)
+        recorded = record_call(
+            self.function, leaves, spec, names, given=(args, kwargs), ints=entry.ints, strict=self.fullgraph
+        )
         if recorded.trace is None:
             if self.fullgraph and recorded.refusal is not None:
                 raise recorded.refusal
@@ -151,7 +158,9 @@ class Compiled:
         if unexplained:
             entry.pending.remove(unexplained[0])
             entry.pending.append(trace)
-            self._refuse(entry, f"two calls with the same arguments were not the same: {difference(unexplained[0], trace)}")
+            self._refuse(
+                entry, f"two calls with the same arguments were not the same: {difference(unexplained[0], trace)}"
+            )
             return
         entry.pending.append(trace)
         if len(entry.pending) > MAX_TRACES:
@@ -169,7 +178,9 @@ class Compiled:
         if shown and self.fullgraph:
             raise RecordingError(f"{self._name()}: {shown[0]}; fullgraph=True allows no output")
         if shown:
-            warnings.warn(f"{self._name()}: {shown[0]}; the compiled function does not print", RecordingWarning, stacklevel=6)
+            warnings.warn(
+                f"{self._name()}: {shown[0]}; the compiled function does not print", RecordingWarning, stacklevel=6
+            )
 
     def _why(self, entry: Entry, leaves: Sequence[Any]) -> str:
         from graphc.frontend.record.explain import why_missed
@@ -195,7 +206,9 @@ class Compiled:
         """The graph of the only (or latest) trace. Raises RecordingError before anything is compiled."""
         found = self.traces
         if not found:
-            raise RecordingError("nothing is compiled yet: a function is compiled at its second call with the same kind of arguments")
+            raise RecordingError(
+                "nothing is compiled yet: a function is compiled at its second call with the same kind of arguments"
+            )
         return found[0].graph
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
@@ -236,7 +249,7 @@ class CompiledModule(Compiled):
 
 
 def signature(leaves: Sequence[Any], spec: TreeSpec) -> tuple[Any, list[Any]]:
-    """A hashable key of what must be equal for a trace to be tried, and the objects it knows by identity (to be held)."""
+    """A hashable key of what must be equal for a trace to be tried, and the objects known by identity (to be held)."""
     parts: list[Any] = []
     held: list[Any] = []
     storages: dict[int, int] = {}
@@ -258,9 +271,10 @@ def signature(leaves: Sequence[Any], spec: TreeSpec) -> tuple[Any, list[Any]]:
 def compile(function: Any = None, *, fullgraph: bool = False) -> Any:
     """Compile a function or Module: same results, bit for bit, from one native call.
 
-    Recording happens on the first two calls with the same kind of arguments; from the third on the compiled graph runs. A function that cannot be
-    recorded runs eagerly with one warning that names the line; with `fullgraph=True` it raises RecordingError there. Also a decorator, with
-    or without arguments. Raises TypeError for generator and async functions.
+    Recording happens on the first two calls with the same kind of arguments; from the third on the compiled graph runs.
+    A function that cannot be recorded runs eagerly with one warning that names the line; with `fullgraph=True` it
+    raises RecordingError there. Also a decorator, with or without arguments. Raises TypeError for generator and async
+    functions.
     """
     if function is None:
         return functools.partial(compile, fullgraph=fullgraph)

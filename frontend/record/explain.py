@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from graphc.frontend.record.paths import missing
 from graphc.frontend.record.guards import holds
+from graphc.frontend.record.paths import missing
 from graphc.frontend.record.trace import Trace
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ _SHOWN = 12
 def explain(name: str, stats: Stats, entries: Sequence[Entry]) -> str:
     """Traces, guards, constants and refusals of a compiled function."""
     lines = [
-        f"{name}: {stats.calls} calls, {stats.recordings} recorded, {stats.compilations} compiled, {stats.hits} answered by a compiled graph, "
+        f"{name}: {stats.calls} calls, {stats.recordings} recorded, {stats.compilations} compiled, {stats.hits} "
+        "answered by a compiled graph, "
         f"{stats.eager} run eagerly after a refusal"
     ]
     for entry in entries:
@@ -37,9 +38,18 @@ def describe(trace: Trace) -> list[str]:
     graph = trace.graph
     lines = [f"{len(graph.nodes)} nodes, {len(graph.inputs)} inputs, {len(graph.outputs)} outputs"]
     for source in trace.sources:
-        what = {"arg": "argument", "float": "number", "int": "number", "path": "state", "random": "random state", "setting": "setting"}[source.kind]
+        what = {
+            "arg": "argument",
+            "float": "number",
+            "int": "number",
+            "path": "state",
+            "random": "random state",
+            "setting": "setting",
+        }[source.kind]
         lines.append(f"{what} {source.name}: {source.layout}")
-    guards = [f"{trace.table.names[g.step]} {_condition(g)}" for g in trace.guards if g.kind in ("bits", "flat", "grad")]
+    guards = [
+        f"{trace.table.names[g.step]} {_condition(g)}" for g in trace.guards if g.kind in ("bits", "flat", "grad")
+    ]
     lines += _some("guard", guards)
     lines += _some("guard", [f"the value tested at {g.loc} is {g.expected}" for g in trace.value_guards])
     lines += _some("constant", [f"{text} at {place}" for place, text in dict.fromkeys(trace.constants)])

@@ -1,4 +1,6 @@
-"""`graphc.trace`: one call recorded twice from the same state, as a program that stands on its own and ships as one file."""
+"""`graphc.trace`: one call recorded twice from the same state, as a program that stands on its own and ships as one
+file.
+"""
 
 from __future__ import annotations
 
@@ -84,10 +86,14 @@ class Program:
         self._lock = threading.RLock()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run on arguments shaped as in the trace. Raises ArgumentError for others, GuardError where a traced branch would go another way."""
+        """Run on arguments shaped as in the trace. Raises ArgumentError for others, GuardError where a traced branch
+        would go another way.
+        """
         leaves, spec = flatten((args, kwargs))
         if to_json(spec) != to_json(self.signature.in_tree):
-            raise ArgumentError(f"{self.graph.name}: expected {self._expected()}, got {len(leaves)} values in another arrangement")
+            raise ArgumentError(
+                f"{self.graph.name}: expected {self._expected()}, got {len(leaves)} values in another arrangement"
+            )
         given = self._inputs(leaves)
         self._refuse_overlaps(given)
         with self._lock:
@@ -101,7 +107,9 @@ class Program:
         for name, _ in self.signature.writes:
             for other, array in given.items():
                 if other != name and np.may_share_memory(array, given[name]):
-                    raise ArgumentError(f"{self.graph.name} writes to {name}, whose memory {other} shares; pass a copy of one of them")
+                    raise ArgumentError(
+                        f"{self.graph.name} writes to {name}, whose memory {other} shares; pass a copy of one of them"
+                    )
 
     def run(self, inputs: Mapping[str, Array]) -> list[Array]:
         """Run on named arrays: one array a graph output; state is updated."""
@@ -111,7 +119,10 @@ class Program:
         for e in self.signature.expectations:
             now = type(e.expected)(results[e.output])
             if now != e.expected:
-                raise GuardError(f"{self.graph.name} was traced with {e.expected} at {e.place}, but it is {now} for these inputs; trace that case too")
+                raise GuardError(
+                    f"{self.graph.name} was traced with {e.expected} at {e.place}, but it is {now} for these inputs; "
+                    "trace that case too"
+                )
         for output, result in zip(self.graph.outputs, results, strict=True):
             if output.kind == "state" and result is not self.state[output.name]:
                 np.copyto(self.state[output.name], result)
@@ -136,7 +147,10 @@ class Program:
                     raise ArgumentError(f"{self.graph.name}: {argument.name} must be a number, got {type(x).__name__}")
                 found[argument.name] = np.asarray(float(x))
             elif type(x) is not type(argument.value) or x != argument.value:
-                raise ArgumentError(f"{self.graph.name}: {argument.name} was {argument.value!r} in the trace and cannot be {x!r}; trace again with it")
+                raise ArgumentError(
+                    f"{self.graph.name}: {argument.name} was {argument.value!r} in the trace and cannot be {x!r}; "
+                    "trace again with it"
+                )
         return found
 
     def _sizes(self, inputs: Mapping[str, Array]) -> dict[str, int]:
@@ -183,7 +197,9 @@ class Program:
         kinds = {a.name: a.kind for a in self.signature.arguments}
         lines = [f"{self.graph.name}: {len(self.graph.nodes)} nodes"]
         for i in self.graph.inputs:
-            lines.append(f"  {'state' if i.name in self.state else kinds.get(i.name, 'input')} {i.name}: {i.value.type}")
+            lines.append(
+                f"  {'state' if i.name in self.state else kinds.get(i.name, 'input')} {i.name}: {i.value.type}"
+            )
         lines += [f"  valid where the value tested at {e.place} is {e.expected}" for e in self.signature.expectations]
         return "\n".join(lines + [f"  {n}" for n in self.signature.notes])
 
@@ -192,7 +208,9 @@ class Program:
         return {name: fresh(a) for name, a in self.state.items()}
 
     def save(self, path: str | Path) -> None:
-        """Write one file (`.gcz`): the graph as text, the state as safetensors, the signature. Atomic; raises ArtifactError naming the path."""
+        """Write one file (`.gcz`): the graph as text, the state as safetensors, the signature. Atomic; raises
+        ArtifactError naming the path.
+        """
         artifact.save(path, self.graph, self.state, _signature_json(self.signature))
 
     def __repr__(self) -> str:
@@ -202,8 +220,9 @@ class Program:
 def trace(fn: Callable[..., Any], *inputs: Any, dynamic: Mapping[str, Mapping[int, Any]] | None = None) -> Program:
     """Record `fn(*inputs)` and give the program: `.graph`, `.explain()`, `.save(path)`, callable.
 
-    `dynamic` names sizes that may change: `{"x": {0: "N"}}` (argument name -> axis -> name). The function is run twice from the same state, which is restored
-    afterwards: parameters, buffers, optimiser and random state are as before. Raises RecordingError at the line of anything a graph cannot repeat.
+    `dynamic` names sizes that may change: `{"x": {0: "N"}}` (argument name -> axis -> name). The function is run twice
+    from the same state, which is restored afterwards: parameters, buffers, optimiser and random state are as before.
+    Raises RecordingError at the line of anything a graph cannot repeat.
     """
     check_function("trace", fn)
     leaves, spec = flatten((inputs, {}))
@@ -233,7 +252,17 @@ def _record(
             around.note(x)
     try:
         recorded = record_call(
-            fn, leaves, spec, names, given=(inputs, {}), types=types, sizes=sizes, on_lift=around.note, strict=True, export=True, around=around
+            fn,
+            leaves,
+            spec,
+            names,
+            given=(inputs, {}),
+            types=types,
+            sizes=sizes,
+            on_lift=around.note,
+            strict=True,
+            export=True,
+            around=around,
         )
     finally:
         around.restore()
@@ -244,7 +273,9 @@ def _record(
 
 
 class _Around:
-    """What surrounds a recording that must leave no mark: noted tensors, the random state, attributes, gradients, optimiser state."""
+    """What surrounds a recording that must leave no mark: noted tensors, the random state, attributes, gradients,
+    optimiser state.
+    """
 
     def __init__(self) -> None:
         self.copies: dict[int, tuple[Tensor, Array]] = {}
@@ -283,7 +314,9 @@ def _restoring() -> Iterator[_Around]:
             watcher.restore_optimizers()
 
 
-def _named_types(leaves: Sequence[Any], names: Sequence[str], dynamic: Mapping[str, Mapping[int, Any]]) -> tuple[dict[int, TensorType], dict[str, int]]:
+def _named_types(
+    leaves: Sequence[Any], names: Sequence[str], dynamic: Mapping[str, Mapping[int, Any]]
+) -> tuple[dict[int, TensorType], dict[str, int]]:
     unknown = sorted(set(dynamic) - set(names))
     if unknown:
         raise ArgumentError(f"trace: dynamic names {unknown[0]!r}, but the arguments are {', '.join(names)}")
@@ -302,7 +335,10 @@ def _named_types(leaves: Sequence[Any], names: Sequence[str], dynamic: Mapping[s
             if sizes.setdefault(str(label), number) != number:
                 raise ArgumentError(f"trace: the size {label} is {sizes[str(label)]} and {number}")
             if number < 2:
-                raise ArgumentError(f"trace: the size {label} of {name} is {number}; trace with a size of at least 2, since 0 and 1 broadcast differently")
+                raise ArgumentError(
+                    f"trace: the size {label} of {name} is {number}; trace with a size of at least 2, since 0 and 1 "
+                    "broadcast differently"
+                )
             shape[axis] = Dim(str(label))
         types[k] = TensorType(x.dtype, shape)
     return types, sizes
@@ -318,13 +354,19 @@ def _program(trace: Trace, leaves: Sequence[Any], names: Sequence[str], spec: Tr
             assert source.tensor is not None
             state[i.name] = np.array(source.tensor._a, copy=True, order="C")
     arguments = [_argument(x, n) for x, n in zip(leaves, names, strict=True)]
-    results = [Result({"fresh": "tensor"}.get(leaf.kind, leaf.kind), leaf.number, leaf.value) for leaf in trace.out_leaves]
+    results = [
+        Result({"fresh": "tensor"}.get(leaf.kind, leaf.kind), leaf.number, leaf.value) for leaf in trace.out_leaves
+    ]
     first = len(graph.outputs) - len(trace.value_guards)
     expectations = [Expectation(first + k, g.expected, str(g.loc)) for k, g in enumerate(trace.value_guards)]
     constants = [f"constant: {text} at {place}" for place, text in dict.fromkeys(trace.constants)]
     notes = list(dict.fromkeys([*trace.notes, *constants]))
     writes = [(e.name, e.output) for e in trace.effects if e.kind == "state" and trace.sources[e.number].kind == "arg"]
-    return Program(graph, state, Signature(arguments, spec, results, trace.out_spec, expectations, trace.randoms, notes, writes, trace.seed))
+    return Program(
+        graph,
+        state,
+        Signature(arguments, spec, results, trace.out_spec, expectations, trace.randoms, notes, writes, trace.seed),
+    )
 
 
 def _argument(x: Any, name: str) -> Argument:
@@ -334,7 +376,10 @@ def _argument(x: Any, name: str) -> Argument:
         return Argument(name, "float")
     if isinstance(x, (bool, int, str, type(None))):
         return Argument(name, "constant", x)
-    raise RecordingError(f"trace: the argument {name} is a {type(x).__name__}; a file can only take tensors and numbers, so close over it instead")
+    raise RecordingError(
+        f"trace: the argument {name} is a {type(x).__name__}; a file can only take tensors and numbers, so close over "
+        "it instead"
+    )
 
 
 def _array_of(name: str, x: Any) -> Array:
@@ -366,12 +411,14 @@ def _match(graph: str, name: str, type: TensorType, array: Array, sizes: dict[st
         elif size.terms == (((str(size),), 1),):
             fits = sizes.setdefault(str(size), number) == number
         else:
-            fits = all(s in sizes for s in symbols_of(size)) and TensorType(type.dtype, (size,)).bind(sizes).shape == (number,)
+            fits = all(s in sizes for s in symbols_of(size)) and TensorType(type.dtype, (size,)).bind(sizes).shape == (
+                number,
+            )
         if not fits:
             raise ArgumentError(f"{graph}: {name} is {given}, expected {type}{f' with {sizes}' if sizes else ''}")
 
 
-# ---- files ------------------------------------------------------------------------------------------------------------
+# ---- files
 
 
 def _signature_json(s: Signature) -> dict[str, Any]:
@@ -425,7 +472,9 @@ def load(path: str | Path) -> Program:
 def _signature_of(data: Mapping[str, Any], graph: Graph) -> Signature:
     arguments = [Argument(str(a["name"]), str(a["kind"]), _unplain(a["value"])) for a in data["arguments"]]
     results = [Result(str(r["kind"]), int(r["output"]), _unplain(r["value"])) for r in data["results"]]
-    expectations = [Expectation(int(e["output"]), _number(e["expected"]), str(e["place"])) for e in data["expectations"]]
+    expectations = [
+        Expectation(int(e["output"]), _number(e["expected"]), str(e["place"])) for e in data["expectations"]
+    ]
     in_tree, out_tree = from_json(data["in_tree"]), from_json(data["out_tree"])
     numbers = [r.output for r in results if r.kind != "constant"] + [e.output for e in expectations]
     writes = [(str(name), int(number)) for name, number in data["writes"]]
@@ -436,10 +485,22 @@ def _signature_of(data: Mapping[str, Any], graph: Graph) -> Signature:
         raise ArtifactError("signature: a result refers to no output of the graph")
     if in_tree.leaves != len(arguments) or out_tree.leaves != len(results):
         raise ArtifactError("signature: the trees do not fit the arguments or results")
-    if any(a.kind not in ("tensor", "float", "constant") for a in arguments) or any(r.kind not in ("tensor", "number", "constant") for r in results):
+    if any(a.kind not in ("tensor", "float", "constant") for a in arguments) or any(
+        r.kind not in ("tensor", "number", "constant") for r in results
+    ):
         raise ArtifactError("signature: unknown kind of argument or result")
     seed = None if data["seed"] is None else int(data["seed"])
-    return Signature(arguments, in_tree, results, out_tree, expectations, int(data["randoms"]), [str(n) for n in data["notes"]], writes, seed)
+    return Signature(
+        arguments,
+        in_tree,
+        results,
+        out_tree,
+        expectations,
+        int(data["randoms"]),
+        [str(n) for n in data["notes"]],
+        writes,
+        seed,
+    )
 
 
 def _check_state(path: Any, graph: Graph, state: Mapping[str, Array], signature: Signature) -> None:
@@ -450,6 +511,8 @@ def _check_state(path: Any, graph: Graph, state: Mapping[str, Array], signature:
         if i.name not in state:
             raise ArtifactError(f"{path}: the graph needs the state {i.name!r}, which the file does not hold")
         if Layout.of(state[i.name]).type is not i.value.type:
-            raise ArtifactError(f"{path}: the state {i.name!r} is {Layout.of(state[i.name]).type}, the graph needs {i.value.type}")
+            raise ArtifactError(
+                f"{path}: the state {i.name!r} is {Layout.of(state[i.name]).type}, the graph needs {i.value.type}"
+            )
     if signature.randoms and signature.seed is None and "random state" not in state:
         raise ArtifactError(f"{path}: the random state is missing")

@@ -1,16 +1,18 @@
-"""From a finished recording to a Trace: outputs, effects, access paths, guards; refuses what a graph could not repeat."""
+"""From a finished recording to a Trace: outputs, effects, access paths, guards; refuses what no graph could repeat."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from graphc.errors import RecordingError
-from graphc.frontend.autograd import edge_of
+from graphc.frontend.autograd import Edge, edge_of
 from graphc.frontend.record.paths import PathTable
 from graphc.frontend.record.reach import Reach
-from graphc.frontend.record.recorder import Recorder
+from graphc.frontend.record.recorder import Recorder, Root
+from graphc.frontend.record.tape import NodePlan, TapePlanner, own_version
 from graphc.frontend.record.trace import Effect, Guard, Leaf, Source, Trace
 from graphc.frontend.record.tree import TreeSpec, flatten
 from graphc.frontend.record.watch import Watcher
@@ -24,7 +26,15 @@ _CONSTANTS = (bool, int, float, complex, str, bytes, type(None))
 class Finisher:
     """Turns one recorder with its watcher into a Trace."""
 
-    def __init__(self, recorder: Recorder, watcher: Watcher, function: Any, leaves: Sequence[Any], names: Sequence[str], export: bool = False) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        watcher: Watcher,
+        function: Any,
+        leaves: Sequence[Any],
+        names: Sequence[str],
+        export: bool = False,
+    ) -> None:
         self.export = export  # for a file: every returned tensor is an output of its own
         self.strict = recorder.strict
         self.recorder = recorder
@@ -39,6 +49,8 @@ class Finisher:
         self.reach = Reach(self.table, watcher.codes)
         self.function = function
         self._bases: dict[int, tuple[Any, int]] = {}
+        self._groups: dict[int, tuple[Tensor, int]] = {}  # detached tensors that are returned or viewed
+        self.tape: tuple[NodePlan, ...] = ()
 
     def run(self, result: Any) -> Trace:
         """The whole sequence; raises RecordingError with the user's line for anything that cannot be repeated."""
@@ -50,6 +62,8 @@ class Finisher:
         with self.recorder.before_the_call():
             self._walk()
         self._name_sources()
+        leaves = self._with_tape(leaves, everything)
+        self._refuse_histories()
         self._state_effects()
         self._place_effects(grads, attributes, len(out_leaves))
         self._refuse_survivors(out_leaves)
@@ -58,10 +72,11 @@ class Finisher:
     def _refuse_effects(self) -> None:
         for text, loc in self.watcher.effects():
             raise RecordingError(
-                f"{text} at {loc or 'an unknown line'}: a graph cannot repeat an effect on Python; return the value, or move the line out of the compiled function"
+                f"{text} at {loc or 'an unknown line'}: a graph cannot repeat an effect on Python; return the value, "
+                "or move the line out of the compiled function"
             )
 
-    # -- returned values ---------------------------------------------------------------------------------------------------
+    # ---- returned values
 
     def _leaf(self, x: Any, k: int, all_leaves: list[Any]) -> Leaf:
         if isinstance(x, Tensor):
@@ -73,7 +88,10 @@ class Finisher:
                 return Leaf("input", i)
         if isinstance(x, (str, bytes)) and (self.recorder.texts or self.recorder.shown):
             loc = (self.recorder.texts or self.recorder.shown)[0]
-            raise RecordingError(f"text made of a recorded value at {loc} may be part of the string that is returned; return the value instead")
+            raise RecordingError(
+                f"text made of a recorded value at {loc} may be part of the string that is returned; return the value "
+                "instead"
+            )
         if isinstance(x, _CONSTANTS):
             return Leaf("constant", value=x)
         raise RecordingError(
@@ -104,19 +122,56 @@ class Finisher:
             number = self.recorder.sources.index(root.source)
             if t is root.source.tensor:
                 return Leaf("source", number, requires_grad=t.requires_grad)
-            return Leaf("alias", number, rest, t.requires_grad)
+            return self._placed(Leaf("alias", number, rest, t.requires_grad), t, root)
         found = self._bases.get(id(t._s))
         if found is None:
             found = self._bases[id(t._s)] = (t._s, self._output(root.value if rest else value, f"out{k}"))
-        edge = edge_of(t)
-        freed = edge is not None and getattr(edge[0], "freed", False)
-        return Leaf("fresh", found[1], rest, t.requires_grad, freed)
+        return self._placed(Leaf("fresh", found[1], rest, t.requires_grad), t, root)
+
+    def _placed(self, leaf: Leaf, t: Tensor, root: Root) -> Leaf:
+        """The leaf with what it is a view of: the memory's own tensor, or one detached from its gradients."""
+        base = t if t._gbase is None else t._gbase
+        owner = root.tensor
+        own = base is owner or base is owner._gbase if owner is not None else base._gbase is None and base._history >= 0
+        if own:
+            return replace(leaf, leaf=t._requires_grad)
+        group = self._groups.setdefault(id(base), (base, len(self._groups)))[1]
+        return replace(leaf, group=group, skip=max(len(base._chain) - len(root.chain), 0), shares=not own_version(t))
+
+    def _with_tape(self, leaves: list[Leaf], tensors: Sequence[Any]) -> list[Leaf]:
+        """The leaves with their edges."""
+        planner = TapePlanner(self.recorder, self._bases, self._output)
+        pairs = [self._edges(leaf, t) for leaf, t in zip(leaves, tensors, strict=True)]
+        self.tape = planner.plan([e for pair in pairs for e in pair])
+        return [
+            replace(leaf, edge=planner.link(a), base_edge=planner.link(b))
+            for leaf, (a, b) in zip(leaves, pairs, strict=True)
+        ]
+
+    def _edges(self, leaf: Leaf, t: Any) -> tuple[Edge | None, Edge | None]:
+        if self.export or leaf.kind not in ("fresh", "alias") or leaf.leaf:
+            return None, None
+        inside = t._gbase is not None and (leaf.kind == "fresh" or leaf.group >= 0)
+        return edge_of(t), edge_of(t._gbase) if inside else None
+
+    def _refuse_histories(self) -> None:
+        """An input written in place with a value that requires gradients gets a new place on the tape."""
+        recorder = self.recorder
+        for root, edge in zip(recorder.source_roots, recorder.source_edges, strict=True):
+            t = root.tensor
+            if root.written is None or t is None or t._requires_grad or self.export:
+                continue
+            if edge_of(t) != edge:
+                name = root.source.name if root.source is not None else "a tensor"
+                raise RecordingError(
+                    f"the write at {root.written} gives {name} a gradient history; write into a clone() of it, or detach() the value"
+                )
 
     def _output(self, value: Value, name: str) -> int:
         self.outputs.append((value, "output", name))
         return len(self.outputs) - 1
 
-    # -- effects -----------------------------------------------------------------------------------------------------------
+    # ---- effects
 
     def _kept_grads(self) -> list[tuple[Tensor | None, Tensor, Location]]:
         """(new .grad, leaf, line); gradients are no part of a file."""
@@ -127,7 +182,9 @@ class Finisher:
             if grad is not None and self.recorder._root_of(grad).source is not None and not grad._chain:
                 raise RecordingError(f".grad is set to a tensor from outside at {loc}; clone() it")
             if grad is not None and grad.requires_grad:
-                raise RecordingError(f".grad is set to a tensor with a history at {loc}; detach() it, or use autograd.grad")
+                raise RecordingError(
+                    f".grad is set to a tensor with a history at {loc}; detach() it, or use autograd.grad"
+                )
             found.append((grad, leaf, loc))
         return found
 
@@ -137,11 +194,13 @@ class Finisher:
         for (_, name), (obj, new, loc) in self.recorder.attributes.items():
             if not isinstance(new, Tensor):
                 raise RecordingError(
-                    f"the attribute {name!r} of {type(obj).__name__} is written at {loc}; only tensor attributes can change in a compiled function"
+                    f"the attribute {name!r} of {type(obj).__name__} is written at {loc}; only tensor attributes can "
+                    "change in a compiled function"
                 )
             if type(new) is not Tensor or new.requires_grad:
                 raise RecordingError(
-                    f"the attribute {name!r} of {type(obj).__name__} becomes a tensor that requires gradients at {loc}; store a detached one"
+                    f"the attribute {name!r} of {type(obj).__name__} becomes a tensor that requires gradients at "
+                    f"{loc}; store a detached one"
                 )
             found.append((new, (obj, name), loc))
         return found
@@ -153,8 +212,12 @@ class Finisher:
         for grad, leaf, loc in grads:
             found = self.reach.tensors.get(id(leaf))
             if found is None:
-                raise RecordingError(f"the tensor whose .grad is written at {loc} is not reachable from the function or its arguments")
-            self.effects.append(Effect("grad", found[1], -1 if grad is None else first, self.table.names[found[1]], loc))
+                raise RecordingError(
+                    f"the tensor whose .grad is written at {loc} is not reachable from the function or its arguments"
+                )
+            self.effects.append(
+                Effect("grad", found[1], -1 if grad is None else first, self.table.names[found[1]], loc)
+            )
             first += grad is not None
         for leaf, is_none, loc in self.recorder.grad_reads.values():
             found = self.reach.tensors.get(id(leaf))
@@ -171,12 +234,15 @@ class Finisher:
         for k, (new, (owner, name), loc) in enumerate(attributes):
             step = self._owner_step(owner)
             old = self.recorder.first_value(owner, name)
-            number = next((n for n, s in enumerate(self.recorder.sources) if s.tensor is old and s.kind == "path"), None)
+            number = next(
+                (n for n, s in enumerate(self.recorder.sources) if s.tensor is old and s.kind == "path"), None
+            )
             if step is None:
                 continue
             if number is None or self.recorder.graph.inputs[number].value.type is not self.outputs[first + k][0].type:
                 raise RecordingError(
-                    f"the attribute {name!r} of {type(owner).__name__} is written at {loc} without being read; a file has no place for it: return it instead"
+                    f"the attribute {name!r} of {type(owner).__name__} is written at {loc} without being read; a file "
+                    "has no place for it: return it instead"
                 )
             self.recorder.mark_state(number)
             source = self.recorder.sources[number]
@@ -188,10 +254,12 @@ class Finisher:
         for i, (leaf, name) in enumerate(zip(self.leaves, self.names, strict=True)):
             self.reach.argument(leaf, i, name)
         self.reach.function(self.function, "function")
+        self.reach.finish()
         self.guards += self.reach.guards
         if self.reach.unguarded and self.strict:
             raise RecordingError(
-                f"{self.reach.unguarded} values that the function could read lie beyond the first 1,000 or are large arrays and would not be guarded; "
+                f"{self.reach.unguarded} values that the function could read lie beyond the first 1,000 or are large "
+                "arrays and would not be guarded; "
                 "pass them as arguments"
             )
 
@@ -219,7 +287,10 @@ class Finisher:
                 source.tensor, source.number, source.name = found, step, self.table.names[step]
                 source.loose = self._loose(found, step)
                 return
-        raise RecordingError(f"a tensor {t._l.type} used at {source.loc} does not come from an argument, a closure, a global or a module; pass it as an argument")
+        raise RecordingError(
+            f"a tensor {t._l.type} used at {source.loc} does not come from an argument, a closure, a global or a "
+            "module; pass it as an argument"
+        )
 
     def _loose(self, t: Tensor, step: int) -> bool:
         """`.grad`, optimiser state and rebound attributes are new tensors now and then; that alone is no other case."""
@@ -232,9 +303,13 @@ class Finisher:
             if where == number:
                 step = self._owner_step(owner)
                 if step is None:
-                    raise RecordingError("the optimizer is not reachable from the function or its arguments; pass it as an argument")
+                    raise RecordingError(
+                        "the optimizer is not reachable from the function or its arguments; pass it as an argument"
+                    )
                 groups = self.table.step("item", self.table.step("var", step, "param_groups"), group)
                 source.number = self.table.step("item", groups, key)
+                place = f"{self.table.names[step]}." if group == 0 else f"{self.table.names[step]}.{group}."
+                source.name = place.lstrip(".") + key
                 return
 
     def _owner_step(self, owner: Any) -> int | None:
@@ -254,7 +329,7 @@ class Finisher:
             self.outputs.append((root.value, kind, source.name))
             self.effects.append(Effect("state", number, len(self.outputs) - 1, source.name, root.written))
 
-    # -- liveness ----------------------------------------------------------------------------------------------------------
+    # ---- liveness
 
     def _refuse_survivors(self, out_leaves: list[Any]) -> None:
         owned: dict[int, Any] = {}
@@ -276,7 +351,10 @@ class Finisher:
             gc.collect()  # a cycle of the user's may hold it a moment longer
             survivor = self._survivor(owned)
         if survivor is not None:
-            raise RecordingError(f"the value made at {survivor} was stored by Python outside the function; return it instead, or store a detached copy after the call")
+            raise RecordingError(
+                f"the value made at {survivor} was stored by Python outside the function; return it instead, or store "
+                "a detached copy after the call"
+            )
 
     def _survivor(self, owned: dict[int, Any]) -> Any:
         for ref, loc in self.recorder.made:
@@ -285,7 +363,7 @@ class Finisher:
                 return loc
         return None
 
-    # -- the end -----------------------------------------------------------------------------------------------------------
+    # ---- the end
 
     def _trace(self, leaves: list[Leaf], kept: list[Leaf], spec: TreeSpec) -> Trace:
         recorder = self.recorder
@@ -299,5 +377,5 @@ class Finisher:
             notes.append(f"{self.reach.unguarded} values beyond the first 1,000 are not guarded")
         return Trace(
             recorder.graph, self.table, recorder.sources, self.guards, recorder.value_guards, self.effects,
-            spec, leaves, recorder.randoms, recorder.seed, kept, notes, recorder.constants,
+            spec, leaves, recorder.randoms, recorder.seed, self.tape, kept, notes, recorder.constants,
         )  # fmt: skip

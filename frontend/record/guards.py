@@ -78,7 +78,9 @@ def _fields(value: Any, expected: Any) -> bool:
 
 def _array(value: Any, expected: Any) -> bool:
     dtype, shape, content = expected
-    return isinstance(value, np.ndarray) and value.dtype == dtype and value.shape == shape and value.tobytes() == content
+    return (
+        isinstance(value, np.ndarray) and value.dtype == dtype and value.shape == shape and value.tobytes() == content
+    )
 
 
 def _grad_is_none(value: Any, expected: Any) -> bool:
@@ -86,5 +88,11 @@ def _grad_is_none(value: Any, expected: Any) -> bool:
 
 
 CHECKS = {
-    "is": _is, "bits": _same_number, "keys": _keys, "flat": _flat, "fields": _fields, "array": _array, "grad": _grad_is_none,
-}  # fmt: skip
+    "is": _is,
+    "bits": _same_number,
+    "keys": _keys,
+    "flat": _flat,
+    "fields": _fields,
+    "array": _array,
+    "grad": _grad_is_none,
+}

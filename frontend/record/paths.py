@@ -1,4 +1,5 @@
-"""Access paths: how a value was reached from the compiled function, kept so that it can be looked up again at every call.
+"""Access paths: how a value was reached from the compiled function, kept so that it can be looked up again at every
+call.
 
 A PathTable holds a tree of steps that share their prefixes; `evaluate` looks all of them up in one sweep.
 """
@@ -15,7 +16,9 @@ _MISSING = object()
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """kind: "arg" (leaf number of the arguments), "held" (the object itself), "cell", "item", "attr", "var" (instance dictionary), "grad"."""
+    """kind: "arg" (leaf number of the arguments), "held" (the object itself), "cell", "item", "attr", "var" (instance
+    dictionary), "grad".
+    """
 
     kind: str
     parent: int

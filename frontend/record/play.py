@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 
 from graphc import compiler
-from graphc.frontend.mode import using
 from graphc.frontend.record import rng
 from graphc.frontend.record.guards import holds
-from graphc.frontend.record.replay import give_freed, history_of
+from graphc.frontend.record.tape import Tape, base_of
 from graphc.frontend.record.trace import Leaf, Source, Trace
 from graphc.frontend.record.tree import unflatten
-from graphc.frontend.tensor import Tensor, alias_of, fresh, view_of
+from graphc.frontend.tensor import Tensor, alias_of, view_of
 from graphc.ir.op import Array
 
 MISS = object()
@@ -37,12 +36,11 @@ def play(trace: Trace, leaves: Sequence[Any]) -> Any:
     arrays = [_array(s, t, leaves, values) for s, t in zip(trace.sources, tensors, strict=True)]
     if _overlaps(trace, arrays):
         return MISS
-    history = history_of(trace, tensors, arrays)  # before anything is written
     results = trace.executable(arrays)
     if trace.value_guards and not _value_guards_hold(trace, results):
         return MISS
     _commit_states(trace, tensors, results)
-    out = _outputs(trace, leaves, tensors, results, history)
+    out = _outputs(trace, leaves, tensors, results)
     _commit_places(trace, values, out)
     return unflatten(trace.out_spec, out[: len(trace.out_leaves)])
 
@@ -61,7 +59,7 @@ def _tensors(trace: Trace, leaves: Sequence[Any], values: Sequence[Any]) -> list
             found.append(leaves[source.number])
         elif source.kind == "path":
             t = values[source.number]
-            if t is not source.tensor and not (source.loose and isinstance(t, Tensor)):
+            if t is None or (t is not source.tensor and not (source.loose and isinstance(t, Tensor))):
                 return None
             if t._l is not source.layout or _needs(t) is not source.needs or bool(t._hooks) is not source.hooked:
                 return None
@@ -126,54 +124,45 @@ def _commit_state(t: Tensor | None, result: Array) -> None:
     t._v.value += 1
 
 
-def _outputs(trace: Trace, leaves: Sequence[Any], tensors: Sequence[Tensor | None], results: Sequence[Array], history: Any) -> list[Any]:
-    out: list[Any] = []
+def _outputs(
+    trace: Trace, leaves: Sequence[Any], tensors: Sequence[Tensor | None], results: Sequence[Array]
+) -> list[Any]:
     made: dict[int, Tensor] = {}
+    groups: dict[int, Tensor] = {}
+    tape = Tape(trace.tape, tensors, results, made)
+    out: list[Any] = []
     for leaf in (*trace.out_leaves, *trace.kept):
-        out.append(_output(leaf, leaves, tensors, results, made, out, history))
+        if leaf.kind == "constant":
+            out.append(leaf.value)
+        elif leaf.kind == "input":
+            out.append(leaves[leaf.number])
+        elif leaf.kind == "same":
+            out.append(out[leaf.number])
+        elif leaf.kind == "number":
+            out.append(results[leaf.number].item())
+        elif leaf.kind == "source":
+            out.append(tensors[leaf.number])
+        else:
+            owner = base_of(made, leaf.number, results) if leaf.kind == "fresh" else tensors[leaf.number]
+            assert owner is not None
+            out.append(_tensor(leaf, owner, groups, tape))
     return out
 
 
-def _output(
-    leaf: Leaf,
-    leaves: Sequence[Any],
-    tensors: Sequence[Tensor | None],
-    results: Sequence[Array],
-    made: dict[int, Tensor],
-    out: list[Any],
-    history: Any,
-) -> Any:
-    if leaf.kind == "fresh":
-        return _fresh(leaf, results, made, history)
-    if leaf.kind == "constant":
-        return leaf.value
-    if leaf.kind == "input":
-        return leaves[leaf.number]
-    if leaf.kind == "same":
-        return out[leaf.number]
-    if leaf.kind == "number":
-        return results[leaf.number].item()
-    owner = tensors[leaf.number]
-    assert owner is not None
-    if leaf.kind == "source":
-        return owner
-    if not leaf.requires_grad:
-        return _views(alias_of(owner), leaf.value)
-    with using(grad=True):
-        for op, attrs in leaf.value:
-            owner = op(owner, **attrs)
-    return owner
-
-
-def _fresh(leaf: Leaf, results: Sequence[Array], made: dict[int, Tensor], history: Any) -> Tensor:
-    base = made.get(leaf.number)
-    if base is None:
-        base = made[leaf.number] = fresh(results[leaf.number])
-    t = _views(base, leaf.value)
-    if leaf.requires_grad and leaf.freed:
-        give_freed(base)
-    elif leaf.requires_grad and history is not None:
-        history.give(base, leaf)
+def _tensor(leaf: Leaf, owner: Tensor, groups: dict[int, Tensor], tape: Tape) -> Tensor:
+    """A returned tensor over the memory of `owner`, with its place on the tape."""
+    base = owner
+    if leaf.group >= 0:
+        if leaf.group not in groups:
+            groups[leaf.group] = alias_of(_views(owner, leaf.value[: leaf.skip]), share_version=leaf.shares)
+        base = groups[leaf.group]
+    t = _views(base, leaf.value[leaf.skip :])
+    if t is not owner or leaf.kind == "fresh":
+        t._edge = tape.edge(leaf.edge)
+    if t is not base and (leaf.kind == "fresh" or base is not owner):
+        base._edge = tape.edge(leaf.base_edge)
+    if leaf.leaf:
+        t._requires_grad = True
     return t
 
 

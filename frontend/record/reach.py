@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.frontend.record.guards import flat, fingerprint
+from graphc.frontend.record.guards import fingerprint, flat
 from graphc.frontend.record.paths import PathTable
 from graphc.frontend.record.trace import Guard
 from graphc.frontend.record.watch import is_module, is_optimizer
@@ -30,7 +30,8 @@ _CALLED = frozenset({"forward", "__call__"})  # looked up by our own code
 class Reach:
     """Walks from the function and its arguments along the names the executed code mentions.
 
-    `guards` are the conditions found, `tensors` maps id -> (tensor, path step) and holds the tensors, `unguarded` counts what was left out.
+    `guards` are the conditions found, `tensors` maps id -> (tensor, path step) and holds the tensors, `unguarded`
+    counts what was left out.
     """
 
     def __init__(self, table: PathTable, codes: dict[CodeType, dict[str, Any]]) -> None:
@@ -44,6 +45,13 @@ class Reach:
         self.states: set[int] = set()  # steps of optimiser state
         self.unguarded = 0
         self._leaves = 0
+        self._params: set[int] = set()  # steps that go through an optimiser
+        self._optimizers: list[tuple[Any, int]] = []
+
+    def finish(self) -> None:
+        """What has to wait for the names of all parameters."""
+        for x, step in self._optimizers:
+            self._states(x, step)
 
     def function(self, f: Any, name: str) -> None:
         """Start at the recorded function (or Module, whose state keeps the names of its state_dict)."""
@@ -99,8 +107,12 @@ class Reach:
 
     def tensor(self, t: Tensor, step: int) -> None:
         """A tensor at path `step`, its gradient and its hooks."""
-        if id(t) in self.tensors:
+        found = self.tensors.get(id(t))
+        if found is not None:
             self.shared.add(id(t))
+            if found[1] in self._params and step not in self._params:  # a module's name says more than a place in an optimiser
+                self.table.names[found[1]] = self.table.names[step]
+                self._params.discard(found[1])
             return
         self.tensors[id(t)] = (t, step)
         if t._grad is not None:
@@ -234,10 +246,12 @@ class Reach:
                 if key == "params":
                     self._guard("keys", path, (type(value), tuple(range(len(value)))))
                     for k, p in enumerate(value):
-                        self.tensor(p, self.table.step("item", path, k))
+                        place = self.table.step("item", path, k)
+                        self._params.add(place)
+                        self.tensor(p, place)
                 elif not isinstance(value, float):  # floats are inputs: a schedule changes them
                     self.visit(value, path, 4)
-        self._states(x, step)
+        self._optimizers.append((x, step))
         for name in ("_pre_hooks", "_post_hooks"):
             self.visit(getattr(x, name), self.table.step("var", step, name), 4)
 

@@ -1,8 +1,8 @@
 """Gradients through a compiled call from outside: the recorded graph run again, op by op, under the tape.
 
-A compiled call whose outputs require gradients runs without a tape. Its outputs get one node that keeps the inputs; when backward
-reaches it, the recorded operations are run eagerly on them (the same bits, by the numerics contract), which builds the tape that backward then
-follows. Costs a second forward pass; is right for gradients of any order.
+A compiled call whose outputs require gradients runs without a tape. Its outputs get one node that keeps the inputs;
+when backward reaches it, the recorded operations are run eagerly on them (the same bits, by the numerics contract),
+which builds the tape that backward then follows. Costs a second forward pass; is right for gradients of any order.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class History:
         differentiable = [t for t in self.inputs if t is not None and t.requires_grad]
         edges = tuple(autograd.edge_of(t) for t in differentiable)
         self.differentiable = differentiable
-        op = Op("compiled", infer=_no_types, reference=_no_types, samples=_no_samples, vjp=self.vjp, decompose=_no_types)
+        op = Op(
+            "compiled", infer=_no_types, reference=_no_types, samples=_no_samples, vjp=self.vjp, decompose=_no_types
+        )
         outs = tuple(self.trace.graph.outputs[i].value.type for i in _numbers(self.trace))
         node = autograd._node(op, {}, edges, tuple(t._l.type for t in differentiable), outs)
         node.saved_in = (None,) * len(edges)
@@ -64,7 +66,8 @@ class History:
         for t, version in zip(self.inputs, self.versions, strict=True):
             if t is not None and t._v.value != version:
                 raise AutogradError(
-                    f"an input {t._l.type} of the compiled function {self.trace.graph.name!r} was modified in place after the call; "
+                    f"an input {t._l.type} of the compiled function {self.trace.graph.name!r} was modified in place "
+                    "after the call; "
                     "run backward before the write, or put both into the compiled function"
                 )
         create = mode.get().grad
@@ -75,7 +78,12 @@ class History:
         if not pairs:
             return (None,) * len(self.differentiable)
         return grad(
-            [o for o, _ in pairs], self.differentiable, [x for _, x in pairs], retain_graph=True, create_graph=create, allow_unused=True
+            [o for o, _ in pairs],
+            self.differentiable,
+            [x for _, x in pairs],
+            retain_graph=True,
+            create_graph=create,
+            allow_unused=True,
         )
 
     def _forward(self) -> list[Tensor]:
@@ -121,7 +129,11 @@ def _freed_node(base: Tensor) -> autograd.Node:
 
 
 def _numbers(trace: Trace) -> list[int]:
-    return list(dict.fromkeys(leaf.number for leaf in trace.out_leaves if leaf.kind == "fresh" and leaf.requires_grad and not leaf.freed))
+    return list(
+        dict.fromkeys(
+            leaf.number for leaf in trace.out_leaves if leaf.kind == "fresh" and leaf.requires_grad and not leaf.freed
+        )
+    )
 
 
 def _needed(trace: Trace) -> set[Value]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ from graphc.frontend.record.recorder import Recorder
 from graphc.frontend.record.trace import Trace
 from graphc.frontend.record.tree import TreeSpec, flatten, substitute, unflatten
 from graphc.frontend.record.watch import Watcher
+from graphc.frontend.record.where import kind_of
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor, fresh
-from graphc.ir.types import TensorType
+from graphc.ir.graph import Location
+from graphc.ir.types import Dim, TensorType
 
 
 class Recorded:
@@ -25,7 +28,9 @@ class Recorded:
 
     __slots__ = ("recorder", "refusal", "result", "trace", "watcher")
 
-    def __init__(self, result: Any, trace: Trace | None, refusal: RecordingError | None, recorder: Recorder, watcher: Watcher) -> None:
+    def __init__(
+        self, result: Any, trace: Trace | None, refusal: RecordingError | None, recorder: Recorder, watcher: Watcher
+    ) -> None:
         self.watcher = watcher
         self.result = result
         self.trace = trace
@@ -35,8 +40,15 @@ class Recorded:
 
 def check_function(name: str, function: Any) -> None:
     """Raise TypeError for what cannot be recorded at all."""
-    if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError(f"{name}: {function.__qualname__} is a generator or async function; give it the function that does one step of it")
+    if (
+        inspect.isgeneratorfunction(function)
+        or inspect.iscoroutinefunction(function)
+        or inspect.isasyncgenfunction(function)
+    ):
+        raise TypeError(
+            f"{name}: {function.__qualname__} is a generator or async function; give it the function that does one "
+            "step of it"
+        )
     if not callable(function):
         raise TypeError(f"{name}: expected a function or Module, got {type(function).__name__}")
 
@@ -79,11 +91,12 @@ def record_call(
     export: bool = False,
     around: Any = None,
 ) -> Recorded:
-    """Run `function` on the arguments `given` (args, kwargs; `leaves` and `spec` are these flattened) once, recording. Int leaves in `ints`
-    become inputs, as floats do.
+    """Run `function` on the arguments `given` (args, kwargs; `leaves` and `spec` are these flattened) once, recording.
+    Int leaves in `ints` become inputs, as floats do.
 
-    A refusal ends the recording and the function goes on eagerly: the result and all effects are eager's own. With `strict` it raises
-    RecordingError at the user's line instead. An exception of the function itself passes through and leaves no trace.
+    A refusal ends the recording and the function goes on eagerly: the result and all effects are eager's own. With
+    `strict` it raises RecordingError at the user's line instead. An exception of the function itself passes through and
+    leaves no trace.
     """
     recorder = Recorder(getattr(function, "__name__", type(function).__name__), sizes, on_lift, strict)
     watcher = Watcher()
@@ -91,10 +104,13 @@ def record_call(
         around.begin(recorder, watcher)
     inputs = _feed(recorder, leaves, names, types or {}, ints, export)
     args, kwargs, undo = substitute(given, spec, inputs)
-    watcher.start(function.forward if hasattr(type(function), "_graphc_module") else function, [*given[0], *given[1].values()])
+    target: Any = function
+    if hasattr(type(function), "_graphc_module"):
+        target = target.forward
+    watcher.start(target, [*given[0], *given[1].values()])
     try:
         try:
-            with using(recorder=recorder):
+            with using(recorder=recorder), asked_sizes(recorder):
                 result = function(*args, **kwargs)
         finally:
             watcher.stop()
@@ -113,6 +129,31 @@ def record_call(
     return recorded
 
 
+@contextmanager
+def asked_sizes(recorder: Recorder) -> Iterator[None]:
+    """Inside, the user's code may not branch on a named size, nor use it as a plain number."""
+    if not recorder.sizes:
+        yield
+        return
+    before, Dim.ask = Dim.ask, recorder.ask_size
+    try:
+        yield
+    except TypeError as error:
+        if "'Dim'" not in str(error):
+            raise
+        lines = [Location(f.f_code, n) for f, n in _frames(error) if kind_of(f.f_code) == "user"]
+        raise RecordingError(f"a named size is used as a plain number at {lines[-1] if lines else '?'} ({error}); trace without making it dynamic") from error
+    finally:
+        Dim.ask = before
+
+
+def _frames(error: BaseException) -> Iterator[tuple[Any, int]]:
+    entry = error.__traceback__
+    while entry is not None:
+        yield entry.tb_frame, entry.tb_lasti
+        entry = entry.tb_next
+
+
 def _finish(recorded: Recorded, finisher: Finisher) -> None:
     recorder = recorded.recorder
     recorder.strict = True
@@ -125,7 +166,12 @@ def _finish(recorded: Recorded, finisher: Finisher) -> None:
 
 
 def _feed(
-    recorder: Recorder, leaves: Sequence[Any], names: Sequence[str], types: Mapping[int, TensorType], ints: frozenset[int], export: bool
+    recorder: Recorder,
+    leaves: Sequence[Any],
+    names: Sequence[str],
+    types: Mapping[int, TensorType],
+    ints: frozenset[int],
+    export: bool,
 ) -> list[Any]:
     """Make graph inputs of the argument leaves; what the function gets in their places."""
     inputs: list[Any] = []

@@ -1,7 +1,7 @@
 """Nested Python containers as a shape and a flat list of leaves.
 
-Containers are tuple (and named tuple), list, dict and dataclass instances; everything else is a leaf. A TreeSpec is plain data: it
-compares by value and turns into JSON for files.
+Containers are tuple (and named tuple), list, dict and dataclass instances; everything else is a leaf. A TreeSpec is
+plain data: it compares by value and turns into JSON for files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ _MAX_DEPTH = 32
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TreeSpec:
-    """kind: "leaf", "tuple", "list", "dict", "named" (named tuple) or "data" (dataclass); keys are dict keys or field names."""
+    """kind: "leaf", "tuple", "list", "dict", "named" (named tuple) or "data" (dataclass); keys are dict keys or field
+    names.
+    """
 
     kind: str
     keys: tuple[Any, ...] = ()
@@ -91,14 +93,19 @@ def _build(spec: TreeSpec, leaves: Sequence[Any], at: int) -> tuple[Any, int]:
     return spec.make(**dict(zip(spec.keys, items, strict=True))), at
 
 
-def substitute(given: tuple[Sequence[Any], Mapping[str, Any]], spec: TreeSpec, leaves: Sequence[Any]) -> tuple[Any, Any, Callable[[], None]]:
+def substitute(
+    given: tuple[Sequence[Any], Mapping[str, Any]], spec: TreeSpec, leaves: Sequence[Any]
+) -> tuple[Any, Any, Callable[[], None]]:
     """(args, kwargs, undo) with `leaves` in place of the leaves of `given`.
 
-    The user's own lists, dicts and dataclass instances stay the objects they are: a leaf that is another one is put into them, and taken out by `undo`.
+    The user's own lists, dicts and dataclass instances stay the objects they are: a leaf that is another one is put
+    into them, and taken out by `undo`.
     """
     changed: list[tuple[Any, str, Any, Any, Any]] = []
     feed = iter(leaves)
-    args, kwargs = (_put(x, s, feed, changed) for x, s in zip((tuple(given[0]), dict(given[1])), spec.children, strict=True))
+    args, kwargs = (
+        _put(x, s, feed, changed) for x, s in zip((tuple(given[0]), dict(given[1])), spec.children, strict=True)
+    )
 
     def undo() -> None:
         for owner, kind, key, old, new in changed:

@@ -1,7 +1,8 @@
 """What the user's Python did while a function was recorded: which code ran, and what it changed outside.
 
-`sys.setprofile` tells which code objects ran. Before the body of each runs, the outside objects it can reach along the names it uses are
-noted; after the recording they are compared by identity. A change is an effect on Python that a graph cannot repeat.
+`sys.setprofile` tells which code objects ran. Before the body of each runs, the outside objects it can reach along the
+names it uses are noted; after the recording they are compared by identity. A change is an effect on Python that a graph
+cannot repeat.
 """
 
 from __future__ import annotations
@@ -12,7 +13,16 @@ import operator
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from types import BuiltinFunctionType, CellType, CodeType, FrameType, FunctionType, GeneratorType, MethodType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    CodeType,
+    FrameType,
+    FunctionType,
+    GeneratorType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any
 
 from graphc.frontend.record.where import is_user_class, kind_of, names_of
@@ -47,7 +57,8 @@ class Watcher:
     def __init__(self) -> None:
         self.codes: dict[CodeType, dict[str, Any]] = {}  # code -> its globals
         self.prints: list[Location] = []
-        self.optimizers: list[tuple[Any, dict[Any, dict[str, Any]]]] = []  # those seen, with their state before the call
+        # those seen, with their state before the call
+        self.optimizers: list[tuple[Any, dict[Any, dict[str, Any]]]] = []
         self._names: set[str] = set()
         self._roots: list[tuple[Any, str]] = []
         self._seen: set[int] = set()  # of the walk that is running
@@ -107,7 +118,7 @@ class Watcher:
                 self._roots.append((value, name))
         self._walk()
 
-    # -- noting ------------------------------------------------------------------------------------------------------------
+    # ---- noting
 
     def _walk(self) -> None:
         """Note all that can be reached from outside along the names known by now."""
@@ -199,7 +210,7 @@ class Watcher:
             self._outside[id(x)] = x
         self._note(x.param_groups, f"{label}.param_groups", max(depth - 1, 0))
 
-    # -- what changed ------------------------------------------------------------------------------------------------------
+    # ---- what changed
 
     def effects(self) -> list[Effect]:
         """What changed outside: (description, user's line when known), those with a line first."""
@@ -230,7 +241,10 @@ class Watcher:
                 yield f"{label} ({type(x).__name__}) is changed", where or self._owner_called(x)
         elif kind == "iterator":
             if _position(x) != before:
-                yield f"{label} ({type(x).__name__}) is moved on", self._line(("LOAD_DEREF", "LOAD_GLOBAL", "LOAD_ATTR"), label)
+                yield (
+                    f"{label} ({type(x).__name__}) is moved on",
+                    self._line(("LOAD_DEREF", "LOAD_GLOBAL", "LOAD_ATTR"), label),
+                )
         else:
             fields = x.__dict__ if kind == "fields" else {n: getattr(x, n, _MISSING) for n in before}
             for name in sorted(fields.keys() | before.keys()):
@@ -258,7 +272,8 @@ class Watcher:
                 for name in names:
                     value = getattr(x, name, None) if kind == "slots" else x.__dict__.get(name)
                     if isinstance(value, Scalar):
-                        object.__setattr__(x, name, value.number) if not isinstance(x, type) else setattr(x, name, value.number)
+                        put: Callable[..., None] = setattr if isinstance(x, type) else object.__setattr__
+                        put(x, name, value.number)
         for globals_, name, _ in self._globals.values():
             if isinstance(globals_.get(name), Scalar):
                 globals_[name] = globals_[name].number
