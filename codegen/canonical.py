@@ -26,7 +26,8 @@ class Slot:
     k: int
 
 
-Num = int | Slot  # 0, 1 or a slot
+Num = int | Slot  # 0, 1 (a step of the vector axis: also a DENSE one) or a slot
+DENSE = (-1, 2, 3, 4)  # steps of the vector axis worth code of their own: whole vectors are read and shuffled
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -65,11 +66,12 @@ class Abstraction:
     """Collects the Nodes, the key text and the params of one kernel.
 
     `axes[k]` is the new number of kernel axis k, or None when it is dropped (size 1) or merged into a later axis;
-    `sizes` are the sizes of the kernel's own axes.
+    `sizes` are the sizes of the kernel's own axes, `vector` is the new number of the axis that runs in vectors.
     """
 
-    def __init__(self, axes: Sequence[int | None], sizes: Sequence[int]) -> None:
+    def __init__(self, axes: Sequence[int | None], sizes: Sequence[int], vector: int | None = None) -> None:
         self._axes = tuple(axes)
+        self._vector = vector
         self._sizes = tuple(sizes)
         self._params: list[int] = []
         self._lines: list[str] = []
@@ -137,8 +139,11 @@ class Abstraction:
         axes = tuple(sorted(a for a in by_axis if a is not None))
         atoms = [(a, k) for a, k in terms.items() if a.op != "index"]
         args = tuple(self._get(a) for a, _ in atoms)
-        nums = (self.num(constant), *(self.num(by_axis[a]) for a in axes), *(self.num(k) for _, k in atoms))
+        nums = (self.num(constant), *(self._step(a, by_axis[a]) for a in axes), *(self.num(k) for _, k in atoms))
         return self._new("affine", int64, args, None, nums, axes)
+
+    def _step(self, axis: int, step: int) -> Num:
+        return step if axis == self._vector and step in DENSE else self.num(step)
 
     def _new(
         self,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from graphc.codegen.canonical import ACC, RESULT, Node, Num, StoreNode
+from graphc.codegen.canonical import ACC, DENSE, RESULT, Node, Num, StoreNode
 from graphc.codegen.emit import Emitter, Int, ParamBlock, Ty, V, elem, memory_elem
 from graphc.codegen.functions import apply_function, floor_div, floor_rem, philox
 from graphc.codegen.target import Target
@@ -73,37 +73,46 @@ class Printer:
         self.width = width if vector_axis is not None else 1
         self._known: dict[int, V] = {}
         self._memos: list[dict[tuple[str, object], V]] = [{}]
+        self._prefixes: dict[Node, tuple[Int, frozenset[int]]] = {}
         self._at: Int = 0
         self._mask: V | None = None
+        self._count: V | None = None
 
     # -- places ---------------------------------------------------------------------------------------------------
 
     @contextmanager
     def scope(self, axes: Mapping[int, V] | None = None) -> Iterator[None]:
         """A place where more axes (or RESULT + stage tokens) are known. Enter one inside every loop that is opened."""
-        before = self._known
-        self._known = {**before, **(axes or {})}
+        before = self._known, self._prefixes
+        self._known, self._prefixes = {**self._known, **(axes or {})}, dict(self._prefixes)
         self._memos.append({})
         yield
         self._memos.pop()
-        self._known = before
+        self._known, self._prefixes = before
 
     @contextmanager
     def block(
-        self, at: Int, mask: V | None, acc: V | None = None, given: Mapping[Node, V] | None = None
+        self,
+        at: Int,
+        mask: V | None,
+        acc: V | None = None,
+        given: Mapping[Node, V] | None = None,
+        count: V | None = None,
     ) -> Iterator[None]:
         """Lanes at, at + 1, … of the vector axis; lanes off in `mask` touch no memory.
 
-        `acc` is the value of acc(), `given` holds values of nodes that are known already.
+        `acc` is the value of acc(), `given` holds values of nodes that are known already. `count`: where known, the
+        number of lanes that are on in `mask`, the first ones (it may be larger than the width).
         """
         with self.scope():
-            saved, (self._at, self._mask) = (self._at, self._mask), (at, mask)
+            saved = self._at, self._mask, self._count
+            self._at, self._mask, self._count = at, mask, count
             if acc is not None:
                 self._known[ACC] = acc
             for n, v in (given or {}).items():
                 self._keep("vector", n, v)
             yield
-            self._at, self._mask = saved
+            self._at, self._mask, self._count = saved
 
     def set_result(self, stage: int, value: V) -> None:
         """result(stage) is `value` (a scalar, or one value a lane) until the current scope ends."""
@@ -136,6 +145,15 @@ class Printer:
                     self.row_address(s.operand, s.flat, memory_elem(s.dtype))
             else:
                 self.hoist(s.flat)
+
+    def hoist_vectors(self, stores: Iterable[StoreNode]) -> None:
+        """Inside a block around the loops of the other axes: write what depends on no axis but those known here."""
+        stores = list(stores)
+        roots = [n for s in stores for n in (s.value, s.where) if n is not None]
+        roots += [s.flat for s in stores if not self._is_run(s.flat)]
+        for n in self._needed(roots):
+            if not self.uniform(n) and all(d == self.axis or d in self._known for d in n.depends):
+                self.value(n)
 
     def _needed(self, roots: Iterable[Node]) -> list[Node]:
         """Nodes under `roots` that vector code will ask for, users first; nothing below what is uniform here."""
@@ -307,9 +325,9 @@ class Printer:
 
     def _affine_base(self, n: Node) -> Int:
         """offset + the known axes' share + the share of scalar atoms; the vector axis left out."""
-        total = self.num(n.nums[0])
+        total, done = self._prefixes.get(n) or (self.num(n.nums[0]), frozenset())
         for axis, k in zip(n.axes, n.nums[1:], strict=False):
-            if axis != self.axis:
+            if axis != self.axis and axis not in done:
                 total = self.e.iadd(total, self.e.imul(self._known[axis], self.num(k)))
         for a, k in zip(n.args, n.nums[1 + len(n.axes) :], strict=True):
             if self.uniform(a):
@@ -343,6 +361,13 @@ class Printer:
             self._lane_steps(self._step(n))
         if self._base_known(n):
             self._base(n)
+            return
+        total, done = self._prefixes.get(n) or (self.num(n.nums[0]), frozenset())
+        for axis, k in zip(n.axes, n.nums[1:], strict=False):
+            if axis in self._known and axis not in done:
+                total, done = self.e.iadd(total, self.e.imul(self._known[axis], self.num(k))), done | {axis}
+        if done:
+            self._prefixes[n] = total, done
 
     def _affine_vector(self, n: Node) -> V:
         start = self.e.iadd(self._base(n), self._moved(n))
@@ -384,10 +409,86 @@ class Printer:
         ty = Ty(memory_elem(n.dtype), self.width)
         if self.uniform(n.args[0]) and mask is not None:
             loaded = self._load_one(n, ty, mask)
+        elif self._dense(n.args[0]):
+            loaded = self._load_dense(n, mask, ty)
         else:
             address, consecutive = self._address(n.value, n.args[0], ty.elem)
             loaded = self._load_lanes(address, consecutive, mask, ty)
         return self.e.icmp("ne", loaded, 0) if n.dtype is bool_ else loaded
+
+    def _dense(self, flat: Node) -> bool:
+        """Whether to read whole vectors and pick lanes."""
+        return self._is_run(flat) and self._step(flat) in DENSE
+
+    def _load_dense(self, n: Node, mask: V | None, ty: Ty) -> V:
+        """Lanes a small step apart, out of whole vectors. Nothing outside of the first and the last lane is touched."""
+        step, e, width = self._step(n.args[0]), self.e, self.width
+        where = n.args[1] if len(n.args) == 2 else None
+        assert isinstance(step, int)
+        first = e.gep(self.row_address(n.value, n.args[0], ty.elem), self._moved(n.args[0]), ty.elem)
+        if step == -1:
+            address = e.gep(first, 1 - width, ty.elem)
+            found = e.load(address, ty) if mask is None else e.masked_load(address, self._wide_mask(where, -1, 0), ty)
+            return e.shuffle(found, None, range(width - 1, -1, -1))
+        starts = [k * width for k in range(step)]
+        if mask is None:  # the last vector ends at the last lane
+            starts[-1] = step * (width - 1) + 1 - width
+        at = [e.gep(first, start, ty.elem) for start in starts]
+        if mask is None:
+            return self._picked([e.load(x, ty) for x in at], starts, step)
+        masks = [self._wide_mask(where, step, k) for k in range(step)]
+        return self._picked([e.masked_load(x, m, ty) for x, m in zip(at, masks, strict=True)], starts, step)
+
+    def _picked(self, parts: Sequence[V], starts: Sequence[int], step: int) -> V:
+        """Every step-th element of a stretch of memory of which vector k holds those from starts[k] on."""
+        width = self.width
+        sources = [
+            next((k, step * lane - start) for k, start in enumerate(starts) if step * lane - start < width)
+            for lane in range(width)
+        ]
+        found = parts[0]
+        for k, part in enumerate(parts[1:], 1):
+            old = [at if k == 1 else lane for lane, (_, at) in enumerate(sources)]
+            pick = [
+                width + at if source == k else -1 if source > k else kept
+                for (source, at), kept in zip(sources, old, strict=True)
+            ]
+            found = self.e.shuffle(found, part, pick)
+        return found
+
+    def _wide_mask(self, where: Node | None, step: int, part: int) -> V:
+        """The elements of vector `part` of a stretch of memory that hold lanes which are on."""
+        what = (where, step, part)
+        found = self._memo("wide", what)
+        if found is not None:
+            return found
+        if where is None:
+            found = self._wide_block(step, part)
+        elif where.op == "and":
+            found = self.e.bin("and", *(self._wide_mask(x, step, part) for x in where.args))
+        elif self.uniform(where):
+            found = self.e.bin("and", self._splat(where), self._wide_mask(None, step, part))
+        else:
+            found = self._spread(self._mask_with(where) or self.value(where), step, part)
+        return self._keep("wide", what, found)
+
+    def _wide_block(self, step: int, part: int) -> V:
+        """`_wide_mask` for the lanes of the block, elements between them too."""
+        if self._mask is None:
+            return self._spread(self.e.const(Ty("i1", self.width), True), step, part)
+        if self._count is None or step == -1:
+            return self._spread(self._mask, step, part)
+        count = self.e.imul(self.e.imin(self._count, self.width), step)
+        return self.e.tail_mask(self.e.isub(count, step - 1 + part * self.width), self.width)
+
+    def _spread(self, mask: V, step: int, part: int) -> V:
+        """Lanes that are on as elements of vector `part`."""
+        width = self.width
+        if step == -1:
+            return self.e.shuffle(mask, None, range(width - 1, -1, -1))
+        places = range(part * width, (part + 1) * width)
+        pick = [width if k % step else k // step for k in places]
+        return self.e.shuffle(mask, self.e.const(mask.ty, False), pick)
 
     def _load_lanes(self, address: V, consecutive: bool, mask: V | None, ty: Ty) -> V:
         if not consecutive:
@@ -412,4 +513,3 @@ class Printer:
         if self._mask is None:
             return own
         return self._memo("mask", where) or self._keep("mask", where, self.e.bin("and", self._mask, own))
-

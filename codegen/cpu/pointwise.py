@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from graphc.codegen.canonical import Abstraction, Node, Slot, StoreNode, index_forms, merge_axes
 from graphc.codegen.cpu.kernel import CpuKernel, kernel_text
 from graphc.codegen.cpu.transpose import TILE, Tiles, scratch_bytes, tile_axis, turned_loads
+from graphc.codegen.cpu.units import advance, digits
 from graphc.codegen.emit import Emitter, Int, ParamBlock, V
 from graphc.codegen.exprs import Printer, all_nodes, kernel_width, store_roots
 from graphc.codegen.target import Target
@@ -22,6 +23,8 @@ from graphc.ir.types import bool_
 
 BLOCK = 4096  # elements of the innermost axis in one unit
 GRAIN_NS = 20_000  # work worth a thread's chunk
+SHORT = 16  # rows of at most so many elements are one vector each
+_LEAST_UNITS = 8  # so many are left to share out when one more axis goes into the units
 
 # Rough cost of a vector of 16 float32 in nanoseconds, to choose the grain and the shape of tails.
 _COST = {
@@ -43,6 +46,9 @@ class _Plan:
     split: bool
     tile: int | None  # outer axis of transposed loads; its entry in `sizes` counts tiles
     tiled: Slot | None  # size of that axis
+    short: int  # lanes that hold a row, 0 where rows are longer
+    full: bool  # rows fill these lanes
+    nested: bool  # the axis around a short row is inside the units
 
 
 def lower(kernel: Map) -> CpuKernel:
@@ -53,7 +59,7 @@ def lower(kernel: Map) -> CpuKernel:
     axes: list[int | None] = [None] * len(kernel.space)
     for k, group in enumerate(groups):
         axes[group[-1]] = k
-    made = Abstraction(axes, kernel.space)
+    made = Abstraction(axes, kernel.space, len(groups) - 1)
     stores = tuple(made.store(s.operand, kernel.operands[s.operand], s.flat, s.value, s.where) for s in kernel.stores)
     split = bool(extents) and (len(extents) == 1 or extents[-1] >= 4 * BLOCK)
     blocks = -(-extents[-1] // BLOCK) if split else 1
@@ -61,15 +67,30 @@ def lower(kernel: Map) -> CpuKernel:
     tile = tile_axis(store_roots(stores), extents)
     if tile is not None:
         outer[tile] = -(-extents[tile] // TILE)
+    short = _short(extents) if tile is None else 0
+    full = extents[-1:] == [short]
+    nested = short > 0 and len(outer) > 1 and math.prod(outer[:-1]) >= _LEAST_UNITS
     sizes = tuple(made.param(n) for n in (*outer, *extents[-1:]))
     tiled = made.param(extents[tile]) if tile is not None else None
-    head = f"map {len(kernel.operands)} operands {len(extents)} axes{' split' if split else ''} tile {tile}"
-    plan = _Plan(made.key(head), len(kernel.operands), len(made.params), stores, sizes, split, tile, tiled)
-    units = math.prod(outer) if 0 not in kernel.space else 0
+    head = (
+        f"map {len(kernel.operands)} operands {len(extents)} axes{' split' if split else ''} tile {tile} "
+        f"short {short} {full} {nested}"
+    )
+    plan = _Plan(
+        made.key(head), len(kernel.operands), len(made.params), stores, sizes, split, tile, tiled, short, full, nested
+    )
+    units = math.prod(outer[:-1] if nested else outer) if 0 not in kernel.space else 0
     per_unit = max(1, math.prod(kernel.space)) / max(1, units) * _cost(store_roots(stores)) / 16
     grain = max(1, round(GRAIN_NS / per_unit))
     scratch = scratch_bytes(store_roots(stores), tile, len(extents) - 1) if tile is not None else 0
     return CpuKernel(plan.key, lambda target: _emit(plan, target), made.params, (), units, grain, scratch)
+
+
+def _short(extents: Sequence[int]) -> int:
+    """Lanes for rows that fit into one vector: a power of two, 4 or more; 0 where they are not short."""
+    if len(extents) < 2 or not 1 < extents[-1] <= SHORT:
+        return 0
+    return max(4, 1 << (extents[-1] - 1).bit_length())
 
 
 def _roots(kernel: Map) -> list[Expr]:
@@ -118,6 +139,10 @@ class _Writer:
         self.expensive = _arithmetic(roots) > _CHEAP
         in_memory = [s.dtype for s in plan.stores] + [n.dtype for n in all_nodes(roots) if n.op == "load"]
         self.maskable = target.vector_bits == 256 and bool_ not in in_memory  # AVX2 masks no bytes
+        masks = self.maskable or target.vector_bits == 512
+        self.short = 0 < plan.short <= self.width and (plan.full or masks)
+        if self.short:
+            self.width = plan.short
         self.printer = Printer(e, words, self.outer, self.width)
         self.tail = Printer(e, words, None, 1)
         self.sizes = [words.param(s.k) for s in plan.sizes]
@@ -131,8 +156,13 @@ class _Writer:
         if self.plan.split and self.outer == 0:  # one axis: neighbouring blocks are one run
             self._run(e.imul(lo, BLOCK), e.i64(e.imin(e.imul(hi, BLOCK), self.sizes[-1])), [])
             return
+        if self.short:
+            self._short_rows(lo, hi)
+            return
+        if self.plan.nested:
+            lo, hi = (e.bin("mul", x, self.sizes[-2]) for x in (lo, hi))
         limits = self.sizes[:-1]
-        with e.loop(lo, hi, carry=self._digits(lo, limits)) as loop:
+        with e.loop(lo, hi, carry=digits(e, lo, limits)) as loop:
             counters = loop.carried
             with self.printer.scope({a: c for a, c in enumerate(counters[: self.outer]) if a != self.plan.tile}):
                 self.printer.hoist_stores(self.plan.stores)
@@ -143,32 +173,32 @@ class _Writer:
                 else:
                     first = e.i64(e.imul(counters[self.plan.tile or 0], TILE))
                     self._run_tiles(first, self.words.param(self.plan.tiled.k), start, end)
-            loop.next = self._advance(counters, limits)
+            loop.next = advance(e, counters, limits)
 
-    def _digits(self, n: V, limits: Sequence[V]) -> list[V]:
-        digits: list[V] = []
-        for limit in reversed(limits[1:]):
-            digits.insert(0, self.e.bin("urem", n, limit))
-            n = self.e.bin("udiv", n, limit)
-        return [n, *digits] if limits else []
-
-    def _advance(self, counters: Sequence[V], limits: Sequence[V]) -> list[V]:
-        e = self.e
-        moved: list[V] = []
-        carry: V = e.i64(1)
-        for counter, limit in zip(reversed(counters[1:]), reversed(limits[1:]), strict=True):
-            following = e.bin("add", counter, carry)
-            full = e.icmp("eq", following, limit)
-            moved.insert(0, e.select(full, 0, following))
-            carry = e.convert("zext", full, "i64")
-        return [e.bin("add", counters[0], carry), *moved] if counters else []
+    def _short_rows(self, lo: V, hi: V) -> None:
+        """Units lo … hi-1 where a row is one vector: what all rows share is written once, before them."""
+        e, stores, size = self.e, self.plan.stores, self.sizes[-1]
+        mask = None if self.plan.full else e.tail_mask(size, self.width)
+        inside = self.outer - self.plan.nested  # axes of the units
+        with self.printer.block(0, mask, count=size):
+            self.printer.hoist_vectors(stores)
+            with e.loop(lo, hi, carry=digits(e, lo, self.sizes[:inside])) as loop:
+                with self.printer.scope(dict(enumerate(loop.carried))):
+                    self.printer.hoist_stores(stores)
+                    self.printer.hoist_vectors(stores)
+                    if self.plan.nested:
+                        with e.loop(0, self.sizes[inside], guard=False) as row, self.printer.scope({inside: row.i}):
+                            self.printer.stores(stores)
+                    else:
+                        self.printer.stores(stores)
+                loop.next = advance(e, loop.carried, self.sizes[:inside])
 
     def _run(self, start: Int, end: V, counters: Sequence[V]) -> None:
         """The vector axis from start to end. Masked vectors throughout, or whole vectors and a tail."""
         e, masked = self.e, self.target.vector_bits == 512
         if self.expensive and (masked or self.maskable):
             with e.loop(start, end, self.width) as loop:
-                self._vector(loop.i, e.tail_mask(e.isub(end, loop.i), self.width))
+                self._vector(loop.i, e.isub(end, loop.i))
             return
         whole = e.bin("and", e.i64(e.isub(end, start)), -self.width)
         middle = e.i64(e.iadd(start, whole))
@@ -176,7 +206,7 @@ class _Writer:
             self._vector(loop.i, None)
         if masked:
             rest = e.isub(end, middle)
-            e.when(e.icmp("slt", middle, end), lambda: self._vector(middle, e.tail_mask(rest, self.width)))
+            e.when(e.icmp("slt", middle, end), lambda: self._vector(middle, rest))
             return
         rows = dict(enumerate(counters[: self.outer]))
         with e.loop(middle, end) as loop, self.tail.scope({**rows, self.outer: loop.i}):
@@ -195,6 +225,9 @@ class _Writer:
                 with self.printer.scope(row), self.printer.block(columns.i, mask, given=self.tiles.row(r.i)):
                     self.printer.stores(self.plan.stores)
 
-    def _vector(self, at: V, mask: V | None) -> None:
-        with self.printer.block(at, mask):
+    def _vector(self, at: V, count: Int | None) -> None:
+        """The vector at `at`, of which `count` lanes are wanted (None: all)."""
+        lanes = None if count is None else self.e.i64(count)
+        mask = None if lanes is None else self.e.tail_mask(lanes, self.width)
+        with self.printer.block(at, mask, count=lanes):
             self.printer.stores(self.plan.stores)
