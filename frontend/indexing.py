@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import ArgumentError, DTypeError, IndexingError, ShapeError, UnsupportedError
+from graphc.errors import ArgumentError, DTypeError, IndexingError, ShapeError
 from graphc.frontend import functional_math as fm
 from graphc.frontend import functional_shape as fs
 from graphc.frontend.autograd import check_inplace, ticket
@@ -259,22 +259,20 @@ def index_put(input: Tensor, indices: tuple[Tensor, ...], values: Tensor, accumu
 # ---------------------------------------------------------------- masks
 
 
-def _refuse_recording(what: str) -> None:
-    if mode.get().recorder is not None:
-        raise UnsupportedError(
-            f"{what}: the size of the result depends on values, which a recording cannot hold; use where() or "
-            "masked_fill()"
-        )
+def _refuse_recording(x: Tensor, what: str) -> None:
+    recorder = mode.get().recorder
+    if recorder is not None:
+        recorder.on_escape(x, f"{what} (the size of its result depends on values; use where() or masked_fill())")
 
 
 def masked_select(input: Tensor, mask: Tensor, *, exact: bool = False) -> Tensor:
     """The elements where the mask holds, in a row.
 
-    Raises UnsupportedError inside a recording, IndexingError for another shape.
+    Ends a recording. Raises IndexingError for another shape.
     """
     if mask.dtype is not bool_:
         raise DTypeError(f"masked_select: expected a bool mask, got {mask._l.type}")
-    _refuse_recording("x[mask]")
+    _refuse_recording(input, "x[mask]")
     if exact and mask._a.shape != input._a.shape:
         raise IndexingError(
             f"the shape of the mask {list(mask._a.shape)} does not match the shape of the indexed tensor "
@@ -289,9 +287,9 @@ def masked_select(input: Tensor, mask: Tensor, *, exact: bool = False) -> Tensor
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     """The places of elements that are not zero: one row each, or a tuple of one tensor an axis.
 
-    Raises UnsupportedError when recorded.
+    Ends a recording.
     """
-    _refuse_recording("nonzero")
+    _refuse_recording(input, "nonzero")
     found = np.nonzero(np.atleast_1d(input._a))
     if as_tuple:
         return tuple(fresh(np.ascontiguousarray(f)) for f in found)
@@ -331,7 +329,7 @@ def _set_picked(self: Tensor, mask: Tensor, source: Tensor) -> None:
     """x[mask] = values, one for each true element in order."""
     from graphc.frontend.inplace import store
 
-    _refuse_recording("x[mask] = values")
+    _refuse_recording(self, "x[mask] = values")
     picks = list(enumerate(nonzero(mask, as_tuple=True)))
     since = ticket()
     count = picks[0][1]._a.size

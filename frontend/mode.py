@@ -20,6 +20,9 @@ class RecorderHooks(Protocol):
     def on_op(self, op: Op, operands: tuple[Tensor, ...], attrs: Attrs, outputs: tuple[Tensor, ...]) -> None:
         """`outputs = op(*operands, **attrs)` was run. Attributes may hold named sizes."""
 
+    def on_tape(self, operands: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
+        """The tape got a node for the operation just run."""
+
     def on_write(self, target: Tensor, value: Tensor) -> None:
         """The elements `target` looks at were replaced by those of `value` (same shape and dtype)."""
 

@@ -1,7 +1,7 @@
 """Sorting and what follows from it. Order alone comes from NumPy (stable, NaN above all numbers); values are gathered
 by operations.
 
-There is no kernel for these yet: inside a recording they raise UnsupportedError.
+There is no kernel for these yet: they end a recording.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from graphc.errors import ShapeError, UnsupportedError
+from graphc.errors import ShapeError
 from graphc.frontend.functional_index import gather
 from graphc.frontend.functional_shape import axis_of
 from graphc.frontend.mode import mode
@@ -31,9 +31,10 @@ class Sorted(NamedTuple):
     indices: Tensor
 
 
-def _refuse_recording(name: str) -> None:
-    if mode.get().recorder is not None:
-        raise UnsupportedError(f"{name}: cannot be recorded in this version; call it outside the compiled function")
+def _refuse_recording(x: Tensor, what: str) -> None:
+    recorder = mode.get().recorder
+    if recorder is not None:
+        recorder.on_escape(x, f"{what}()")
 
 
 def _order(x: Array, axis: int, descending: bool) -> Array:
@@ -47,7 +48,7 @@ def _order(x: Array, axis: int, descending: bool) -> Array:
 def argsort(input: Tensor, dim: int = -1, descending: bool = False, *, stable: bool = True) -> Tensor:
     """The places of the elements in order along `dim`; equal ones keep theirs. Raises DimError."""
     x = tensor_operand("argsort", input)
-    _refuse_recording("argsort")
+    _refuse_recording(input, "argsort")
     if not x._a.ndim:
         normalize_dim("argsort", dim, 0)
         return fresh(np.zeros((), np.int64))
@@ -89,7 +90,7 @@ def unique(
     With `dim`, distinct slices along that axis.
     """
     x = tensor_operand("unique", input)
-    _refuse_recording("unique")
+    _refuse_recording(input, "unique")
     axis = None if dim is None else axis_of("unique", x, dim)
     values, inverse, counts = np.unique(x._a, return_inverse=True, return_counts=True, axis=axis, equal_nan=False)
     found = [fresh(np.array(values, order="C"))]

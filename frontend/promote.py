@@ -12,11 +12,12 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from graphc.errors import ArgumentError, DTypeError
-from graphc.frontend.dispatch import scalar_tensor
+from graphc.frontend.dispatch import nullary, scalar_tensor
+from graphc.frontend.mode import mode
 from graphc.frontend.ops import ops
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor
-from graphc.ir.types import DType, bool_, dtype_of, float32, float64, int64
+from graphc.ir.types import Dim, DType, bool_, dtype_of, float32, float64, int64
 
 __all__ = ["can_cast", "get_default_dtype", "promote_types", "result_type", "set_default_dtype"]
 
@@ -110,12 +111,20 @@ def bad_operand(name: str, x: Any) -> ArgumentError:
     return ArgumentError(f"{name}: expected a Tensor or a number, got {type(x).__name__}{hint}")
 
 
+def size_scalar(size: Dim) -> Scalar:
+    """A named size as a number of the recording it belongs to."""
+    recorder: Any = mode.get().recorder
+    return Scalar(nullary(ops.full, shape=(), value=size, dtype=int64), recorder.bind_size(size), recorder)
+
+
 def plain(name: str, x: Any) -> Any:
     """`x` if it is a tensor or a Python number; NumPy numbers become Python ones. Raises ArgumentError."""
     if isinstance(x, (Tensor, bool, int, float, Scalar)):
         return x
     if isinstance(x, np.generic):
         return plain(name, x.item())
+    if isinstance(x, Dim):
+        return size_scalar(x)
     raise bad_operand(name, x)
 
 

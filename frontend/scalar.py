@@ -35,8 +35,8 @@ class Scalar:
         self.number = number
         self.recorder = recorder
 
-    @property
-    def __class__(self) -> Any:  # type: ignore[misc]
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
         """What `isinstance` sees: the type of the number."""
         return type(self.number)
 

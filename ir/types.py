@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Union
 from weakref import WeakValueDictionary
@@ -82,6 +82,9 @@ class Dim:
             raise ArgumentError(f"a dimension name must be an identifier, got {name!r}")
         return _dim_of({(name,): 1})  # type: ignore[return-value]
 
+    # set while user code runs that must not branch on a size: gets (dim, how, other); answers, raises, or gives NotImplemented
+    ask: ClassVar[Callable[[Dim, str, Any], Any] | None] = None
+
     def __add__(self, other: Size) -> Size:
         return _dim_of(_merge(_terms(self), _terms(other), 1))
 
@@ -116,7 +119,34 @@ class Dim:
         exact_div(self, other)
         return 0
 
+    def _asked(self, how: str, other: Any) -> Any:
+        hook = Dim.ask
+        return NotImplemented if hook is None else hook(self, how, other)
+
+    def __eq__(self, other: object) -> Any:
+        return True if self is other else self._asked("==", other)
+
+    def __ne__(self, other: object) -> Any:
+        return False if self is other else self._asked("!=", other)
+
+    def __lt__(self, other: Any) -> Any:
+        return self._asked("<", other)
+
+    def __le__(self, other: Any) -> Any:
+        return self._asked("<=", other)
+
+    def __gt__(self, other: Any) -> Any:
+        return self._asked(">", other)
+
+    def __ge__(self, other: Any) -> Any:
+        return self._asked(">=", other)
+
+    def __hash__(self) -> int:
+        self._asked("hash", None)
+        return object.__hash__(self)
+
     def __bool__(self) -> bool:
+        self._asked("bool", None)
         return True
 
     def __repr__(self) -> str:

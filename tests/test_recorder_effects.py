@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import sys
 import threading
 import time
@@ -570,7 +571,7 @@ def test_a_training_step_refused_in_the_middle_is_eager() -> None:
 
 
 def test_identical_calls_that_differ_are_shown_with_their_line() -> None:
-    values = iter([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    values = itertools.cycle([0.1, 0.2])
 
     def f(x: Any) -> Any:
         return x * next(values)
@@ -582,6 +583,6 @@ def test_identical_calls_that_differ_are_shown_with_their_line() -> None:
 
 
 def test_follows_is_not_vacuous() -> None:
-    with pytest.raises(AssertionError):
+    with pytest.raises((AssertionError, RecordingError)):
         turn = iter(range(100))
         follows(lambda x: x + next(turn), (v4(),), (v4(),))

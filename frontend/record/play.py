@@ -59,7 +59,7 @@ def _tensors(trace: Trace, leaves: Sequence[Any], values: Sequence[Any]) -> list
             found.append(leaves[source.number])
         elif source.kind == "path":
             t = values[source.number]
-            if t is None or (t is not source.tensor and not (source.loose and isinstance(t, Tensor))):
+            if not isinstance(t, Tensor) or not (source.loose or t is source.tensor):
                 return None
             if t._l is not source.layout or _needs(t) is not source.needs or bool(t._hooks) is not source.hooked:
                 return None

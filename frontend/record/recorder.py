@@ -8,9 +8,11 @@ it refuses.
 from __future__ import annotations
 
 import functools
+import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,7 +22,7 @@ from graphc.frontend import autograd
 from graphc.frontend.mode import using
 from graphc.frontend.record import rng
 from graphc.frontend.record.trace import Source, ValueGuard
-from graphc.frontend.record.where import here
+from graphc.frontend.record.where import here, kind_of
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Chain, Tensor, alias_of, fresh
 from graphc.ir.graph import Graph, Input, Location, Value
@@ -407,6 +409,22 @@ class Recorder:
             return tensor._l.type
         return self.value_of(tensor).type
 
+    def ask_size(self, size: Dim, how: str, other: Any) -> Any:
+        """A named size is compared: answered when the answer is the same for all sizes, else an error at the user's line."""
+        frame: FrameType | None = sys._getframe(3)
+        while frame is not None and kind_of(frame.f_code) == "library":
+            frame = frame.f_back
+        if frame is None or kind_of(frame.f_code) == "ours":
+            return NotImplemented
+        if isinstance(other, (int, Dim)):
+            gap = size - other
+            if isinstance(gap, int):
+                return {"==": gap == 0, "!=": gap != 0, "<": gap < 0, "<=": gap <= 0, ">": gap > 0, ">=": gap >= 0}[how]
+        elif how not in ("hash", "bool"):
+            return NotImplemented
+        what = f"is compared with {other} ({how})" if how not in ("hash", "bool") else f"decides something ({how})"
+        raise RecordingError(f"the named size {size} {what} at {here()}; a program for every size cannot branch on it: trace without making it dynamic")
+
     def bind_size(self, size: Dim) -> int:
         """The number a named size stands for now."""
         return evaluate(size, self.sizes)
@@ -485,6 +503,9 @@ class Recorder:
             elif x is not None and x.slot is not None and x.slot.recording is self:
                 x.slot = None
         self._noted.clear()
+        for source in self.sources:
+            if source.kind not in ("path", "setting"):
+                source.tensor = None  # an argument of one call
 
     def mark_state(self, number: int) -> None:
         """Graph input `number` gets a new value at the end."""

@@ -129,9 +129,9 @@ def difference(a: Trace, b: Trace) -> str | None:
         if text is not None:
             return text
         numbering.update(zip(m.outputs, n.outputs, strict=True))
-    for (place, x), (_, y) in zip(a.constants, b.constants, strict=False):
-        if x != y:  # numbers that differ before they are rounded to the dtype
-            return f"{x} at {place} was {y} on the second call"
+    for (place, number), (_, other) in zip(a.constants, b.constants, strict=False):
+        if number != other:  # numbers that differ before they are rounded to the dtype
+            return f"{number} at {place} was {other} on the second call"
     if len(a.graph.nodes) != len(b.graph.nodes):
         longer, which = (a, "first") if len(a.graph.nodes) > len(b.graph.nodes) else (b, "second")
         node = longer.graph.nodes[min(len(a.graph.nodes), len(b.graph.nodes))]
@@ -212,7 +212,7 @@ def same_bits(x: Any, y: Any) -> bool:
     if isinstance(x, float):
         return x.hex() == y.hex()
     if isinstance(x, np.ndarray):
-        return bool(x.dtype == y.dtype) and x.shape == y.shape and x.tobytes() == y.tobytes()
+        return bool(x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes())
     if isinstance(x, (tuple, list)):
         return len(x) == len(y) and all(map(same_bits, x, y))
     if isinstance(x, dict):

@@ -12,7 +12,7 @@ from graphc.ir import expr
 from graphc.ir.expr import Expr
 from graphc.ir.infer import normalize_dim
 from graphc.ir.op import Array, Elementwise, Op, Sample, define
-from graphc.ir.types import DType, Shape, TensorType, bool_, dtype_of, float32, float64, int64
+from graphc.ir.types import Dim, DType, Shape, TensorType, bool_, dtype_of, float32, float64, int64
 
 
 def _constant_type(*, value: Array) -> TensorType:
@@ -54,7 +54,7 @@ def zeros_like(like: Any) -> Any:
     return full(shape=like.type.shape, value=0, dtype=like.type.dtype)
 
 
-def _full_type(*, shape: Shape, value: bool | int | float, dtype: DType) -> TensorType:
+def _full_type(*, shape: Shape, value: bool | int | float | Dim, dtype: DType) -> TensorType:
     return TensorType(dtype, shape)
 
 

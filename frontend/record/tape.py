@@ -1,0 +1,277 @@
+"""The tape behind what a compiled call returns, for a backward() outside of it.
+
+While a function is recorded, eager code makes its usual tape. What of it can be reached from the returned tensors is
+written down here with graph values in the places of saved arrays; those become further outputs of the graph. A compiled
+call then makes the same nodes again, so gradients, errors and gradients of gradients are eager's own: detached parts
+stay detached, writes after the call are noticed by the same version counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from graphc.errors import RecordingError
+from graphc.frontend import autograd
+from graphc.frontend.autograd import AccumulateGrad, Edge, Node, Saved
+from graphc.frontend.record.recorder import Recorder
+from graphc.frontend.tensor import Chain, Tensor, VersionCounter, fresh
+from graphc.ir.graph import Value
+from graphc.ir.op import Array, Op, op_named
+from graphc.ir.types import Layout, TensorType
+
+Link = tuple[
+    str, int, int
+]  # ("source", number, 0): the edge of that tensor; ("node", position on the tape, output number)
+_new = object.__new__
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SavedPlan:
+    """Where a saved array is found. kind: "source" (tensor behind graph input `number`), "base" (returned storage from
+    graph output `number`), "output" (graph output `number`, for this alone), "constant" (`array`). `chain` leads from
+    there to the saved tensor.
+    """
+
+    kind: str
+    number: int
+    chain: Chain
+    layout: Layout
+    link: Link | None
+    leaf: bool
+    stale: bool  # written since: unpacking it raises, as in eager code
+    array: Array | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NodePlan:
+    """One tape node to make."""
+
+    op: Op
+    attrs: dict[str, Any]
+    links: tuple[Link | None, ...]
+    ins: tuple[TensorType, ...]
+    outs: tuple[TensorType, ...]
+    saved_in: tuple[SavedPlan | None, ...]
+    saved_out: tuple[SavedPlan, ...] | None
+    freed: bool
+
+    def key(self) -> tuple[Any, ...]:
+        """Everything, as plain tuples."""
+        saved = tuple(s and _saved_key(s) for s in (*self.saved_in, *(self.saved_out or ())))
+        return self.op, self.attrs, self.links, self.ins, self.outs, saved, self.freed
+
+
+def _saved_key(s: SavedPlan) -> tuple[Any, ...]:
+    return s.kind, s.number, s.chain, s.layout, s.link, s.leaf, s.stale, s.array
+
+
+# ---------------------------------------------------------------- from a recording
+
+
+class TapePlanner:
+    """Writes down the tape that leads to some edges.
+
+    `bases` says for a storage's id which graph output its root is, `output(value, name)` adds a graph output.
+    """
+
+    def __init__(
+        self, recorder: Recorder, bases: dict[int, tuple[Any, int]], output: Callable[[Value, str], int]
+    ) -> None:
+        self.recorder = recorder
+        self.bases = bases
+        self.output = output
+        self._sources: dict[Edge, int] = {}
+        for number, (edge, root) in enumerate(zip(recorder.source_edges, recorder.source_roots, strict=True)):
+            if edge is not None and root.source is not None and root.source.tensor is root.tensor:
+                self._sources.setdefault(edge, number)
+        self._outputs: dict[Value, int] = {}
+        self._places: dict[Node, int] = {}
+
+    def plan(self, roots: Sequence[Edge | None]) -> tuple[NodePlan, ...]:
+        """The nodes reached from `roots`, oldest first."""
+        nodes: dict[Node, None] = {}
+        stack = [e for e in roots if e is not None]
+        while stack:
+            edge = stack.pop()
+            node = edge[0]
+            if edge in self._sources or node in nodes:
+                continue
+            self._check(node)
+            nodes[node] = None
+            if not node.freed:
+                stack += [e for e in node.edges if e is not None]
+        ordered = sorted(nodes, key=lambda n: n.seq)
+        self._places = {node: k for k, node in enumerate(ordered)}
+        return tuple(map(self._node, ordered))
+
+    def link(self, edge: Edge | None) -> Link | None:
+        """An edge by position; after plan()."""
+        if edge is None:
+            return None
+        number = self._sources.get(edge)
+        return ("source", number, 0) if number is not None else ("node", self._places[edge[0]], edge[1])
+
+    def _check(self, node: Any) -> None:
+        if isinstance(node, AccumulateGrad):
+            raise RecordingError(
+                f"gradients of a returned value end at a leaf {node.leaf._l.type} that is no input of the compiled "
+                "function; detach() what is returned"
+            )
+        if node.seq <= self.recorder.first_ticket:
+            raise RecordingError(
+                f"a returned value has a gradient history ({node.name()}) from before the call that is not that of an "
+                "input; detach() it"
+            )
+        if not node.freed and (node.hooks or node.retained):
+            raise RecordingError(
+                f"a hook or retain_grad() waits at {node.name()} for a backward() outside the compiled function; move "
+                "it out of the function"
+            )
+        if not _defined(node.op):
+            raise RecordingError(
+                f"a returned value has a history with the operation {node.op.name!r} of your own; detach() it"
+            )
+
+    def _node(self, node: Node) -> NodePlan:
+        if node.freed:
+            return NodePlan(node.op, dict(node.attrs), (), (), node.out_types, (), None, True)
+        ins, outs = self.recorder.tape.get(node, ((), ()))
+        saved_in = tuple(
+            None if s is None else self._saved(s, ins[k], self.link(s.edge)) for k, s in enumerate(node.saved_in)
+        )
+        saved_out = (
+            None
+            if node.saved_out is None
+            else tuple(self._saved(s, v, None) for s, v in zip(node.saved_out, outs, strict=True))
+        )
+        return NodePlan(
+            node.op,
+            dict(node.attrs),
+            tuple(map(self.link, node.edges)),
+            node.in_types,
+            node.out_types,
+            saved_in,
+            saved_out,
+            False,
+        )
+
+    def _saved(self, s: Saved, value: Value, link: Link | None) -> SavedPlan:
+        stale = s.versions.value != s.version
+        source = self._source(s)
+        if source is not None:
+            number, rest = source
+            return SavedPlan("source", number, rest, s.layout, link, s.leaf is not None and not rest, stale)
+        found = self.bases.get(id(s.storage))
+        if found is not None:
+            return SavedPlan("base", found[1], s.chain, s.layout, link, False, stale)
+        if value.node is not None and value.node.op.name == "constant":
+            return SavedPlan("constant", -1, (), s.layout, link, False, stale, value.node.attrs["value"])
+        number = self._outputs.get(value, -1)
+        if number < 0:
+            number = self._outputs[value] = self.output(value, f"saved{len(self._outputs)}")
+        return SavedPlan("output", number, (), s.layout, link, False, stale)
+
+    def _source(self, s: Saved) -> tuple[int, Chain] | None:
+        """The input or state whose memory was saved, and the views from there."""
+        slot = s.storage.slot
+        roots = [] if slot is None or slot.recording is not self.recorder else slot.roots
+        best: tuple[int, Chain] | None = None
+        for root in roots:
+            n = len(root.chain)
+            if root.source is None or root.source.kind not in ("arg", "path") or s.chain[:n] != root.chain:
+                continue
+            if best is None or len(s.chain) - n < len(best[1]):
+                best = self.recorder.sources.index(root.source), s.chain[n:]
+        return best
+
+
+def _defined(op: Op) -> bool:
+    try:
+        return op_named(op.name) is op
+    except KeyError:
+        return False
+
+
+# ---------------------------------------------------------------- at a call
+
+
+class Tape:
+    """The nodes of one compiled call."""
+
+    def __init__(
+        self,
+        plans: Sequence[NodePlan],
+        tensors: Sequence[Tensor | None],
+        results: Sequence[Array],
+        bases: dict[int, Tensor],
+    ) -> None:
+        self.tensors = tensors
+        self.results = results
+        self.bases = bases
+        self.nodes: list[Node] = []
+        self._private: dict[int, Tensor] = {}
+        for plan in plans:
+            self.nodes.append(self._node(plan))
+
+    def edge(self, link: Link | None) -> Edge | None:
+        """The edge a link stands for in this call."""
+        if link is None:
+            return None
+        kind, number, k = link
+        if kind == "node":
+            return self.nodes[number], k
+        t = self.tensors[number]
+        return None if t is None else autograd.edge_of(t)
+
+    def _node(self, plan: NodePlan) -> Node:
+        node = autograd._node(plan.op, plan.attrs, tuple(map(self.edge, plan.links)), plan.ins, plan.outs)
+        node.freed = plan.freed
+        node.saved_in = tuple(None if s is None else self._saved(s) for s in plan.saved_in)
+        if plan.saved_out is not None:
+            node.saved_out = tuple(map(self._saved, plan.saved_out))
+        return node
+
+    def _saved(self, plan: SavedPlan) -> Saved:
+        owner = self._owner(plan)
+        array = owner._a
+        for op, attrs in plan.chain:
+            array = op.reference(array, **attrs)
+        saved: Saved = _new(Saved)
+        saved.array, saved.layout, saved.storage, saved.chain = (
+            array,
+            plan.layout,
+            owner._s,
+            (*owner._chain, *plan.chain),
+        )
+        saved.versions = owner._v
+        saved.version = owner._v.value - plan.stale
+        saved.edge = self.edge(plan.link)
+        saved.leaf = owner if plan.leaf else None
+        return saved
+
+    def _owner(self, plan: SavedPlan) -> Tensor:
+        if plan.kind == "source":
+            found = self.tensors[plan.number]
+            assert found is not None
+            return found
+        if plan.kind == "base":
+            return base_of(self.bases, plan.number, self.results)
+        if plan.kind == "constant":
+            assert plan.array is not None
+            return fresh(plan.array, plan.layout)
+        return base_of(self._private, plan.number, self.results)
+
+
+def base_of(made: dict[int, Tensor], number: int, results: Sequence[Array]) -> Tensor:
+    """The tensor over graph output `number`, made once."""
+    base = made.get(number)
+    if base is None:
+        base = made[number] = fresh(results[number])
+    return base
+
+
+def own_version(t: Tensor) -> bool:
+    """True for tensors (`.data`) whose writes are counted apart."""
+    return isinstance(t._v, VersionCounter)
