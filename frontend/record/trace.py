@@ -210,7 +210,7 @@ def same_bits(x: Any, y: Any) -> bool:
     if type(x) is not type(y):
         return False
     if isinstance(x, float):
-        return x.hex() == y.hex()
+        return bool(x.hex() == y.hex())
     if isinstance(x, np.ndarray):
         return bool(x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes())
     if isinstance(x, (tuple, list)):
