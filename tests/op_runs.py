@@ -126,6 +126,22 @@ def compiled_gradients(
     return tuple(results.get(k) for k in range(len(arrays)))
 
 
+def with_gradients(graph: Graph) -> Graph:
+    """The decomposed graph that also gives the gradient of the sum of its float outputs by each float input it can."""
+    graph = decompose.run(graph)
+    graph.outputs[:] = [o for o in graph.outputs if o.kind == "output"]
+    inputs = [i.value for i in graph.inputs if i.value.dtype.is_floating_point]
+    found: dict[Value, Value] = {}
+    with graph.building():
+        for y in dict.fromkeys(o.value for o in graph.outputs if o.value.dtype.is_floating_point):
+            found[y] = op_named("full")(shape=y.shape, value=1.0, dtype=y.dtype)
+        _backward(graph, inputs, found)
+    for k, v in enumerate(inputs):
+        if v in found:
+            graph.add_output(found[v], f"d{k}")
+    return graph
+
+
 def _backward(graph: Graph, wanted: Sequence[Value], found: dict[Value, Value]) -> None:
     """Extend `found`, the gradients by value, from the outputs to what `wanted` needs."""
     needed = dict.fromkeys(wanted)

@@ -117,6 +117,14 @@ def test_max_pool_never_names_a_place_in_the_padding() -> None:
     assert max_pool([[-1.0]], 3, 1, 1) == ([[-1.0]], [[0]])
 
 
+def test_images_without_pixels_cannot_be_pooled() -> None:
+    attrs = {"kernel": (3, 3), "stride": (2, 2), "padding": (1, 1), "ceil_mode": True}
+    for op, more in ((nn.max_pool2d, {"dilation": (1, 1)}), (nn.avg_pool2d, {"count_include_pad": True})):
+        with pytest.raises(ShapeError, match="no pixels"):
+            op.infer(TensorType(float32, (1, 2, 6, 0)), **attrs, **more)
+        assert op.infer_types([TensorType(float32, (0, 2, 6, 6))], {**attrs, **more})[0].shape == (0, 2, 4, 4)
+
+
 def test_ceil_mode_starts_no_window_in_the_right_padding() -> None:
     assert max_pool([[1, 2, 3]] * 3, 2, 2, 0, True) == ([[2.0, 3.0]] * 2, [[1, 2], [7, 8]])
     assert max_pool([[1, 2], [3, 4]], 1, 3, 0, True) == ([[1.0]], [[0]])

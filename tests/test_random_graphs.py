@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from op_runs import HOST, executable, op_by_op, threads
+from op_runs import HOST, executable, op_by_op, threads, with_gradients
 from random_graphs import same_bits
 from wide_graphs import copied, laid_inputs, wide_graph
 
@@ -22,6 +22,7 @@ from graphc.runtime import artifact
 from graphc.runtime.executable import Executable
 
 SEEDS = 300
+GRADIENTS = 40
 
 
 def run(exe: Executable, arrays: Sequence[Array]) -> list[Array]:
@@ -70,6 +71,20 @@ def test_every_way_to_run_a_graph(seed: int, tmp_path: Path, monkeypatch: pytest
     if HOST is X86_64_V4 and seed % 2:
         check("x86-64-v3", run(executable(graph, layouts, target=X86_64_V3), arrays))
     assert print_graph(graph) == text, "compiling changed the graph"
+
+
+@pytest.mark.parametrize("seed", range(1000, 1000 + GRADIENTS))
+def test_every_way_to_run_gradients(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "verify", True)
+    graph = with_gradients(wide_graph(seed, most=16))
+    arrays = laid_inputs(graph, seed)
+    wanted = op_by_op(graph, arrays)
+    for fuse, target in ((True, HOST), (False, HOST), (True, X86_64_V3 if HOST is X86_64_V4 else HOST)):
+        exe = executable(graph, [Layout.of(a) for a in arrays], fuse, target, grain=1)
+        with threads(2):
+            found = run(exe, arrays)
+        for o, a, w in zip(graph.outputs, found, wanted, strict=True):
+            assert same_bits(a, w), f"seed {seed}, {target.name}, fuse {fuse}, output {o.name}:\n{a}\n{w}\n{graph}"
 
 
 def test_the_graphs_use_most_of_the_op_table() -> None:

@@ -287,8 +287,8 @@ def _broadcasts(small: tuple[Any, ...], large: tuple[Any, ...], both: bool = Fal
     return (both or len(small) <= len(large)) and all(a == b or a == 1 or (both and b == 1) for a, b in pairs)
 
 
-def wide_graph(seed: int) -> Graph:
-    """A valid graph of 3 to about 40 nodes; its first input is a random number state."""
+def wide_graph(seed: int, most: int = 33) -> Graph:
+    """A valid graph of 3 to `most` nodes, or a few more; its first input is a random number state."""
     rng = np.random.default_rng(seed)
     graph = Graph(f"wide{seed}")
     graph.add_input(TensorType(int64, (2,)), "rng")
@@ -311,7 +311,7 @@ def wide_graph(seed: int) -> Graph:
         m.counted, m.joined, m.picked, m.cast, m.logic, m.centred, m.batched, m.lost, m.compared, m.limited,
         m.with_number, m.constant, m.repeat,
     ]  # fmt: skip
-    size = int(rng.integers(3, 34))
+    size = int(rng.integers(3, most + 1))
     with graph.building():
         while len(graph.nodes) < size:
             graph.loc = Location(file="model.py", number=len(graph.nodes) + 1)

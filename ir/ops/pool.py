@@ -46,6 +46,8 @@ def _check(name: str, x: TensorType, kernel: Pair, stride: Pair, padding: Pair, 
     require_dtype(name, x, FLOATS)
     if x.ndim != 4:
         raise ShapeError(f"{name}: operand 0 is {x}, but [batch, channel, height, width] is needed; reshape it first")
+    if 0 in x.shape[2:]:
+        raise ShapeError(f"{name}: operand 0 is {x}, which has no pixels to pool; only the batch may be empty")
     if any(len(p) != 2 or min(p) < least for p, least in ((kernel, 1), (stride, 1), (padding, 0), (dilation, 1))):
         given = f"kernel {kernel}, stride {stride}, padding {padding} and dilation {dilation}"
         raise ArgumentError(f"{name}: {given} must be pairs of positive numbers (padding may be 0)")
