@@ -520,3 +520,87 @@ def test_clip_grad() -> None:
 
 def test_errors_are_typed() -> None:
     assert issubclass(StateError, KeyError) and issubclass(StateError, RuntimeError)
+
+
+# ---------------------------------------------------------------- compiled
+
+
+class Attention(nn.Module):
+    """One block over token numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.norm = nn.Embedding(7, 4, padding_idx=0), nn.LayerNorm(4)
+        self.parts = nn.ModuleList([nn.Linear(4, 4) for _ in range(3)])
+
+    def forward(self, tokens: graphc.Tensor) -> graphc.Tensor:
+        """[N, T] -> [N, T, 4]."""
+        x = self.table(tokens)
+        return self.norm(x + F.scaled_dot_product_attention(*(part(x) for part in self.parts), is_causal=True))
+
+
+def hooked() -> nn.Module:
+    """A model with a backward hook and an activation in place."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(inplace=True), nn.BatchNorm1d(4, momentum=None), nn.Dropout(0.2))
+    model[0].register_full_backward_hook(lambda module, ins, outs: None)
+    return model
+
+
+TRAINED: list[tuple[Callable[[], nn.Module], Callable[[int], graphc.Tensor]]] = [
+    (hooked, lambda n: numbers(n, 3).float()),
+    (Attention, lambda n: graphc.arange(n * 3).reshape(n, 3) % 7),
+    (
+        lambda: nn.Sequential(nn.ConvTranspose2d(1, 2, 3, 2), nn.InstanceNorm2d(2)),
+        lambda n: numbers(n, 1, 2, 3).float(),
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "data"), TRAINED)
+def test_training_steps_compile(make: Callable[[], nn.Module], data: Callable[[int], graphc.Tensor]) -> None:
+    graphc.manual_seed(0)
+    model = make()
+    optimizer = graphc.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+    def step(x: graphc.Tensor) -> graphc.Tensor:
+        optimizer.zero_grad()
+        loss = (model(x) ** 2).mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    graphc.testing.assert_same(step, data(4), reload=False, threads=(2,))
+
+
+NAMED: list[tuple[Callable[[], nn.Module], tuple[int, ...]]] = [
+    (lambda: nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.GELU()), (3,)),
+    (
+        lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2, momentum=None), nn.MaxPool2d(2), nn.Flatten()),
+        (1, 6, 6),
+    ),
+    (
+        lambda: nn.Sequential(nn.ConvTranspose2d(1, 2, 2, 2), nn.Upsample(scale_factor=2), nn.AdaptiveAvgPool2d(2)),
+        (1, 3, 3),
+    ),
+    (lambda: nn.Sequential(nn.Conv1d(3, 2, 3), nn.MaxPool1d(2), nn.GroupNorm(1, 2), nn.PReLU(2)), (3, 8)),
+]
+
+
+@pytest.mark.parametrize(("make", "shape"), NAMED)
+def test_batches_of_any_size(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
+    graphc.manual_seed(0)
+    model = make()
+
+    def step(x: graphc.Tensor) -> graphc.Tensor:
+        model.zero_grad()
+        loss = (model(x) ** 2).mean()
+        loss.backward()
+        return loss
+
+    program = graphc.trace(step, numbers(5, *shape).float(), dynamic={"x": {0: "N"}})
+    for n in (7, 2):
+        x = numbers(n, *shape, seed=n).float()
+        assert program(x).item() == step(x).item()
+    for name, value in model.named_buffers():
+        state = next(array for key, array in program.state.items() if key.endswith(name))
+        np.testing.assert_array_equal(state, value.numpy(), name)
