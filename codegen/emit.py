@@ -84,7 +84,10 @@ def float_text(value: float, single: bool) -> str:
     if math.isnan(value):
         return "0x7FF8000000000000"
     if single:
-        value = struct.unpack("<f", struct.pack("<f", value))[0]
+        try:
+            value = struct.unpack("<f", struct.pack("<f", value))[0]
+        except OverflowError:
+            value = math.copysign(math.inf, value)
     return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
 
 
