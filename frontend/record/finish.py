@@ -58,16 +58,23 @@ class Finisher:
         out_leaves, spec = flatten(result)
         grads, attributes = self._kept_grads(), self._kept_attributes()
         everything = [*out_leaves, *(t for t, _, _ in grads if t is not None), *(t for t, _, _ in attributes)]
-        leaves = [self._leaf(x, k, everything) for k, x in enumerate(everything)]
+        self._lift(everything)
         with self.recorder.before_the_call():
             self._walk()
         self._name_sources()
+        leaves = [self._leaf(x, k, everything) for k, x in enumerate(everything)]
         leaves = self._with_tape(leaves, everything)
         self._refuse_histories()
         self._state_effects()
         self._place_effects(grads, attributes, len(out_leaves))
         self._refuse_survivors(out_leaves)
         return self._trace(leaves[: len(out_leaves)], leaves[len(out_leaves) :], spec)
+
+    def _lift(self, results: Sequence[Any]) -> None:
+        """A tensor from outside that is only returned is an input too."""
+        for x in results:
+            if isinstance(x, Tensor) and not any(x is leaf for leaf in self.leaves):
+                self.recorder.value_of(x)
 
     def _refuse_effects(self) -> None:
         for text, loc in self.watcher.effects():
@@ -267,7 +274,7 @@ class Finisher:
         taken: set[str] = set()
         for number, source in enumerate(self.recorder.sources):
             if source.kind == "path":
-                self._resolve(source)
+                self._resolve(source, number)
             elif source.kind == "setting":
                 self._resolve_setting(source, number)
             name = source.name
@@ -279,13 +286,18 @@ class Finisher:
             old.value.name = name
             self.recorder.graph.inputs[number] = Input(old.value, old.kind, name)
 
-    def _resolve(self, source: Source) -> None:
+    def _resolve(self, source: Source, number: int) -> None:
         t = source.tensor
         assert t is not None
-        for found, step in self.reach.tensors.values():
-            if found is t or (found._s is t._s and found._l is t._l and found._chain == t._chain):
+        known = self.reach.tensors
+        for found, step in [known[id(t)]] if id(t) in known else known.values():
+            if found._s is t._s and found._l is t._l and found._chain == t._chain:
                 source.tensor, source.number, source.name = found, step, self.table.names[step]
                 source.loose = self._loose(found, step)
+                if found is not t:  # `t` is a detached alias made inside
+                    source.needs = found.requires_grad
+                    self.recorder.source_roots[number].tensor = found
+                    self.recorder.source_edges[number] = edge_of(found)
                 return
         raise RecordingError(
             f"a tensor {t._l.type} used at {source.loc} does not come from an argument, a closure, a global or a "
@@ -369,7 +381,7 @@ class Finisher:
         recorder = self.recorder
         for guard in recorder.value_guards:
             self.outputs.append((guard.value, "output", f"guard{len(self.outputs)}"))
-        donate = not recorder.value_guards  # nothing may be written before the last guard was checked
+        donate = self.export or not recorder.value_guards  # nothing may be written before the last guard was checked
         for value, kind, name in self.outputs:
             recorder.graph.add_output(value, name, kind if donate or kind != "state" else "output")
         notes = [f"shown while recording only: print at {loc}" for loc in (*self.watcher.prints, *recorder.shown)]
