@@ -72,8 +72,8 @@ def save(
     check_state(graph, state)
     members = {
         GRAPH: print_graph(graph).encode("ascii"),
-        CONSTANTS: _tensor_bytes(constants_of(graph)),
-        WEIGHTS: _tensor_bytes(state),
+        CONSTANTS: tensor_bytes(constants_of(graph)),
+        WEIGHTS: tensor_bytes(state),
     }
     manifest = _manifest_bytes(members, signature, limits or Limits())
     try:
@@ -137,9 +137,9 @@ def _load(container: Container, limits: Limits) -> Artifact:
     extra = [m for m in container.members if m not in (MANIFEST, *_MEMBERS)]
     if extra:
         raise ArtifactError(f"{extra[0]}: no such member belongs in a model")
-    constants = _tensors(CONSTANTS, _checked(container, CONSTANTS, manifest), limits)
+    constants = read_tensors(CONSTANTS, _checked(container, CONSTANTS, manifest), limits)
     graph = _graph(_checked(container, GRAPH, manifest), constants, limits)
-    state = _tensors(WEIGHTS, _checked(container, WEIGHTS, manifest), limits)
+    state = read_tensors(WEIGHTS, _checked(container, WEIGHTS, manifest), limits)
     check_state(graph, state, f"{WEIGHTS}: ")
     return Artifact(graph, state, manifest, identity)
 
@@ -188,15 +188,16 @@ def check_state(graph: Graph, state: Mapping[str, Array], where: str = "") -> No
 # ---------------------------------------------------------------- tensors
 
 
-def _tensor_bytes(arrays: Mapping[str, Array]) -> bytes:
+def tensor_bytes(arrays: Mapping[str, Array], metadata: dict[str, str] | None = None) -> bytes:
+    """Arrays as a safetensors file. Equal contents give equal bytes, whatever the order of the mapping."""
     import safetensors.numpy
 
-    # one order whatever the order of the mapping: equal contents give equal bytes
-    return bytes(safetensors.numpy.save({name: np.array(arrays[name], order="C") for name in sorted(arrays)}))
+    in_order = {name: np.array(arrays[name], order="C") for name in sorted(arrays)}
+    return bytes(safetensors.numpy.save(in_order, metadata))
 
 
-def _tensors(member: str, data: bytes, limits: Limits) -> dict[str, Array]:
-    """The arrays of a safetensors member, in the order of their names."""
+def read_tensors(member: str, data: bytes, limits: Limits) -> dict[str, Array]:
+    """The arrays of a safetensors member, in the order of their names. Raises ArtifactError naming the member."""
     import safetensors
 
     # the length of the JSON header comes first

@@ -2,8 +2,40 @@
 
 from __future__ import annotations
 
-from graphc.frontend import methods as methods  # Tensor gets its methods
-from graphc.frontend.record.compiled import RecordingWarning, compile, is_compiling, no_retrace
-from graphc.frontend.record.export import Program, load, trace
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
 
-__all__ = ["Program", "RecordingWarning", "compile", "is_compiling", "load", "no_retrace", "trace"]
+from graphc.frontend import methods as methods  # Tensor gets its methods
+from graphc.frontend.checkpoint import read, read_file, save
+from graphc.frontend.record import export
+from graphc.frontend.record.compiled import RecordingWarning, compile, is_compiling, no_retrace
+from graphc.frontend.record.export import Program, trace
+
+__all__ = ["Program", "RecordingWarning", "compile", "is_compiling", "load", "no_retrace", "save", "trace"]
+
+_ZIP = b"PK"
+
+
+def load(f: str | os.PathLike[str] | BinaryIO, map_location: Any = None, *, weights_only: bool = True) -> Any:
+    """What a file holds: the Program that Program.save() wrote, or the value that save() wrote; from a path or a binary
+    file (values only).
+
+    Runs nothing from the file. Tensors live on the CPU, whatever `map_location` says. Raises ArtifactError for anything
+    but a valid file.
+    """
+    if not hasattr(f, "read") and not _is_value(Path(f)):
+        return export.load(os.fspath(f))
+    data, name = read_file(f)
+    return read(data, name)
+
+
+def _is_value(path: Path) -> bool:
+    """True for a file that is there and is no ZIP."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return file.read(2) != _ZIP
+    except OSError:
+        return False
