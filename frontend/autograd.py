@@ -49,7 +49,7 @@ class Node:
     in_types: tuple[TensorType, ...]
     out_types: tuple[TensorType, ...]
     saved_in: tuple[Saved | None, ...]
-    saved_out: tuple[Saved, ...] | None
+    saved_out: tuple[Saved | None, ...] | None
     seq: int
     hooks: dict[int, Callable[..., Any]] | None
     retained: dict[int, Any] | None  # output number -> weak reference to a tensor that wants its .grad
@@ -235,7 +235,7 @@ def record(
     """Put `outputs = op(*tensors, **attrs)` on the tape."""
     node = _node(op, attrs, edges, tuple(t.type for t in tensors), tuple(o.type for o in outputs))
     read = op.saves
-    if None in edges and read:
+    if read and (None in edges or len(outputs) > 1):
         needs = tuple(e is not None for e in edges)
         read = operands_read(op, tuple(t._l.type for t in tensors), tuple(o._l.type for o in outputs), attrs, needs)
     node.saved_in = tuple(
@@ -244,8 +244,9 @@ def record(
     for k, out in enumerate(outputs):
         if out.dtype.is_floating_point:
             out._edge = (node, k)
-    if "out" in read:
-        node.saved_out = tuple(Saved(o, None) for o in outputs)
+    if any(s.startswith("out") for s in read):
+        one = len(outputs) == 1
+        node.saved_out = tuple(Saved(o, None) if one or f"out{k}" in read else None for k, o in enumerate(outputs))
 
 
 def edge_of(t: Tensor) -> Edge | None:

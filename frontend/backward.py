@@ -250,7 +250,10 @@ def _rule(node: Node, slot: dict[int, Tensor], needs: tuple[bool, ...]) -> tuple
     if node.saved_out is None:
         outs: list[Any] = [TypeOnly(t) for t in node.out_types]
     else:
-        outs = [s.unpack(node, (node, k)) for k, s in enumerate(node.saved_out)]
+        outs = [
+            TypeOnly(t) if s is None else s.unpack(node, (node, k))
+            for k, (s, t) in enumerate(zip(node.saved_out, node.out_types, strict=True))
+        ]
     result = node.op.vjp(g, tuple(outs) if many else outs[0], *inputs, needs=needs, **node.attrs)
     return tuple(result)
 

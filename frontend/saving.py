@@ -46,13 +46,13 @@ def operands_read(
     op: Op, ins: tuple[TensorType, ...], outs: tuple[TensorType, ...], attrs: Attrs, needs: tuple[bool, ...]
 ) -> tuple[str, ...]:
     """The names among `op.saves` that the rule reads for the wanted gradients; all of them where that cannot be found
-    out.
+    out. Of several outputs each is named apart: "out0", "out1", …
     """
     try:
         key = (op.name, needs, tuple(t.ndim for t in ins), tuple(attrs.items()))
         found = _FOUND.get(key)
     except TypeError:  # an attribute that cannot be hashed
-        return op.saves
+        return _all_saved(op, len(outs))
     if found is None:
         if len(_FOUND) >= _MAX_FOUND:
             _FOUND.clear()
@@ -63,22 +63,32 @@ def operands_read(
 def _probe(
     op: Op, ins: tuple[TensorType, ...], outs: tuple[TensorType, ...], attrs: Attrs, needs: tuple[bool, ...]
 ) -> tuple[str, ...]:
+    saves = _all_saved(op, len(outs))
     if op.vjp is None:
-        return op.saves
+        return saves
     reads: set[str] = set()
     inputs = [_Probe(t, reads, frozenset((str(k),))) for k, t in enumerate(ins)]
     g: Any = tuple(_Probe(t, reads) for t in outs)
-    out: Any = tuple(_Probe(t, reads, frozenset(("out",))) for t in outs)
+    out: Any = tuple(_Probe(t, reads, frozenset((_out_name(k, len(outs)),))) for k, t in enumerate(outs))
     if len(outs) == 1:
         g, out = g[0], out[0]
     token = default_apply().set(_Probe.apply_op)
     try:
         grads = op.vjp(g, out, *inputs, needs=needs, **attrs)
     except (GraphcError, TypeError, AttributeError, ValueError):  # a rule that asks for more than types
-        return op.saves
+        return saves
     finally:
         default_apply().reset(token)
     for grad, need in zip(grads, needs, strict=True):
         if need and grad is not None:
             reads |= grad.reads
-    return tuple(s for s in op.saves if s in reads)
+    return tuple(s for s in saves if s in reads)
+
+
+def _out_name(k: int, count: int) -> str:
+    return "out" if count == 1 else f"out{k}"
+
+
+def _all_saved(op: Op, outputs: int) -> tuple[str, ...]:
+    names = [[s] if s != "out" else [_out_name(k, outputs) for k in range(outputs)] for s in op.saves]
+    return tuple(n for group in names for n in group)

@@ -293,6 +293,23 @@ def test_only_what_the_wanted_gradients_read_is_kept() -> None:
     assert operands_read(mul, (t, t), (t,), {}, (False, True)) == ("0",)
 
 
+def test_an_output_that_no_gradient_reads_may_be_written() -> None:
+    """Batch norm and max pooling read their other outputs only: `relu(inplace=True)` may follow."""
+    image = np.random.default_rng(0).standard_normal((3, 2, 4, 4))
+
+    def grad(inplace: bool, layer: Any) -> Any:
+        x = leaf(image)
+        y = layer(x)
+        (y.relu_() if inplace else y.relu()).square().sum().backward()
+        return x.grad
+
+    for layer in (graphc.nn.BatchNorm2d(2).double(), graphc.nn.MaxPool2d(2)):
+        assert graphc.equal(grad(True, layer), grad(False, layer))
+    x = leaf(image)
+    y = graphc.nn.BatchNorm2d(2).double()(x)
+    assert [s is not None for s in y.grad_fn.saved_out] == [False, True, True]
+
+
 def saved_operand(x: graphc.Tensor) -> None:
     y = x * 1
     z = y * y

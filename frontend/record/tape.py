@@ -54,7 +54,7 @@ class NodePlan:
     ins: tuple[TensorType, ...]
     outs: tuple[TensorType, ...]
     saved_in: tuple[SavedPlan | None, ...]
-    saved_out: tuple[SavedPlan, ...] | None
+    saved_out: tuple[SavedPlan | None, ...] | None
     freed: bool
 
     def key(self) -> tuple[Any, ...]:
@@ -144,7 +144,9 @@ class TapePlanner:
         saved_out = (
             None
             if node.saved_out is None
-            else tuple(self._saved(s, v, None) for s, v in zip(node.saved_out, outs, strict=True))
+            else tuple(
+                None if s is None else self._saved(s, v, None) for s, v in zip(node.saved_out, outs, strict=True)
+            )
         )
         return NodePlan(
             node.op,
@@ -230,7 +232,7 @@ class Tape:
         node.freed = plan.freed
         node.saved_in = tuple(None if s is None else self._saved(s) for s in plan.saved_in)
         if plan.saved_out is not None:
-            node.saved_out = tuple(map(self._saved, plan.saved_out))
+            node.saved_out = tuple(None if s is None else self._saved(s) for s in plan.saved_out)
         return node
 
     def _saved(self, plan: SavedPlan) -> Saved:
