@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from graphc.codegen.canonical import Abstraction, StoreNode, index_forms, merge_axes
-from graphc.codegen.cpu.contraction_code import Structure, kernel
+from graphc.codegen.cpu.contraction_code import PIECE_BYTES, Structure, kernel
 from graphc.codegen.cpu.kernel import CpuKernel
 from graphc.ir.expr import Expr
 from graphc.ir.kernel import Contract, Strided
@@ -42,10 +42,20 @@ def _join(*parts: Any) -> Table:
     return np.concatenate([p if isinstance(p, np.ndarray) else np.array(p, np.int64, ndmin=1) for p in parts])
 
 
+def _distinct(*parts: Table) -> Table:
+    """The different numbers of some tables, ascending. (np.unique would import all of numpy.ma: 30 ms.)"""
+    numbers = np.sort(np.concatenate(parts))
+    return numbers[np.flatnonzero(np.diff(numbers, prepend=numbers[:1] - 1))]
+
+
 def _step(offsets: Table) -> int:
     """The most frequent difference of neighbours; of equals the smallest."""
-    steps, counts = np.unique(np.diff(offsets), return_counts=True)
-    return int(steps[np.argmax(counts)]) if len(steps) else 1
+    differences = np.diff(offsets)
+    if not len(differences):
+        return 1
+    steps = _distinct(differences)
+    counts = np.bincount(np.searchsorted(steps, differences))
+    return int(steps[np.argmax(counts)])
 
 
 def _starts(offsets: Table, step: int = 1) -> Table:
@@ -87,7 +97,7 @@ def _copy_costs(r: _Roles) -> tuple[float, float]:
     _, n, k = r.extents
     step = _step(r.column_at)
     lengths = np.diff(_join(_starts(r.column_at, step), n))
-    along = 5.0 * len(lengths) + (4.0 * _blocks(lengths) if step == 1 else 1.5 * n)
+    along = 1.5 * (_blocks(lengths) + n / 32) if step == 1 else 5.0 * len(lengths) + 1.5 * n
     runs = np.diff(_join(_starts(r.k_column), k))
     long = runs[runs >= 4]
     return along * k, n * (0.3 * int(long.sum()) + 1.5 * int(k - long.sum()))
@@ -114,7 +124,7 @@ def _coefficient(flat: Expr, axis: int) -> int:
 
 def _choose(c: Contract) -> _Roles:
     straight, swapped = _roles(c, False), _roles(c, True)
-    gain = 1.0 if 1 in (straight.extents[0], straight.extents[1]) else 0.8  # else the usual roles: more code is shared
+    gain = 1.0 if 1 in (straight.extents[0], straight.extents[1]) else 0.85  # else the usual roles: more code is shared
     return swapped if _cost(c, swapped) < gain * _cost(c, straight) else straight
 
 
@@ -193,6 +203,7 @@ def lower(c: Contract) -> CpuKernel:
         rows_held,
         width,
         transposed,
+        _step(r.column_at) == 1,
         counts,
         slots,
         epilogue.stores,
@@ -214,6 +225,7 @@ def lower(c: Contract) -> CpuKernel:
 def _chunks(m: int, others: int) -> tuple[int, int]:
     """How many runs of rows, and rows of each: enough work items for threads, few enough to repeat little packing."""
     wanted = max(-(-m // 256), min(-(-16 // max(others, 1)), m // 48))
+    wanted -= wanted % 2 if others == 1 and 1 < wanted < 8 else 0  # an odd one would keep two threads waiting
     chunk = -(-max(m, 1) // max(wanted, 1))
     chunk = chunk if m <= 1 else -(-chunk // _PAD_ROWS) * _PAD_ROWS  # a microkernel may write rows past the last
     return -(-m // chunk), chunk
@@ -229,7 +241,7 @@ def _tables(
         _offsets(c.batch, r.columns.batch) + r.columns.offset,
         *epilogue.batch,
     )
-    panels, copies, stores = _panels(r, epilogue.columns, width, m)
+    panels, copies, stores = _panels(r, epilogue.columns, width, m, PIECE_BYTES // c.dtype.itemsize)
     last = r.row_at[-1:] if m else np.zeros(1, np.int64)
     tables = [
         batch,
@@ -251,27 +263,53 @@ def _columns(*parts: Table) -> Table:
     return np.stack(parts, axis=1) if parts else np.zeros(1, np.int64)
 
 
-def _panels(r: _Roles, values: tuple[Table, ...], width: int, rows: int) -> tuple[Table, Table, Table]:
-    """Panel records (see _in_place, offset of column 0, first and last+1 copy run, first and last+1 store run); copy
-    runs (column in the panel, offset, length); store runs (column in the panel, length, axis values at its start).
+def _panels(r: _Roles, values: tuple[Table, ...], width: int, rows: int, whole: int) -> tuple[Table, Table, Table]:
+    """Panel records (see PANEL_WORDS); pieces to copy (column in the panel, offset, length), at most `whole` long where
+    columns are neighbours; runs of the stores (column in the panel, length, axis values at its start).
     """
     n = len(r.column_at)
     edges = np.arange(0, n, width)
     step = _step(r.column_at)
-    copy_starts = np.union1d(_starts(r.column_at, step), edges)
+    starts = _distinct(_starts(r.column_at, step), edges)
     breaks = [edges]
     if values:
         breaks.append(np.flatnonzero(np.diff(values[-1]) != 1) + 1)
         breaks.extend(np.flatnonzero(np.diff(v) != 0) + 1 for v in values[:-1])
-    store_starts = np.unique(np.concatenate(breaks)).astype(np.int64)
-    copy_lengths, store_lengths = np.diff(_join(copy_starts, n)), np.diff(_join(store_starts, n))
+    store_starts = _distinct(*breaks)
+    store_lengths = np.diff(_join(store_starts, n))
     ends = np.minimum(edges + width, n)
-    bounds = [np.searchsorted(s, e) for s in (copy_starts, store_starts) for e in (edges, ends)]
-    whole = (bounds[1] - bounds[0] == 1) & (ends - edges == width) & (step == 1)
-    panels = _columns(whole * _in_place(r, rows), r.column_at[edges], bounds[0], bounds[1], bounds[2], bounds[3])
-    copies = _columns(copy_starts % width, r.column_at[copy_starts], copy_lengths)
-    stores = _columns(store_starts % width, store_lengths, *(v[store_starts] for v in values))
-    return panels, copies, stores
+    bounds = [np.searchsorted(store_starts, e) for e in (edges, ends)]
+    runs = np.searchsorted(starts, ends) - np.searchsorted(starts, edges)
+    direct = ((runs == 1) & (ends - edges == width) & (step == 1)) * _in_place(r, rows)
+    at, lengths, firsts, counts = _pieces(starts, n, width, whole if step == 1 else 0)
+    panels = _columns(direct, r.column_at[edges], *bounds, firsts, *counts)
+    copies = _columns(at % width, r.column_at[at], lengths)
+    return panels, copies, _columns(store_starts % width, store_lengths, *(v[store_starts] for v in values))
+
+
+def _pieces(starts: Table, n: int, width: int, whole: int) -> tuple[Table, Table, Table, list[Table]]:
+    """Runs of columns as pieces of at most `whole` (0: uncut), those of a panel by kind: whole ones, halves, others;
+    of each kind an even number, the last one twice if need be. Start and length of each; first piece of each panel, and
+    its number of pieces of each kind.
+    """
+    lengths = np.diff(_join(starts, n))
+    if whole:
+        many = -(-lengths // whole)
+        within = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
+        starts, lengths = np.repeat(starts, many) + whole * within, np.repeat(lengths, many) - whole * within
+        lengths = np.minimum(lengths, whole)
+    kind = np.where(lengths == whole, 0, np.where(2 * lengths == whole, 1, 2))
+    group = starts // width * 3 + kind
+    order = np.argsort(group, kind="stable")
+    starts, lengths, group = starts[order], lengths[order], group[order]
+    counts = np.bincount(group, minlength=-(-n // width) * 3)
+    if whole:
+        last = np.append(np.diff(group) != 0, True)
+        twice = 1 + (last & (counts[group] % 2 == 1))
+        starts, lengths, counts = np.repeat(starts, twice), np.repeat(lengths, twice), counts + counts % 2
+    table = counts.reshape(-1, 3)
+    firsts = np.cumsum(table.sum(axis=1)) - table.sum(axis=1)
+    return starts, lengths, firsts, [table[:, k] for k in range(3)]
 
 
 def _in_place(r: _Roles, rows: int) -> int:
@@ -281,7 +319,7 @@ def _in_place(r: _Roles, rows: int) -> int:
     """
     if rows <= 64:
         return 2 if rows <= 32 else 1
-    steps = np.unique(np.diff(r.k_column))
+    steps = _distinct(np.diff(r.k_column))
     return 0 if len(steps) == 1 and steps[0] * 4 % _PAGE == 0 else 1
 
 
@@ -289,6 +327,6 @@ def _k_runs(k_column: Table, length: int) -> tuple[Table, Table]:
     """First run of every segment (and the end); runs along k: (position in the segment, offset, length)."""
     k = len(k_column)
     edges = np.arange(0, k, length)
-    starts = np.union1d(_starts(k_column), edges)
+    starts = _distinct(_starts(k_column), edges)
     first = _join(np.searchsorted(starts, edges), len(starts)).astype(np.int64)
     return first, _columns(starts % length, k_column[starts], np.diff(_join(starts, k)))

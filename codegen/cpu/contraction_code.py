@@ -17,6 +17,11 @@ from graphc.codegen.exprs import Printer, all_nodes, kernel_width, store_roots
 from graphc.codegen.target import Target
 from graphc.ir.types import DType
 
+# A panel's record: when to read it in place, offset of its first column, first and last + 1 run of the stores, first
+# piece to copy, pieces of whole vectors, of halves, others
+PANEL_WORDS = 8
+PIECE_BYTES = 64  # of a whole piece
+
 
 @dataclass(frozen=True, slots=True)
 class Structure:
@@ -29,6 +34,7 @@ class Structure:
     rows_held: int  # 8: as many as fit; 4; 1
     width: int  # columns of a panel
     transposed: bool  # panels are copied along k
+    unit: bool  # neighbouring columns are neighbours in memory
     counts: tuple[int, int, int]  # merged axes of batch, rows, columns
     slots: tuple[int, ...]  # params m, k, segment length, segments, panels, chunks, rows of a chunk, column step
     stores: tuple[StoreNode, ...]
@@ -37,7 +43,7 @@ class Structure:
         """The first line of the key."""
         return (
             f"contract {self.dtype.short} {self.operands} {self.row_operand} {self.column_operand} {self.rows_held} "
-            f"{self.width} {int(self.transposed)} {self.counts} {self.slots}"
+            f"{self.width} {int(self.transposed)} {int(self.unit)} {self.counts} {self.slots}"
         )
 
     @property
@@ -80,6 +86,7 @@ class _Code:
         self.lanes = s.lanes(e.target)
         self.rows, self.vectors = s.tile(e.target)
         self.part = 16 // s.dtype.itemsize  # elements in 16 bytes
+        self.piece_size = PIECE_BYTES // s.dtype.itemsize
         self.vector = Ty(self.elem, self.lanes)
         self.float = s.dtype.is_floating_point
 
@@ -129,25 +136,58 @@ class _Code:
             e.store(x, p)
 
     def copy_columns(self) -> None:
-        """Rows k of a panel to scratch, run by run; a run may write past its end, where the next run or row follows."""
-        e, width = self.e, self.s.width
+        """Rows k of a panel to scratch, piece by piece: whole vectors, halves of them, then any others under a mask.
+
+        Two pieces go down the rows together: their numbers are even, one may be done twice.
+        """
+        e = self.e
+        counts = [(I64, name) for name in ("wholes", "halves", "others")]
+        names = [(PTR, "b"), (PTR, "pairs"), (I64, "count"), (PTR, "pieces"), *counts, (PTR, "to")]
+        with e.function(f"{e.name}.copy", names, internal=True) as (b, pairs, count, pieces, *many, to):
+            for kind, number in enumerate(many):
+                with e.loop(0, number, 2, carry=[pieces]) as pair:
+                    first = pair.carried[0]
+                    two = [self.triple(first), self.triple(e.gep(first, 3, "i64"))]
+                    self.copy_two(b, pairs, count, two, self.piece_size // (2 if kind == 1 else 1), kind == 2, to)
+                    pair.next = [e.gep(first, 6, "i64")]
+                pieces = pair.out[0]
+
+    def copy_two(
+        self, b: V, pairs: V, count: V, pieces: Sequence[tuple[V, V, V]], lanes: int, masked: bool, to: V
+    ) -> None:
+        """Two pieces (column, offset, length) down all rows of a segment."""
+        e, ty = self.e, Ty(self.elem, lanes)
+        masks = [e.tail_mask(length, lanes) if masked else None for _, _, length in pieces]
+        sources = [e.gep(b, offset, self.elem) for _, offset, _ in pieces]
+        places = [e.gep(to, column, self.elem) for column, _, _ in pieces]
+        with e.loop(0, count) as k:
+            of_b, row = self.of_b(pairs, k.i), e.imul(k.i, self.s.width)
+            for source, place, mask in zip(sources, places, masks, strict=True):
+                here, there = e.gep(source, of_b, self.elem), e.gep(place, row, self.elem)
+                if mask is None:
+                    e.store(e.load(here, ty), there)
+                elif e.target.vector_bits == 512:
+                    e.masked_store(e.masked_load(here, mask, ty), there, mask)
+                else:  # masked stores are slow there
+                    e.store(e.masked_load(here, mask, ty, e.load(there, ty)), there)
+
+    def copy_strided(self) -> None:
+        """Rows k of a panel to scratch, element by element, for columns `step` apart."""
+        e = self.e
         names = [(PTR, "b"), (PTR, "pairs"), (I64, "count"), (PTR, "runs"), (I64, "many"), (I64, "step"), (PTR, "to")]
-        with e.function(f"{e.name}.copy", names, internal=True) as (b, pairs, count, runs, many, step, to):
-            unit = e.icmp("eq", step, 1)
-            place, offset, length = self.triple(runs)
-            whole = e.bin("and", unit, e.icmp("eq", length, width))
-            with e.loop(0, e.select(whole, count, 0)) as k:  # one run is the panel
-                source = e.gep(e.gep(b, offset, self.elem), self.of_b(pairs, k.i), self.elem)
-                row = e.gep(to, e.imul(k.i, width), self.elem)
-                for j in range(0, width, self.lanes):
-                    e.store(e.load(e.gep(source, j, self.elem), self.vector), e.gep(row, j, self.elem))
-            with e.loop(0, e.select(whole, e.i64(0), count)) as k:
-                source = e.gep(b, self.of_b(pairs, k.i), self.elem)
-                row = e.gep(to, e.imul(k.i, width), self.elem)
-                with e.loop(0, many, carry=[runs], guard=False) as run:
-                    place, offset, length = self.triple(run.carried[0])
-                    self.copy_run(e.gep(source, offset, self.elem), e.gep(row, place, self.elem), length, unit, step)
-                    run.next = [e.gep(run.carried[0], 3, "i64")]
+        with (
+            e.function(f"{e.name}.copy", names, internal=True) as (b, pairs, count, runs, many, step, to),
+            e.loop(0, count) as k,
+        ):
+            source = e.gep(b, self.of_b(pairs, k.i), self.elem)
+            row = e.gep(to, e.imul(k.i, self.s.width), self.elem)
+            with e.loop(0, many, carry=[runs], guard=False) as run:
+                place, offset, length = self.triple(run.carried[0])
+                here, there = e.gep(source, offset, self.elem), e.gep(row, place, self.elem)
+                with e.loop(0, length) as one:
+                    found = self.one(e.gep(here, e.imul(one.i, step), self.elem))
+                    e.store(found, e.gep(there, one.i, self.elem))
+                run.next = [e.gep(run.carried[0], 3, "i64")]
 
     def triple(self, address: V) -> tuple[V, V, V]:
         """Three words of a table."""
@@ -156,16 +196,6 @@ class _Code:
 
     def of_b(self, pairs: V, k: V) -> V:
         return self.e.load(self.e.gep(pairs, self.e.iadd(self.e.imul(k, 2), 1), "i64"), I64)
-
-    def copy_run(self, source: V, to: V, length: V, unit: V, step: V) -> None:
-        """`length` elements `step` apart to consecutive places."""
-        e = self.e
-        with e.loop(0, e.select(unit, length, 0), self.lanes) as piece:
-            mask = e.tail_mask(e.isub(length, piece.i), self.lanes)
-            got = e.masked_load(e.gep(source, piece.i, self.elem), mask, self.vector)
-            e.store(got, e.gep(to, piece.i, self.elem))
-        with e.loop(0, e.select(unit, e.i64(0), length)) as one:
-            e.store(self.one(e.gep(source, e.imul(one.i, step), self.elem)), e.gep(to, one.i, self.elem))
 
     def one(self, address: V) -> V:
         return self.e.load(address, Ty(self.elem))
@@ -300,7 +330,7 @@ class _Code:
             self.dots()
         else:
             self.microkernel()
-            (self.copy_rows if self.s.transposed else self.copy_columns)()
+            (self.copy_rows if self.s.transposed else self.copy_columns if self.s.unit else self.copy_strided)()
         panels, chunks, chunk = (self.param(k) for k in (4, 5, 6))
         packed = e.gep(scratch, e.imul(chunk, self.s.width), self.elem)
         with e.loop(lo, hi) as unit:
@@ -309,7 +339,7 @@ class _Code:
             record = e.gep(self.words.table(0), e.imul(batch, 2 + self.s.counts[0]), "i64")
             first = e.bin("mul", number, chunk)
             last = e.i64(e.imin(e.iadd(first, chunk), self.param(0)))
-            at = e.gep(self.words.table(4), e.imul(panel, 6), "i64")
+            at = e.gep(self.words.table(4), e.imul(panel, PANEL_WORDS), "i64")
             self.products(record, panel, at, first, last, scratch, packed)
             self.epilogue(record, at, first, last, scratch)
 
@@ -373,9 +403,9 @@ class _Code:
         if self.s.transposed:
             self.call("copy", [b, *self.runs_along_k(panel, segment), packed])
             return
-        low, high = e.load(e.gep(at, 2, "i64"), I64), e.load(e.gep(at, 3, "i64"), I64)
-        runs = e.gep(self.words.table(5), e.imul(low, 3), "i64")
-        self.call("copy", [b, pairs, count, runs, e.i64(e.isub(high, low)), self.param(7), packed])
+        first, *many = (e.load(e.gep(at, k, "i64"), I64) for k in (4, 5, 6, 7))
+        pieces = e.gep(self.words.table(5), e.imul(first, 3), "i64")
+        self.call("copy", [b, pairs, count, pieces, *(many if self.s.unit else [many[2], self.param(7)]), packed])
 
     def epilogue(self, record: V, at: V, first: V, last: V, tile: V) -> None:
         """The stores, over runs of columns along which only the last column axis moves, then rows."""
@@ -383,7 +413,7 @@ class _Code:
         lanes = min(self.lanes, kernel_width(e.target, all_nodes(store_roots(self.s.stores))))
         printer = Printer(e, self.words, batch + rows + columns - 1 if columns else None, lanes if columns else 1)
         axes = {k: e.load(e.gep(record, 2 + k, "i64"), I64) for k in range(batch)}
-        low, high = e.load(e.gep(at, 4, "i64"), I64), e.load(e.gep(at, 5, "i64"), I64)
+        low, high = e.load(e.gep(at, 2, "i64"), I64), e.load(e.gep(at, 3, "i64"), I64)
         with printer.scope(axes), e.loop(low, high, guard=False) as run:
             words = e.gep(self.words.table(6), e.imul(run.i, 2 + columns), "i64")
             column, length, *values = (e.load(e.gep(words, k, "i64"), I64) for k in range(2 + columns))
