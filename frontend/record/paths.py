@@ -109,15 +109,16 @@ class PathTable:
         values: list[Any] = []
         add = values.append
         for step in self.steps:
-            kind = step.kind
-            if kind == "arg":
-                add(leaves[step.parent])
-            elif kind == "held":
-                add(self.held[step.parent])
-            else:
-                owner = values[step.parent]
-                add(_MISSING if owner is _MISSING else _GET[kind](owner, step.key))
+            add(self.held[step.parent] if step.kind == "held" else look(step, values, leaves))
         return values
+
+
+def look(step: Step, values: Sequence[Any], leaves: Sequence[Any]) -> Any:
+    """The value of a step (not a "held" one) from those of the steps before it."""
+    if step.kind == "arg":
+        return leaves[step.parent]
+    owner = values[step.parent]
+    return _MISSING if owner is _MISSING else _GET[step.kind](owner, step.key)
 
 
 def missing() -> Any:

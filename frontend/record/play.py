@@ -10,6 +10,7 @@ import numpy as np
 from graphc import compiler
 from graphc.frontend.record import rng
 from graphc.frontend.record.guards import holds
+from graphc.frontend.record.quick import Picture, bounds
 from graphc.frontend.record.tape import Tape, base_of
 from graphc.frontend.record.trace import Leaf, Source, Trace
 from graphc.frontend.record.tree import unflatten
@@ -17,6 +18,7 @@ from graphc.frontend.tensor import Tensor, alias_of, view_of
 from graphc.ir.op import Array
 
 MISS = object()
+Checked = tuple[list[Any], list[Tensor | None]]  # value of every path step, tensor of every source
 
 
 def prepare(trace: Trace) -> None:
@@ -26,16 +28,15 @@ def prepare(trace: Trace) -> None:
 
 def play(trace: Trace, leaves: Sequence[Any]) -> Any:
     """Run the compiled trace on argument leaves; MISS, with nothing written, when it does not apply."""
-    values = trace.table.evaluate(leaves)
-    for guard in trace.guards:
-        if not holds(guard, values[guard.step]):
-            return MISS
-    tensors = _tensors(trace, leaves, values)
-    if tensors is None:
+    checked = _quick(trace, leaves) or _full(trace, leaves)
+    if checked is None:
         return MISS
+    values, tensors = checked
     arrays = [_array(s, t, leaves, values) for s, t in zip(trace.sources, tensors, strict=True)]
-    if _overlaps(trace, arrays):
-        return MISS
+    if not trace.picture.apart(arrays):
+        if _overlaps(trace, arrays):
+            return MISS
+        trace.picture.note_apart(arrays)
     results = trace.executable(arrays)
     if trace.value_guards and not _value_guards_hold(trace, results):
         return MISS
@@ -43,6 +44,45 @@ def play(trace: Trace, leaves: Sequence[Any]) -> Any:
     out = _outputs(trace, leaves, tensors, results)
     _commit_places(trace, values, out)
     return unflatten(trace.out_spec, out[: len(trace.out_leaves)])
+
+
+def _quick(trace: Trace, leaves: Sequence[Any]) -> Checked | None:
+    """The check of a call that finds everything as the last one did."""
+    picture = trace.picture
+    values = None if picture is None else picture.look(leaves)
+    if values is None:
+        return None
+    tensors = picture.tensors.copy()
+    for k in picture.moving:
+        source = trace.sources[k]
+        if source.kind == "arg":
+            tensors[k] = leaves[source.number]
+        elif source.kind == "path":
+            if not _fits(source, values[source.number]):
+                return None
+            tensors[k] = values[source.number]
+    return values, tensors
+
+
+def _full(trace: Trace, leaves: Sequence[Any]) -> Checked | None:
+    values = trace.table.evaluate(leaves)
+    if not all(holds(g, values[g.step]) for g in trace.guards):
+        return None
+    tensors = _tensors(trace, leaves, values)
+    if tensors is None:
+        return None
+    if trace.picture is not None:
+        before = trace.picture.values
+        loose = [s.number for s in trace.sources if s.kind == "path" and s.loose]
+        trace.moved.update(n for n in loose if before[n] is not values[n])
+    trace.picture = Picture(trace, values, tensors)
+    return values, tensors
+
+
+def _fits(source: Source, t: Any) -> bool:
+    if not isinstance(t, Tensor) or not (source.loose or t is source.tensor):
+        return False
+    return t._l is source.layout and _needs(t) is source.needs and bool(t._hooks) is source.hooked
 
 
 def static_guards_hold(trace: Trace, leaves: Sequence[Any]) -> bool:
@@ -59,9 +99,7 @@ def _tensors(trace: Trace, leaves: Sequence[Any], values: Sequence[Any]) -> list
             found.append(leaves[source.number])
         elif source.kind == "path":
             t = values[source.number]
-            if not isinstance(t, Tensor) or not (source.loose or t is source.tensor):
-                return None
-            if t._l is not source.layout or _needs(t) is not source.needs or bool(t._hooks) is not source.hooked:
+            if not _fits(source, t):
                 return None
             found.append(t)
         else:
@@ -84,14 +122,17 @@ def _array(source: Source, tensor: Tensor | None, leaves: Sequence[Any], values:
 
 
 def _overlaps(trace: Trace, arrays: Sequence[Array]) -> bool:
-    """True when memory that is written is shared with another input."""
-    for effect in trace.effects:
-        if effect.kind == "state":
-            target = arrays[effect.number]
-            if not target.flags.writeable:
-                return True
-            if any(k != effect.number and np.may_share_memory(target, a) for k, a in enumerate(arrays)):
-                return True
+    """True when memory that is written is read-only or shared with another input."""
+    written = {e.number for e in trace.effects if e.kind == "state"}
+    if not all(arrays[k].flags.writeable for k in written):
+        return True
+    spans = sorted((*bounds(a), k in written) for k, a in enumerate(arrays) if a.nbytes)
+    last = last_written = 0  # ends of what came before
+    for low, high, writes in spans:
+        if low < (last if writes else last_written):
+            return True
+        last = max(last, high)
+        last_written = max(last_written, high) if writes else last_written
     return False
 
 

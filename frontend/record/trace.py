@@ -109,6 +109,8 @@ class Trace:
     notes: list[str] = field(default_factory=list)
     constants: list[tuple[str, str]] = field(default_factory=list)  # (place, text) for explain()
     executable: Any = None
+    picture: Any = None  # quick.Picture of the last full check
+    moved: set[int] = field(default_factory=set)  # path steps of loose sources that were seen to change
 
 
 def difference(a: Trace, b: Trace) -> str | None:
