@@ -1,4 +1,4 @@
-"""Train a small CNN on real handwritten digits: line by line, then compiled; ship it as one file; run the file elsewhere.
+"""Train a small CNN on real handwritten digits, line by line and then compiled; ship it as one file; run that elsewhere.
 
 Both trainings print the same losses, bit for bit. Run it with: python examples/digits.py
 """
@@ -76,10 +76,10 @@ def train(compiled: bool) -> tuple[Net, list[float], TensorDataset, float]:
         print(f"  epoch {epoch + 1:2}  loss {losses[-1]:.6f}  ({losses[-1].hex()})")
     seconds = time.perf_counter() - start
     if compiled:
-        stats = run.stats
-        graph = run.graph
-        print(f"  {len(run.traces)} trace of {len(graph.nodes)} nodes, {stats.recordings} calls recorded, {stats.hits} of {stats.calls} calls")
-        print("  answered by one native call each, dropout and batch norm inside")
+        (trace,) = run.traces
+        native = trace.executable.stats
+        print(f"  1 trace of {len(trace.graph.nodes)} nodes, {run.stats.recordings} calls recorded;")
+        print(f"  {run.stats.hits} of {run.stats.calls} calls ran compiled, each as one native call: {native.native_calls} made")
     return model, losses, held_out, seconds
 
 

@@ -130,9 +130,8 @@ def test_first_step_against_float64(digits: Any) -> None:
 
 
 def test_whole_run() -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "digits.py")], capture_output=True, text=True, timeout=300, env=dict(os.environ), check=False
-    )
+    command = [sys.executable, str(ROOT / "examples" / "digits.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=dict(os.environ), check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     text = done.stdout
     losses = re.findall(r"loss \S+  \((\S+)\)", text)
@@ -140,4 +139,6 @@ def test_whole_run() -> None:
     accuracy = re.search(r"held-out accuracy ([\d.]+)%", text)
     assert accuracy is not None and float(accuracy.group(1)) >= 97.0
     assert "1 trace of" in text and " 2 calls recorded" in text
+    ran = re.search(r"(\d+) of (\d+) calls ran compiled, each as one native call: (\d+) made", text)
+    assert ran is not None and ran.group(1) == ran.group(3) and int(ran.group(1)) == int(ran.group(2)) - 2
     assert "logits in a fresh process identical: True" in text
