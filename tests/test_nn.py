@@ -485,6 +485,9 @@ def test_layers_refuse() -> None:
         (DTypeError, lambda: F.gelu(graphc.tensor([1]))),
         (ShapeError, lambda: F.mse_loss(graphc.ones(2), graphc.ones(3))),
         (DTypeError, lambda: F.cross_entropy(graphc.ones(2, 3), graphc.ones(2))),
+        (IndexingError, lambda: F.cross_entropy(graphc.ones(2, 3), graphc.tensor([0, 3]))),
+        (IndexingError, lambda: F.cross_entropy(graphc.ones(3), graphc.tensor(-1))),
+        (IndexingError, lambda: F.nll_loss(graphc.ones(1, 2, 2), graphc.tensor([[0, -100]]), ignore_index=-1)),
         (ArgumentError, lambda: F.mse_loss(graphc.ones(2), graphc.ones(2), reduction="median")),
         (IndexingError, lambda: F.one_hot(graphc.tensor([3]), 3)),
         (ShapeError, lambda: F.prelu(graphc.ones(2, 3), graphc.ones(2))),
@@ -492,6 +495,12 @@ def test_layers_refuse() -> None:
     for error, call in cases:
         with pytest.raises(error):
             call()
+
+
+def test_a_target_that_is_no_class_is_named() -> None:
+    with pytest.raises(IndexingError, match="nll_loss: target 7 is out of bounds: there are 2 classes"):
+        F.nll_loss(graphc.ones(3, 2), graphc.tensor([-100, 7, 0]))
+    assert F.nll_loss(graphc.ones(3, 2), graphc.tensor([-100, 1, 0])).item() == -1
 
 
 def test_cross_entropy_formula() -> None:

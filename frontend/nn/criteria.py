@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from graphc.errors import ArgumentError, DTypeError, ShapeError
+from graphc.errors import ArgumentError, DTypeError, IndexingError, ShapeError
 from graphc.frontend.functional import exp, squeeze, unsqueeze
+from graphc.frontend.mode import mode
 from graphc.frontend.nn.checks import float_input
 from graphc.frontend.nn.pointwise import logsigmoid
 from graphc.frontend.ops import ops
@@ -42,8 +43,11 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Negative log likelihood of softmax(input): input [N, C, …] (or [C]), int64 targets [N, …] (or a number)."""
-    x, y, single = _class_inputs("cross_entropy", input, target)
+    """Negative log likelihood of softmax(input): input [N, C, …] (or [C]), int64 targets [N, …] (or a number).
+
+    Raises ShapeError, DTypeError, and (eagerly) IndexingError for a target that is no class.
+    """
+    x, y, single = _class_inputs("cross_entropy", input, target, ignore_index)
     extra = () if weight is None else (weight,)
     out: Tensor = ops.cross_entropy(
         x, y, *extra, reduction=reduction, ignore_index=ignore_index, label_smoothing=float(label_smoothing)
@@ -60,23 +64,38 @@ def nll_loss(
     reduce: None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """Minus the input at the target class: input [N, C, …] of log probabilities, int64 targets [N, …]."""
-    x, y, single = _class_inputs("nll_loss", input, target)
+    """Minus the input at the target class: input [N, C, …] of log probabilities, int64 targets [N, …].
+
+    Raises ShapeError, DTypeError, and (eagerly) IndexingError for a target that is no class.
+    """
+    x, y, single = _class_inputs("nll_loss", input, target, ignore_index)
     out: Tensor = ops.nll_loss(
         x, y, *(() if weight is None else (weight,)), reduction=reduction, ignore_index=ignore_index
     )
     return squeeze(out, 0) if single and reduction == "none" else out
 
 
-def _class_inputs(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor, bool]:
+def _class_inputs(name: str, input: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor, bool]:
     x = float_input(name, input)
     if not isinstance(target, Tensor):
         raise ArgumentError(f"{name}: the target must be a Tensor, got {type(target).__name__}")
     if target.dtype is not int64:
         raise DTypeError(f"{name}: targets must be int64 class numbers, got {target._l.type}")
+    if mode.get().recorder is None and x.ndim:
+        _check_targets(name, target, x._a.shape[0 if x.ndim == 1 else 1], ignore_index)
     if x.ndim == 1:
         return unsqueeze(x, 0), unsqueeze(target, 0), True
     return x, target, False
+
+
+def _check_targets(name: str, target: Tensor, classes: int, ignore_index: int) -> None:
+    y = target._a
+    wrong = ((y < 0) | (y >= classes)) & (y != ignore_index)
+    if wrong.any():
+        raise IndexingError(
+            f"{name}: target {int(y[wrong][0])} is out of bounds: there are {classes} classes, numbered from 0 "
+            f"(ignore_index is {ignore_index})"
+        )
 
 
 def _pairwise(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
