@@ -1,4 +1,4 @@
-"""Train a small CNN on real handwritten digits, line by line and then compiled; ship it as one file; run that elsewhere.
+"""Train a small CNN on real handwritten digits, line by line and compiled; ship it as one file; run that elsewhere.
 
 Both trainings print the same losses, bit for bit. Run it with: python examples/digits.py
 """
@@ -79,7 +79,8 @@ def train(compiled: bool) -> tuple[Net, list[float], TensorDataset, float]:
         (trace,) = run.traces
         native = trace.executable.stats
         print(f"  1 trace of {len(trace.graph.nodes)} nodes, {run.stats.recordings} calls recorded;")
-        print(f"  {run.stats.hits} of {run.stats.calls} calls ran compiled, each as one native call: {native.native_calls} made")
+        ran, made = f"{run.stats.hits} of {run.stats.calls}", native.native_calls
+        print(f"  {ran} calls ran compiled, each as one native call: {made} made")
     return model, losses, held_out, seconds
 
 
