@@ -303,6 +303,10 @@ class TensorType:
         return TensorType, (self.dtype, self.shape)
 
 
+_LAYOUTS: dict[Any, Layout] = {}  # of NumPy arrays met lately
+_MAX_LAYOUTS = 4096
+
+
 def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Row-major strides in elements."""
     strides = []
@@ -342,11 +346,18 @@ class Layout:
     @classmethod
     def of(cls, array: np.ndarray[Any, Any]) -> Layout:
         """The layout of a NumPy array. Raises ArgumentError for a dtype or strides we do not support."""
+        key = (array.dtype, array.shape, array.strides)
+        found = _LAYOUTS.get(key)
+        if found is not None:
+            return found
         dtype = dtype_of(array.dtype)
         item = dtype.itemsize
         if any(s % item for s in array.strides):
             raise ArgumentError("strides must be whole multiples of the element size")
-        return cls(TensorType(dtype, array.shape), tuple(s // item for s in array.strides))
+        if len(_LAYOUTS) >= _MAX_LAYOUTS:
+            _LAYOUTS.clear()
+        found = _LAYOUTS[key] = cls(TensorType(dtype, array.shape), tuple(s // item for s in array.strides))
+        return found
 
     def __repr__(self) -> str:
         return f"{self.type}" if self.contiguous else f"{self.type} strides {list(self.strides)}"
