@@ -218,3 +218,10 @@ for _name, _what, _compute in (
     ("__rxor__", "^", _swapped(operator.xor)),
 ):
     setattr(Scalar, _name, _forced(_what, _compute))
+
+
+def holds_scalar(x: Any) -> bool:
+    """True for a Scalar, and for lists and tuples that hold one at any depth."""
+    if isinstance(x, (list, tuple)):
+        return any(map(holds_scalar, x))
+    return isinstance(x, (Scalar, Tensor))

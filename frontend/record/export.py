@@ -8,7 +8,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,58 +17,16 @@ from graphc import compiler
 from graphc.errors import ArgumentError, ArtifactError, GuardError, RecordingError
 from graphc.frontend.record import rng
 from graphc.frontend.record.session import argument_names, check_function, record_call
+from graphc.frontend.record.signature import Argument, Expectation, Result, Signature, signature_json, signature_of
 from graphc.frontend.record.trace import Trace, difference
-from graphc.frontend.record.tree import TreeSpec, flatten, from_json, to_json, unflatten
+from graphc.frontend.record.tree import TreeSpec, flatten, to_json, unflatten
 from graphc.frontend.tensor import Tensor, fresh
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
 from graphc.ir.passes import bind
 from graphc.ir.types import Dim, Layout, TensorType, symbols_of
-from graphc.runtime import artifact
 
 _BINDINGS = 16  # executables kept for different values of the named sizes
-
-
-@dataclass(frozen=True, slots=True)
-class Argument:
-    """One argument leaf. kind: "tensor" (graph input), "float" (graph input), "constant" (must equal `value`)."""
-
-    name: str
-    kind: str
-    value: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One returned leaf. kind: "tensor", "number" (a graph output as a Python number) or "constant"."""
-
-    kind: str
-    output: int = -1
-    value: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class Expectation:
-    """A computed value the graph is valid for: graph output `output` must be `expected`; `place` is the user's line."""
-
-    output: int
-    expected: bool | int
-    place: str
-
-
-@dataclass(slots=True)
-class Signature:
-    """What surrounds the graph of an exported program."""
-
-    arguments: list[Argument]
-    in_tree: TreeSpec
-    results: list[Result]
-    out_tree: TreeSpec
-    expectations: list[Expectation]
-    randoms: int
-    notes: list[str]
-    writes: list[tuple[str, int]]  # (argument, graph output): arguments written in place
-    seed: int | None = None  # set inside by manual_seed
 
 
 class Program:
@@ -211,7 +168,9 @@ class Program:
         """Write one file (`.gcz`): the graph as text, the state as safetensors, the signature. Atomic; raises
         ArtifactError naming the path.
         """
-        artifact.save(path, self.graph, self.state, _signature_json(self.signature))
+        from graphc.runtime import artifact
+
+        artifact.save(path, self.graph, self.state, signature_json(self.signature))
 
     def __repr__(self) -> str:
         return f"<graphc program {self.graph.name}: {len(self.graph.nodes)} nodes, {len(self.state)} state tensors>"
@@ -421,86 +380,18 @@ def _match(graph: str, name: str, type: TensorType, array: Array, sizes: dict[st
 # ---- files
 
 
-def _signature_json(s: Signature) -> dict[str, Any]:
-    return {
-        "arguments": [{"name": a.name, "kind": a.kind, "value": _plain(a.value)} for a in s.arguments],
-        "in_tree": to_json(s.in_tree),
-        "results": [{"kind": r.kind, "output": r.output, "value": _plain(r.value)} for r in s.results],
-        "out_tree": to_json(s.out_tree),
-        "expectations": [{"output": e.output, "expected": e.expected, "place": e.place} for e in s.expectations],
-        "randoms": s.randoms,
-        "notes": s.notes,
-        "writes": [[name, number] for name, number in s.writes],
-        "seed": s.seed,
-    }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return {"float": value.hex()}
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    raise ArtifactError(f"a {type(value).__name__} cannot be part of a file's signature")
-
-
-def _unplain(data: Any) -> Any:
-    if isinstance(data, dict) and set(data) == {"float"} and isinstance(data["float"], str):
-        return float.fromhex(data["float"])
-    if data is None or isinstance(data, (bool, int, str)):
-        return data
-    raise ArtifactError("signature: not a plain value")
-
-
-def _number(data: Any) -> bool | int:
-    if not isinstance(data, int):
-        raise ArtifactError("signature: an expectation is no bool or int")
-    return data
-
-
 def load(path: str | Path) -> Program:
     """The program saved at `path`. Runs nothing from the file; raises ArtifactError for anything but a valid one."""
+    from graphc.runtime import artifact
+
     found = artifact.load(path)
     try:
-        signature = _signature_of(found.signature, found.graph)
+        signature = signature_of(found.signature, found.graph)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(f"{path}: the signature is not valid: {error}") from error
     state = {name: np.array(a, copy=True, order="C") for name, a in found.state.items()}
     _check_state(path, found.graph, state, signature)
     return Program(found.graph, state, signature)
-
-
-def _signature_of(data: Mapping[str, Any], graph: Graph) -> Signature:
-    arguments = [Argument(str(a["name"]), str(a["kind"]), _unplain(a["value"])) for a in data["arguments"]]
-    results = [Result(str(r["kind"]), int(r["output"]), _unplain(r["value"])) for r in data["results"]]
-    expectations = [
-        Expectation(int(e["output"]), _number(e["expected"]), str(e["place"])) for e in data["expectations"]
-    ]
-    in_tree, out_tree = from_json(data["in_tree"]), from_json(data["out_tree"])
-    numbers = [r.output for r in results if r.kind != "constant"] + [e.output for e in expectations]
-    writes = [(str(name), int(number)) for name, number in data["writes"]]
-    numbers += [number for _, number in writes]
-    if any(name not in {a.name for a in arguments if a.kind == "tensor"} for name, _ in writes):
-        raise ArtifactError("signature: a write refers to no tensor argument")
-    if any(not 0 <= n < len(graph.outputs) for n in numbers):
-        raise ArtifactError("signature: a result refers to no output of the graph")
-    if in_tree.leaves != len(arguments) or out_tree.leaves != len(results):
-        raise ArtifactError("signature: the trees do not fit the arguments or results")
-    if any(a.kind not in ("tensor", "float", "constant") for a in arguments) or any(
-        r.kind not in ("tensor", "number", "constant") for r in results
-    ):
-        raise ArtifactError("signature: unknown kind of argument or result")
-    seed = None if data["seed"] is None else int(data["seed"])
-    return Signature(
-        arguments,
-        in_tree,
-        results,
-        out_tree,
-        expectations,
-        int(data["randoms"]),
-        [str(n) for n in data["notes"]],
-        writes,
-        seed,
-    )
 
 
 def _check_state(path: Any, graph: Graph, state: Mapping[str, Array], signature: Signature) -> None:

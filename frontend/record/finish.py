@@ -11,7 +11,8 @@ from graphc.errors import RecordingError
 from graphc.frontend.autograd import Edge, edge_of
 from graphc.frontend.record.paths import PathTable
 from graphc.frontend.record.reach import Reach
-from graphc.frontend.record.recorder import Recorder, Root
+from graphc.frontend.record.recorder import Recorder
+from graphc.frontend.record.roots import Root
 from graphc.frontend.record.tape import NodePlan, TapePlanner, own_version
 from graphc.frontend.record.trace import Effect, Guard, Leaf, Source, Trace
 from graphc.frontend.record.tree import TreeSpec, flatten
@@ -171,7 +172,8 @@ class Finisher:
             if edge_of(t) != edge:
                 name = root.source.name if root.source is not None else "a tensor"
                 raise RecordingError(
-                    f"the write at {root.written} gives {name} a gradient history; write into a clone() of it, or detach() the value"
+                    f"the write at {root.written} gives {name} a gradient history; write into a clone() of it, or "
+                    "detach() the value"
                 )
 
     def _output(self, value: Value, name: str) -> int:

@@ -21,10 +21,11 @@ from graphc.errors import RecordingError
 from graphc.frontend import autograd
 from graphc.frontend.mode import using
 from graphc.frontend.record import rng
+from graphc.frontend.record.roots import Root, Slot, starts_with
 from graphc.frontend.record.trace import Source, ValueGuard
 from graphc.frontend.record.where import here, kind_of
-from graphc.frontend.scalar import Scalar
-from graphc.frontend.tensor import Chain, Tensor, alias_of, fresh
+from graphc.frontend.scalar import Scalar, holds_scalar
+from graphc.frontend.tensor import Tensor, alias_of, fresh
 from graphc.ir.graph import Graph, Input, Location, Value
 from graphc.ir.op import Attrs, Op, op_named
 from graphc.ir.types import Dim, TensorType, evaluate, float64, int64
@@ -49,31 +50,6 @@ def _hook(method: F) -> F:
             return None
 
     return wrapper  # type: ignore[return-value]
-
-
-class Root:
-    """A tensor whose graph value is known: the value after `chain` from the storage's root. `source`: the graph input
-    it came from, if any.
-    """
-
-    __slots__ = ("chain", "source", "tensor", "value", "written")
-
-    def __init__(self, chain: Chain, value: Value, source: Source | None, tensor: Tensor | None) -> None:
-        self.chain = chain
-        self.value = value
-        self.source = source
-        self.tensor = tensor
-        self.written: Location | None = None
-
-
-class Slot:
-    """What one recording knows of one storage."""
-
-    __slots__ = ("recording", "roots")
-
-    def __init__(self, recording: Recorder) -> None:
-        self.recording = recording
-        self.roots: list[Root] = []
 
 
 class Recorder:
@@ -180,7 +156,7 @@ class Recorder:
         best = None
         for root in slot.roots:
             n = len(root.chain)
-            if (best is None or n > len(best.chain)) and _starts_with(t._chain, root.chain):
+            if (best is None or n > len(best.chain)) and starts_with(t._chain, root.chain):
                 best = root
         return best if best is not None else self._lift(t, slot)
 
@@ -273,7 +249,7 @@ class Recorder:
                 f"a tensor is made from a NumPy array at {here()}; its content may change unseen: make it outside and "
                 "pass it as an argument"
             )
-        if _holds_scalar(source):
+        if holds_scalar(source):
             raise RecordingError(
                 f"a tensor is made from a recorded number at {here()}; use stack() or full() on tensors instead"
             )
@@ -410,7 +386,9 @@ class Recorder:
         return self.value_of(tensor).type
 
     def ask_size(self, size: Dim, how: str, other: Any) -> Any:
-        """A named size is compared: answered when the answer is the same for all sizes, else an error at the user's line."""
+        """A named size is compared: answered when the answer is the same for all sizes, else an error at the user's
+        line.
+        """
         frame: FrameType | None = sys._getframe(3)
         while frame is not None and kind_of(frame.f_code) == "library":
             frame = frame.f_back
@@ -423,7 +401,10 @@ class Recorder:
         elif how not in ("hash", "bool"):
             return NotImplemented
         what = f"is compared with {other} ({how})" if how not in ("hash", "bool") else f"decides something ({how})"
-        raise RecordingError(f"the named size {size} {what} at {here()}; a program for every size cannot branch on it: trace without making it dynamic")
+        raise RecordingError(
+            f"the named size {size} {what} at {here()}; a program for every size cannot branch on it: trace without "
+            "making it dynamic"
+        )
 
     def bind_size(self, size: Dim) -> int:
         """The number a named size stands for now."""
@@ -511,15 +492,3 @@ class Recorder:
         """Graph input `number` gets a new value at the end."""
         old = self.graph.inputs[number]
         self.graph.inputs[number] = Input(old.value, "state", old.name)
-
-
-def _starts_with(chain: Chain, prefix: Chain) -> bool:
-    return len(chain) >= len(prefix) and all(
-        a is b or (a[0] is b[0] and a[1] == b[1]) for a, b in zip(chain, prefix, strict=False)
-    )
-
-
-def _holds_scalar(x: Any) -> bool:
-    if isinstance(x, (list, tuple)):
-        return any(map(_holds_scalar, x))
-    return isinstance(x, (Scalar, Tensor))

@@ -95,7 +95,7 @@ class TapePlanner:
         stack = [e for e in roots if e is not None]
         while stack:
             edge = stack.pop()
-            node = edge[0]
+            node: Any = edge[0]
             if edge in self._sources or node in nodes:
                 continue
             self._check(node)
@@ -111,7 +111,8 @@ class TapePlanner:
         if edge is None:
             return None
         number = self._sources.get(edge)
-        return ("source", number, 0) if number is not None else ("node", self._places[edge[0]], edge[1])
+        node: Any = edge[0]
+        return ("source", number, 0) if number is not None else ("node", self._places[node], edge[1])
 
     def _check(self, node: Any) -> None:
         if isinstance(node, AccumulateGrad):
