@@ -77,9 +77,14 @@ def scale(e: Emitter, x: V, k: V) -> V:
 
 def nearest(x: F, factor: float) -> tuple[F, V]:
     """The integer n nearest to x * factor, as a float and as an integer (|n| < 2**21; of NaN: any integer)."""
-    magic = 1.5 * 2.0**52 if x.double else 1.5 * 2.0**23
-    shifted = x.fma(factor, magic)
-    return shifted - magic, x.e.bin("sub", shifted.bits, 0x4338 << 48 if x.double else 0x4B400000)
+    n, bits = _nearest_bits(x, factor)
+    return n, x.e.bin("sub", bits, 0x4338 << 48 if x.double else 0x4B400000)
+
+
+def _nearest_bits(x: F, factor: float) -> tuple[F, V]:
+    """As `nearest`, but of the integer only the last 12 bits (float32: 22) are right."""
+    shifted = x.fma(factor, 1.5 * 2.0**52 if x.double else 1.5 * 2.0**23)
+    return shifted - (1.5 * 2.0**52 if x.double else 1.5 * 2.0**23), shifted.bits
 
 
 def int_to_float(e: Emitter, n: V) -> F:
@@ -91,19 +96,40 @@ def int_to_float(e: Emitter, n: V) -> F:
 
 def _exp_parts(x: F, low: F | None = None) -> tuple[F, V]:
     """(e^r - 1, n) with x + low = n ln 2 + r and |r| <= ln(2) / 2."""
-    high_ln2, low_ln2 = LN2_64 if x.double else LN2_32
     n, k = nearest(x, LOG2E)
+    return _exp_rest(x, n, low), k
+
+
+def _exp_rest(x: F, n: F, low: F | None) -> F:
+    """e^r - 1 for r = x + low - n ln 2."""
+    high_ln2, low_ln2 = LN2_64 if x.double else LN2_32
     r = n.fma(-high_ln2, x)
     r = n.fma(-low_ln2, r if low is None else r + low)
-    p = r.polynomial(EXP_64 if x.double else EXP_32)
-    return p.fma(r * r, r), k
+    return r.polynomial(EXP_64 if x.double else EXP_32).fma(r * r, r)
 
 
 def exp_of(x: F, low: F | None = None) -> F:
-    """e^(x + low) over the whole range: overflow gives inf, underflow denormals, then 0."""
-    x = x.clamp(-746.0, 710.0) if x.double else x.clamp(-104.0, 89.0)
-    m, k = _exp_parts(x, low)
-    return F(x.e, scale(x.e, (m + 1.0).v, k))
+    """e^(x + low) over the whole range: overflow gives inf, underflow denormals, then 0.
+
+    Where no lane comes near an end, 2^n is added to the exponent; the bits are those of the product.
+    """
+    e, edge = x.e, 708.0 if x.double else 87.0
+
+    def quick() -> list[V]:
+        n, k = _nearest_bits(x, LOG2E)
+        return [_moved_up(_exp_rest(x, n, low) + 1.0, k).v]
+
+    def whole() -> list[V]:
+        near = x.clamp(-746.0, 710.0) if x.double else x.clamp(-104.0, 89.0)
+        m, k = _exp_parts(near, low)
+        return [scale(e, (m + 1.0).v, k)]
+
+    return F(e, e.branch(e.any_lane(abs(x).test("uge", edge)), whole, quick)[0])
+
+
+def _moved_up(x: F, k: V) -> F:
+    """x * 2**k where both are normal; only the last bits of k count."""
+    return from_bits(x.e, x.e.bin("add", x.bits, x.e.bin("shl", k, 52 if x.double else 23)))
 
 
 def _exp_mid(x: F) -> F:
