@@ -19,9 +19,6 @@ from graphc.frontend.nn.parameter import Parameter
 from graphc.frontend.tensor import Tensor, fresh
 from graphc.ir.limits import Limits, legal_name
 from graphc.ir.op import Array
-from graphc.ir.parse import HOSTILE
-from graphc.runtime.artifact import read_tensors, tensor_bytes
-from graphc.runtime.atomic import atomic_write
 
 __all__ = ["save"]
 
@@ -80,6 +77,9 @@ def save(obj: Any, f: str | os.PathLike[str] | BinaryIO) -> None:
 
     Writing to a path is atomic. Raises ArgumentError for other values, ArtifactError when the path cannot be written.
     """
+    from graphc.runtime.artifact import tensor_bytes
+    from graphc.runtime.atomic import atomic_write
+
     recorder = mode.get().recorder
     writer = _Writer()
     structure = writer.plain(obj, "")
@@ -98,6 +98,9 @@ def save(obj: Any, f: str | os.PathLike[str] | BinaryIO) -> None:
 
 def read(data: bytes, name: str) -> Any:
     """The value in the bytes of a file. Raises ArtifactError, which names the file, for anything but a valid one."""
+    from graphc.ir.parse import HOSTILE
+    from graphc.runtime.artifact import read_tensors
+
     arrays = read_tensors(name, data, Limits())
     tensors: dict[tuple[str, bool, bool], Tensor] = {}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -142,6 +141,8 @@ def _fma_exact(a: float, b: float, c: float) -> float:
         return a * b + c
     if not np.isfinite(c):
         return c
+    from fractions import Fraction
+
     exact = Fraction(a) * Fraction(b) + Fraction(c)
     if exact == 0:
         return 0.0 if a and b else a * b + c

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import os
-import secrets
 import stat
 import struct
 import time
@@ -31,7 +29,12 @@ _TEMPORARY = ".tmp-"
 _STALE_SECONDS = 3600.0
 _TOUCH_SECONDS = 86400.0
 _SCAN_EVERY = 64
-_log = logging.getLogger("graphc.cache")
+
+
+def _note(message: str, *parts: object) -> None:
+    import logging  # seldom needed, and 3 ms to import
+
+    logging.getLogger("graphc.cache").debug(message, *parts)
 
 
 def key_of(*parts: str) -> bytes:
@@ -148,7 +151,7 @@ class ObjectCache:
         finally:
             os.close(descriptor)
         if payload is None:
-            _log.debug("cache entry %s is damaged; deleted", name)
+            _note("cache entry %s is damaged; deleted", name)
             _remove(folder, name)
         return payload
 
@@ -198,7 +201,7 @@ def _older(folder: int, name: str, moment: float) -> bool:
 
 
 def _write(folder: int, name: str, data: bytes) -> None:
-    temporary = f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(8)}"
+    temporary = f"{_TEMPORARY}{os.getpid()}-{os.urandom(8).hex()}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
     try:
         with open(descriptor, "wb") as file:
@@ -221,4 +224,4 @@ def _quietly(action: str) -> Iterator[None]:
     except FileNotFoundError:
         pass  # no cache yet
     except OSError as error:
-        _log.debug("cache %s failed: %s", action, error)
+        _note("cache %s failed: %s", action, error)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import logging
 import os
 import signal
 import sys
@@ -28,7 +27,6 @@ _STOP_SECONDS = 5.0
 _PAGE_BYTES = pool_ir.RECORDS + pool_ir.RECORD_BYTES * MAX_THREADS
 _COUNTS = (pool_ir.REMAINING, pool_ir.PENDING, pool_ir.SLEEPERS, pool_ir.LOCK, pool_ir.WAITING, pool_ir.LIVE)
 _FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP}
-_log = logging.getLogger("graphc.pool")
 
 
 class Pool:
@@ -144,7 +142,9 @@ class Pool:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         if failed:
             self._count(pool_ir.LIVE).value -= 1
-            _log.warning("cannot start thread %d: %s", index, os.strerror(failed))
+            import logging
+
+            logging.getLogger("graphc.pool").warning("cannot start thread %d: %s", index, os.strerror(failed))
             return False
         libc().pthread_detach(thread)
         return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from graphc.ir.types import DTYPES, DType, TensorType, bool_, float32, float64, 
 FLOATS = (float32, float64)
 NUMBERS = (int64, float32, float64)
 INTEGERS = (bool_, int64)
-Samples = Callable[[np.random.Generator], Iterator[Sample]]
+Samples: TypeAlias = "Callable[[np.random.Generator], Iterator[Sample]]"  # quoted: np.random is imported at first use
 
 
 def quiet(fn: Callable[..., Any]) -> Callable[..., Array]:

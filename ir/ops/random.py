@@ -7,7 +7,6 @@ The state is int64 [2]: (seed, offset). Element i of a call numbered `offset` is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -205,6 +204,8 @@ def randn_array(state: Array, *, shape: tuple[int, ...], dtype: DType, offset: i
     """Standard normal numbers: the inverse distribution function at the midpoints of `rand`'s intervals."""
     uniform = rand_array(state, shape=shape, dtype=dtype, offset=offset).astype(np.float64)
     half_step = 2.0**-25 if dtype is float32 else 2.0**-54
+    from statistics import NormalDist
+
     inverse = NormalDist().inv_cdf
     # 1 - p is exact where p itself would be rounded
     high = uniform >= 0.5
