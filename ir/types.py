@@ -82,7 +82,7 @@ class Dim:
             raise ArgumentError(f"a dimension name must be an identifier, got {name!r}")
         return _dim_of({(name,): 1})  # type: ignore[return-value]
 
-    # set while user code runs that must not branch on a size: gets (dim, how, other); answers, raises, or gives NotImplemented
+    # set while user code runs that must not branch on a size: gets (dim, how, other), answers or raises
     ask: ClassVar[Callable[[Dim, str, Any], Any] | None] = None
 
     def __add__(self, other: Size) -> Size:

@@ -1,4 +1,4 @@
-"""What the tests of the recorder share: a form is either right in every bit (`assert_same`) or refused with its line (`refused`)."""
+"""What the tests of the recorder share: a form is right in every bit (`assert_same`) or refused with its line."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def run(fn: Callable[..., Any], args: tuple[Any, ...], seen: Callable[[], Any], 
 def refused(make: Callable[[], Any], *, calls: int = 4, trace: bool = True, match: str = "") -> None:
     """Assert that the function of `make() -> (fn, args, seen)` is refused.
 
-    compile: one RecordingWarning naming a line marked `# here`; results and what `seen()` shows are eager's after every call. fullgraph=True
-    and trace: RecordingError naming such a line.
+    compile: one RecordingWarning naming a line marked `# here`; results and what `seen()` shows are eager's after
+    every call. fullgraph=True and trace: RecordingError naming such a line.
     """
     lines = marked_lines(make)
     assert lines, "no line is marked"

@@ -264,7 +264,9 @@ def test_create_graph_through_a_compiled_forward() -> None:
     for _ in range(4):
         (g,) = graphc.autograd.grad(compiled(x), x, create_graph=True)
         (h,) = graphc.autograd.grad(g.sum(), x)
-        assert bits(h) == bits(graphc.autograd.grad(graphc.autograd.grad((x**3).sum(), x, create_graph=True)[0].sum(), x)[0])
+        assert bits(h) == bits(
+            graphc.autograd.grad(graphc.autograd.grad((x**3).sum(), x, create_graph=True)[0].sum(), x)[0]
+        )
 
 
 def test_outer_backward_after_a_write_raises_as_eager() -> None:

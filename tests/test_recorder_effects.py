@@ -25,7 +25,7 @@ def v4(scale: float = 1.0) -> Any:
     return graphc.tensor([1.0, -2.0, 3.0, 0.5]) * scale
 
 
-# ---- stored by Python -------------------------------------------------------------------------------------------------
+# ---- stored by Python
 
 
 def test_losses_append_is_refused() -> None:
@@ -116,10 +116,10 @@ def test_stored_in_an_unseen_place_is_refused() -> None:
 
     def reason() -> None:
         fn, args, seen = make()
-        with pytest.raises(RecordingError, match="test_recorder_effects.py"):
+        with pytest.raises(RecordingError, match=r"test_recorder_effects\.py"):
             graphc.compile(fn, fullgraph=True)(*args)
         fn, args, seen = make()
-        with pytest.warns(graphc.RecordingWarning, match="test_recorder_effects.py"):
+        with pytest.warns(graphc.RecordingWarning, match=r"test_recorder_effects\.py"):
             compiled = graphc.compile(fn)
             for k in range(4):
                 compiled(*args)
@@ -146,7 +146,7 @@ def test_stored_in_an_argument_container_is_refused() -> None:
             assert seen() == bits(v4() * 2)
 
 
-# ---- counters, globals, cells -----------------------------------------------------------------------------------------
+# ---- counters, globals, cells
 
 _COUNT = 0
 
@@ -180,7 +180,9 @@ def test_nonlocal_write_is_refused() -> None:
     refused(make)
 
 
-@pytest.mark.parametrize("kind", ["object", "dict", "list", "set", "module attribute", "deep", "setattr", "vars", "class", "same value"])
+@pytest.mark.parametrize(
+    "kind", ["object", "dict", "list", "set", "module attribute", "deep", "setattr", "vars", "class", "same value"]
+)
 def test_counters_are_refused(kind: str) -> None:
     def make() -> Any:
         class Stats:
@@ -312,7 +314,9 @@ def test_setting_of_an_optimizer_written_inside_is_refused() -> None:
     refused(make)
 
 
-@pytest.mark.parametrize("what", ["requires_grad_", "data", "detach_", "train", "register_hook", "register_forward_hook", "grad_hook"])
+@pytest.mark.parametrize(
+    "what", ["requires_grad_", "data", "detach_", "train", "register_hook", "register_forward_hook", "grad_hook"]
+)
 def test_metadata_changes_are_refused(what: str) -> None:
     def make() -> Any:
         w = graphc.ones(4, requires_grad=what in ("register_hook", "grad_hook"))
@@ -343,7 +347,7 @@ def test_metadata_changes_are_refused(what: str) -> None:
     refused(make, calls=1 if what == "detach_" else 4)
 
 
-# ---- liveness ---------------------------------------------------------------------------------------------------------
+# ---- liveness
 
 
 def test_nothing_of_a_recording_is_kept() -> None:
@@ -405,7 +409,7 @@ def test_profile_function_is_put_back() -> None:
     assert sys.getprofile() is None
 
 
-# ---- functions --------------------------------------------------------------------------------------------------------
+# ---- functions
 
 
 def test_generator_and_async_functions_are_refused_at_decoration() -> None:
@@ -462,7 +466,7 @@ def test_compiled_module_keeps_its_interface() -> None:
     assert model.extra == 3
 
 
-# ---- threads ----------------------------------------------------------------------------------------------------------
+# ---- threads
 
 
 def test_an_op_on_recorded_tensors_in_another_thread_is_refused() -> None:
@@ -517,7 +521,7 @@ def test_eager_work_in_another_thread_is_not_recorded() -> None:
         worker.join()
 
 
-# ---- refusals ---------------------------------------------------------------------------------------------------------
+# ---- refusals
 
 
 def test_a_refused_function_keeps_all_effects_once() -> None:

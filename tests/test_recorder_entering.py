@@ -28,7 +28,7 @@ def x34(start: float = 0.0) -> Any:
     return graphc.tensor([[start + i * 4 + j - 5.5 for j in range(4)] for i in range(3)])
 
 
-# ---- tensor arguments -------------------------------------------------------------------------------------------------
+# ---- tensor arguments
 
 
 def test_tensor_argument() -> None:
@@ -40,7 +40,18 @@ def test_signature_dtype_rank_shape_strides_requires_grad() -> None:
         return (x * 2).sum() if x.requires_grad else x * 2
 
     x = x34()
-    forms = [x, x.double(), x[0], x[:2], x.T, x.T.contiguous(), x[:, ::2], x.long(), x.expand(2, 3, 4), x34().requires_grad_()]
+    forms = [
+        x,
+        x.double(),
+        x[0],
+        x[:2],
+        x.T,
+        x.T.contiguous(),
+        x[:, ::2],
+        x.long(),
+        x.expand(2, 3, 4),
+        x34().requires_grad_(),
+    ]
     compiled = follows(f, *[(t,) for t in forms for _ in range(4)])
     assert compiled.stats.compilations == len(forms)
     assert compiled.stats.hits == 2 * len(forms)
@@ -172,7 +183,7 @@ def test_empty_and_zero_dim_arguments() -> None:
     assert_same(lambda x: x * 2, graphc.tensor(3.0))
 
 
-# ---- lifted state -----------------------------------------------------------------------------------------------------
+# ---- lifted state
 
 
 def test_closure_tensor_is_state() -> None:
@@ -320,7 +331,7 @@ def test_tensor_from_a_cycle_is_refused() -> None:
     refused(make)
 
 
-# ---- numbers and other leaves -----------------------------------------------------------------------------------------
+# ---- numbers and other leaves
 
 
 def test_float_argument_is_an_input() -> None:
@@ -412,12 +423,19 @@ def test_bool_str_none_dtype_callable_arguments() -> None:
         return (y if w is None else y * w).to(dtype)
 
     w = graphc.tensor(3.0)
-    forms = [(True, "sum", None, graphc.float64, graphc.relu), (False, "mean", w, graphc.float32, graphc.tanh), (True, "mean", w, graphc.float64, graphc.exp)]
+    forms = [
+        (True, "sum", None, graphc.float64, graphc.relu),
+        (False, "mean", w, graphc.float32, graphc.tanh),
+        (True, "mean", w, graphc.float64, graphc.exp),
+    ]
     follows(f, *[(x34(), *form) for form in forms for _ in range(3)], *[(x34(), *form) for form in forms])
 
 
 def test_one_true_and_one_point_zero_are_told_apart() -> None:
-    follows(lambda n: (graphc.ones(2) if n is True else graphc.zeros(2)) + n, *[(n,) for n in (1, 1, 1, True, True, True, 1.0, 1.0, 1.0, 1, True, 1.0)])
+    follows(
+        lambda n: (graphc.ones(2) if n is True else graphc.zeros(2)) + n,
+        *[(n,) for n in (1, 1, 1, True, True, True, 1.0, 1.0, 1.0, 1, True, 1.0)],
+    )
 
 
 def test_containers_and_dataclasses_are_trees() -> None:
@@ -463,7 +481,7 @@ def test_unknown_object_argument_with_guarded_reads() -> None:
         assert compiled(graphc.ones(1), config).item() == (2.0 if k < 6 else 3.0 if k < 9 else 1.0)
 
 
-# ---- Python scalars met inside ----------------------------------------------------------------------------------------
+# ---- Python scalars met inside
 
 
 def test_constant_changed_between_calls() -> None:
@@ -623,7 +641,7 @@ def test_more_than_a_thousand_leaves_is_refused_whole() -> None:
     assert "not guarded" in loose.explain()
 
 
-# ---- host data --------------------------------------------------------------------------------------------------------
+# ---- host data
 
 
 def test_host_data_is_a_confirmed_constant() -> None:
@@ -688,7 +706,7 @@ def test_numpy_memory_of_an_argument_and_of_weights() -> None:
         assert bits(compiled(x)) == bits(model(x))
 
 
-# ---- random numbers, time, counters -----------------------------------------------------------------------------------
+# ---- random numbers, time, counters
 
 
 @pytest.mark.parametrize("source", [random.random, np.random.rand, time.perf_counter])
@@ -781,7 +799,7 @@ def test_random_state_escapes_are_refused(call: Any) -> None:
     refused(make)
 
 
-# ---- ambient state ----------------------------------------------------------------------------------------------------
+# ---- ambient state
 
 
 def test_outer_no_grad_is_part_of_the_signature() -> None:

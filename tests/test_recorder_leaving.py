@@ -14,7 +14,6 @@ import pytest
 import graphc
 from graphc import nn
 from graphc.errors import RecordingError
-from graphc.testing import assert_same
 from tests.recorder_checks import bits, follows, refused
 
 quiet = pytest.mark.filterwarnings("ignore::graphc.frontend.record.compiled.RecordingWarning")
@@ -24,7 +23,7 @@ def v4(scale: float = 1.0) -> Any:
     return graphc.tensor([1.0, -2.0, 3.0, 0.5]) * scale
 
 
-# ---- branches ---------------------------------------------------------------------------------------------------------
+# ---- branches
 
 
 @pytest.mark.parametrize(
@@ -119,7 +118,7 @@ def test_guards_come_before_the_first_write() -> None:
     assert compiled.stats.hits == 4
 
 
-# ---- numbers ----------------------------------------------------------------------------------------------------------
+# ---- numbers
 
 
 def test_item_in_arithmetic() -> None:
@@ -140,7 +139,9 @@ def test_int_item_in_arithmetic() -> None:
 
 
 def test_bool_item() -> None:
-    follows(lambda x: (x.any().item(), x * x.any().item(), x.any().item() + 1), (v4(),), (v4(0.0),), (v4(),), (v4(0.0),))
+    follows(
+        lambda x: (x.any().item(), x * x.any().item(), x.any().item() + 1), (v4(),), (v4(0.0),), (v4(),), (v4(0.0),)
+    )
 
 
 def test_item_compared_is_a_guard() -> None:
@@ -155,7 +156,10 @@ def test_item_compared_is_a_guard() -> None:
 
 
 def test_item_returned_is_a_number() -> None:
-    compiled = follows(lambda x: {"loss": x.sum().item(), "n": x.argmax().item(), "b": (x > 0).all().item()}, *[(v4(k),) for k in (1.0, -1.0, 2.0, 3.0)])
+    compiled = follows(
+        lambda x: {"loss": x.sum().item(), "n": x.argmax().item(), "b": (x > 0).all().item()},
+        *[(v4(k),) for k in (1.0, -1.0, 2.0, 3.0)],
+    )
     out = compiled(v4())
     assert [type(v) for v in out.values()] == [float, int, bool]
 
@@ -165,7 +169,7 @@ def test_item_formatted_shows_the_number() -> None:
 
     def f(x: Any) -> Any:
         s = x.sum().item()
-        text = f"{s:.1f} {s} {s!r}" + "%.1f" % 1.0 + str(s)
+        text = f"{s:.1f} {s} {s!r}" + str(s)
         assert "2.5" in text
         return x * s
 
@@ -234,7 +238,9 @@ def test_int_of_a_float_item_is_refused() -> None:
     refused(make)
 
 
-@pytest.mark.parametrize("what", ["round", "hash", "dict key", "float index", "log", "exp", "pow", "floordiv", "mod", "hex"])
+@pytest.mark.parametrize(
+    "what", ["round", "hash", "dict key", "float index", "log", "exp", "pow", "floordiv", "mod", "hex"]
+)
 def test_other_uses_of_an_item(what: str) -> None:
     def make() -> Any:
         def f(x: Any) -> Any:
@@ -272,7 +278,7 @@ def test_min_max_sum_of_items_are_guards_and_nodes() -> None:
     follows(f, *[(v4(k),) for k in (1.0, 2.0, 1.5, -1.0, -2.0, -3.0, 1.0, -1.0)])
 
 
-# ---- hard escapes -----------------------------------------------------------------------------------------------------
+# ---- hard escapes
 
 
 @pytest.mark.parametrize("how", ["numpy", "tolist", "asarray", "data_ptr", "pickle", "memoryview", "ufunc"])
@@ -329,7 +335,7 @@ def test_refusal_says_the_ways_out() -> None:
         graphc.compile(lambda x: x.numpy().sum(), fullgraph=True)(v4())
 
 
-# ---- shown ------------------------------------------------------------------------------------------------------------
+# ---- shown
 
 
 def test_print_is_shown_while_recording_and_said_once(capsys: Any) -> None:
@@ -338,13 +344,13 @@ def test_print_is_shown_while_recording_and_said_once(capsys: Any) -> None:
         return x * 2
 
     compiled = graphc.compile(f)
-    with pytest.warns(graphc.RecordingWarning, match="test_recorder_leaving.py") as caught:
+    with pytest.warns(graphc.RecordingWarning, match=r"test_recorder_leaving\.py") as caught:
         for _ in range(5):
             compiled(v4())
     assert len(caught) == 1
     assert capsys.readouterr().out.count("x is") == 2
     assert compiled.stats.hits == 3
-    with pytest.raises(RecordingError, match="test_recorder_leaving.py"):
+    with pytest.raises(RecordingError, match=r"test_recorder_leaving\.py"):
         strict = graphc.compile(f, fullgraph=True)
         for _ in range(3):
             strict(v4())
@@ -373,12 +379,19 @@ def test_repr_returned_is_refused() -> None:
     refused(make)
 
 
-# ---- metadata ---------------------------------------------------------------------------------------------------------
+# ---- metadata
 
 
 def test_metadata_is_part_of_the_signature() -> None:
     def f(x: Any) -> Any:
-        if x.shape == (4,) and x.is_contiguous() and x.stride() == (1,) and x.dtype is graphc.float32 and x.grad is None and x is not None:
+        if (
+            x.shape == (4,)
+            and x.is_contiguous()
+            and x.stride() == (1,)
+            and x.dtype is graphc.float32
+            and x.grad is None
+            and x is not None
+        ):
             return x * len(x) + x.numel() + x.ndim
         return sum(row * 2 for row in x)
 
@@ -398,10 +411,12 @@ def test_grad_is_none_is_a_guard() -> None:
 
 
 def test_tensor_is_another() -> None:
-    follows(lambda a, b: a * 2 if a is b else a + b, *[(x, y) for x in [v4()] for y in (x, v4(), x, v4()) for _ in range(3)])
+    follows(
+        lambda a, b: a * 2 if a is b else a + b, *[(x, y) for x in [v4()] for y in (x, v4(), x, v4()) for _ in range(3)]
+    )
 
 
-# ---- sizes that depend on values --------------------------------------------------------------------------------------
+# ---- sizes that depend on values
 
 
 @pytest.mark.parametrize("how", ["mask", "nonzero", "masked_select", "unique"])
@@ -434,7 +449,7 @@ def test_mask_assignment_is_a_where() -> None:
     follows(f, (v4(),), (v4(),), (v4(5.0),), (v4(-1.0),))
 
 
-# ---- returned values --------------------------------------------------------------------------------------------------
+# ---- returned values
 
 
 def test_returned_input_view_state_and_same() -> None:
@@ -483,7 +498,15 @@ def test_a_fresh_output_is_never_reused() -> None:
 
 
 def test_constant_tensor_returned_is_fresh_each_time() -> None:
-    compiled = graphc.compile(lambda x: (graphc.zeros(2), graphc.tensor([1.0]), graphc.tensor(2.0), x.new_ones(2) if hasattr(x, "new_ones") else x + 1), fullgraph=True)
+    compiled = graphc.compile(
+        lambda x: (
+            graphc.zeros(2),
+            graphc.tensor([1.0]),
+            graphc.tensor(2.0),
+            x.new_ones(2) if hasattr(x, "new_ones") else x + 1,
+        ),
+        fullgraph=True,
+    )
     for _ in range(5):
         for t, expected in zip(compiled(v4())[:3], ([0.0, 0.0], [1.0], 2.0), strict=True):
             assert t.tolist() == expected
@@ -502,7 +525,10 @@ def test_random_state_dependent_output_and_expanded_views() -> None:
 
 def test_containers_returned() -> None:
     Pair = namedtuple("Pair", ["a", "b"])
-    follows(lambda x: {"a": [x * 2, (x, {"b": x + 1})], "c": Pair(x * 3, None), "d": ()}, *[(v4(float(k)),) for k in range(4)])
+    follows(
+        lambda x: {"a": [x * 2, (x, {"b": x + 1})], "c": Pair(x * 3, None), "d": ()},
+        *[(v4(float(k)),) for k in range(4)],
+    )
 
 
 def test_unknown_object_returned_is_refused() -> None:
@@ -536,10 +562,8 @@ def test_module_returned() -> None:
         return x * 2, model
 
     compiled = graphc.compile(f)
-    try:
+    with pytest.warns(graphc.RecordingWarning, match="Linear"):
         assert compiled(v4())[1] is model
-    except graphc.RecordingWarning:
-        pass
 
 
 @quiet

@@ -96,7 +96,9 @@ def test_a_chain_of_views() -> None:
         lambda y: y.masked_fill_(y > 0, 2.0),
         lambda y: y.detach().add_(1),
         lambda y: y.data.add_(1),
-        lambda y: y.view(-1).index_add_(0, graphc.tensor([1, 1]), graphc.ones(2)) if hasattr(y, "index_add_") else y.add_(1),
+        lambda y: (
+            y.view(-1).index_add_(0, graphc.tensor([1, 1]), graphc.ones(2)) if hasattr(y, "index_add_") else y.add_(1)
+        ),
     ],
 )
 def test_writes_through_views(write: Any) -> None:
@@ -250,7 +252,18 @@ def test_mutation_through_identity_dropout() -> None:
         assert bits(x) == bits(x2)
 
 
-@pytest.mark.parametrize("make", [lambda x: x.contiguous(), lambda x: x.to(graphc.float32), lambda x: x.reshape(3, 4), lambda x: x.view(3, 4), lambda x: x.expand(3, 4), lambda x: x[...], lambda x: x.flatten()])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: x.contiguous(),
+        lambda x: x.to(graphc.float32),
+        lambda x: x.reshape(3, 4),
+        lambda x: x.view(3, 4),
+        lambda x: x.expand(3, 4),
+        lambda x: x[...],
+        lambda x: x.flatten(),
+    ],
+)
 def test_mutation_through_operations_that_may_return_their_input(make: Any) -> None:
     def f(x: Any) -> Any:
         make(x).add_(1)

@@ -1,8 +1,8 @@
 """The guard check of a call like the last one, in a few C loops.
 
-After a full check succeeded, every object on an access path is known. As long as each lookup (dictionary entry, attribute, closure
-cell) gives the very same object again and no container changed its keys or length, all guards hold as they did. Anything else means
-a full check; it takes a new picture when it succeeds.
+After a full check succeeded, every object on an access path is known. As long as each lookup (dictionary entry,
+attribute, closure cell) gives the very same object again and no container changed its keys or length, all guards hold
+as they did. Anything else means a full check; it takes a new picture when it succeeds.
 """
 
 from __future__ import annotations
@@ -115,6 +115,7 @@ class Picture:
         sources = self.trace.sources
         self.fixed = [k for k, s in enumerate(sources) if s.kind == "path" and s.number not in self.changing]
         self.moving = [k for k in range(len(sources)) if k not in set(self.fixed)]
+        self.borrowed = [k for k in self.moving if sources[k].kind in ("arg", "path")]  # the rest are arrays of our own
         self.tensors: list[Tensor | None] = [t if k in set(self.fixed) else None for k, t in enumerate(tensors)]
         self.known = [t for t in self.tensors if t is not None]
         self.states = list(map(_state, self.known))
@@ -150,7 +151,7 @@ class Picture:
             and list(map(_state, self.known)) == self.states
         )
 
-    # -- memory ------------------------------------------------------------------------------------------------------------
+    # ---- memory
 
     def apart(self, arrays: Sequence[Array]) -> bool:
         """True when it is certain that no written memory is shared; `arrays` are those of the sources."""
@@ -159,7 +160,7 @@ class Picture:
         known = list(map(_array, self.known))
         if len(known) != len(self.arrays) or not all(map(is_, known, self.arrays)):
             return False
-        return all(self._clear(arrays[k]) for k in self.moving)
+        return all(self._clear(arrays[k]) for k in self.borrowed)
 
     def _clear(self, array: Array) -> bool:
         if not self.starts or not array.nbytes:
@@ -207,8 +208,8 @@ def _changing(trace: Trace, values: Sequence[Any]) -> set[int]:
     found = {s.number for s in trace.sources if s.kind == "setting"} | trace.moved
     for number in sorted(_needed(trace)):
         step = steps[number]
-        if step.kind == "arg" and isinstance(values[number], (Tensor, int, float, str, bytes)):
-            found.add(number)
-        elif step.kind not in ("arg", "held") and step.parent in found:
+        if (step.kind == "arg" and isinstance(values[number], (Tensor, int, float, str, bytes))) or (
+            step.kind not in ("arg", "held") and step.parent in found
+        ):
             found.add(number)
     return found

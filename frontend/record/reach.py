@@ -110,7 +110,8 @@ class Reach:
         found = self.tensors.get(id(t))
         if found is not None:
             self.shared.add(id(t))
-            if found[1] in self._params and step not in self._params:  # a module's name says more than a place in an optimiser
+            # a module's name says more than a place in an optimiser
+            if found[1] in self._params and step not in self._params:
                 self.table.names[found[1]] = self.table.names[step]
                 self._params.discard(found[1])
             return

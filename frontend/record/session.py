@@ -142,7 +142,10 @@ def asked_sizes(recorder: Recorder) -> Iterator[None]:
         if "'Dim'" not in str(error):
             raise
         lines = [Location(f.f_code, n) for f, n in _frames(error) if kind_of(f.f_code) == "user"]
-        raise RecordingError(f"a named size is used as a plain number at {lines[-1] if lines else '?'} ({error}); trace without making it dynamic") from error
+        raise RecordingError(
+            f"a named size is used as a plain number at {lines[-1] if lines else '?'} ({error}); trace without making "
+            "it dynamic"
+        ) from error
     finally:
         Dim.ask = before
 

@@ -178,9 +178,7 @@ def _end_difference(a: Trace, b: Trace, numbering: dict[Value, Value]) -> str | 
     if a.out_spec != b.out_spec or len(a.out_leaves) != len(b.out_leaves) or len(a.kept) != len(b.kept):
         return "the two calls returned differently shaped results"
     for k, (x, y) in enumerate(zip(a.out_leaves + a.kept, b.out_leaves + b.kept, strict=True)):
-        if _leaf_key(x) != _leaf_key(y) or not same_bits(
-            x.value, y.value
-        ):
+        if _leaf_key(x) != _leaf_key(y) or not same_bits(x.value, y.value):
             return f"returned value {k} was {x.value!r}, then {y.value!r} on the second call"
     if [(g.expected, str(g.loc)) for g in a.value_guards] != [(g.expected, str(g.loc)) for g in b.value_guards]:
         return "the two calls took different branches"
