@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import subprocess
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -495,6 +497,20 @@ def test_layers_refuse() -> None:
     for error, call in cases:
         with pytest.raises(error):
             call()
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "from graphc import nn; nn.Sequential(nn.Linear(3, 2), nn.LSTM(2, 2), nn.Conv2d(1, 1, 3), nn.Embedding(3, 2))",
+        "from graphc.nn import Linear; Linear(3, 2).weight.sum().backward()",
+        "from graphc.utils.data import DataLoader; [(x * 2).tolist() for x in DataLoader([1.5, 2.5, 3.5], batch_size=2)]",
+        "import graphc.testing; import graphc.autograd",
+    ],
+)
+def test_part_of_the_package_alone(program: str) -> None:
+    """Tensor has its methods whichever module is imported first."""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_a_target_that_is_no_class_is_named() -> None:

@@ -1,5 +1,6 @@
 """Data sets, samplers and loaders."""
 
+from graphc.frontend import methods as methods  # Tensor gets its methods
 from graphc.frontend.data import collate, dataset, loader, sampler
 from graphc.frontend.data.collate import *
 from graphc.frontend.data.dataset import *

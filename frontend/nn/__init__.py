@@ -1,5 +1,6 @@
 """Layers, containers and losses."""
 
+from graphc.frontend import methods as methods  # Tensor gets its methods
 from graphc.frontend.nn import activations, containers, conv_layers, layers, losses, norm_layers, pool_layers, recurrent
 from graphc.frontend.nn.activations import *
 from graphc.frontend.nn.containers import *
