@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import enum
 import functools
 import itertools
 import math
@@ -934,3 +935,158 @@ def test_no_retrace() -> None:
         compiled(x34())
         with pytest.raises(GuardError):
             compiled(x34().double())
+
+
+# ---- what a call like the last one must still see
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "set",
+        "array",
+        "no_grad closure",
+        "order of submodules",
+        "wrapped",
+        "deep dict",
+        "list item",
+        "tuple replaced",
+        "enum",
+        "classmethod",
+        "static",
+        "group flag",
+        "groups replaced",
+        "key appears",
+        "hook on the model",
+        "slot of a base class",
+        "dataclass field",
+        "property replaced",
+        "global function",
+        "module constant",
+    ],
+)
+def test_a_change_after_many_hits_is_seen(change: str) -> None:
+    class Mode(enum.Enum):
+        A = 2.0
+        B = 3.0
+
+    class Base:
+        __slots__ = ("slot",)
+
+    class Thing(Base):
+        factor = 2.0
+
+        @classmethod
+        def make(cls) -> float:
+            return cls.factor
+
+        @staticmethod
+        def helper(x: Any) -> Any:
+            return x * 2
+
+        @property
+        def prop(self) -> float:
+            return 2.0
+
+    @dataclasses.dataclass
+    class Config:
+        rate: float = 2.0
+
+    box = SimpleNamespace(
+        names={"a"}, array=np.ones(2), table={"a": {"b": 2.0}}, row=[1.0, 2.0], pair=(1.0, 2.0), mode=Mode.A, config=Config()
+    )
+    thing = Thing()
+    thing.slot = 2.0
+    scale = 2.0
+    stack = nn.ModuleDict({"a": nn.Linear(4, 4), "b": nn.Tanh()})
+    opt = optim.SGD(stack.parameters(), lr=0.1)
+
+    @graphc.no_grad()
+    def under(x: Any) -> Any:
+        return x * scale
+
+    @functools.wraps(under)
+    def wrapped(x: Any) -> Any:
+        return under(x)
+
+    def f(x: Any) -> Any:
+        y = under(x) + wrapped(x) + (1.0 if "b" in box.names else 0.0) + float(box.array.sum())
+        y = y * box.table["a"]["b"] + box.row[1] * box.pair[1] + box.mode.value + box.config.rate + thing.make()
+        for layer in stack.values():
+            y = layer(y)
+        y = thing.helper(y) * thing.slot + thing.prop + helper(y) + getattr(box, "extra", 0.0) + _RATE
+        return y * (2 if opt.param_groups[0]["nesterov"] else 1) * len(opt.param_groups)
+
+    def act() -> None:
+        nonlocal scale
+        global _RATE
+        {
+            "set": lambda: box.names.add("b"),
+            "array": lambda: box.array.fill(3.0),
+            "order of submodules": lambda: stack.__setitem__("a", stack.pop("a")),
+            "deep dict": lambda: box.table["a"].update(b=5.0),
+            "list item": lambda: box.row.__setitem__(1, 7.0),
+            "tuple replaced": lambda: setattr(box, "pair", (1.0, 9.0)),
+            "enum": lambda: setattr(box, "mode", Mode.B),
+            "classmethod": lambda: setattr(Thing, "make", classmethod(lambda cls: 8.0)),
+            "static": lambda: setattr(Thing, "helper", staticmethod(lambda x: x * 3)),
+            "group flag": lambda: opt.param_groups[0].update(nesterov=True),
+            "groups replaced": lambda: opt.add_param_group({"params": [graphc.ones(1)]}),
+            "key appears": lambda: setattr(box, "extra", 4.0),
+            "hook on the model": lambda: stack["a"].register_forward_hook(lambda m, a, o: o * 2),
+            "slot of a base class": lambda: setattr(thing, "slot", 5.0),
+            "dataclass field": lambda: setattr(box.config, "rate", 6.0),
+            "property replaced": lambda: setattr(Thing, "prop", property(lambda self: 9.0)),
+            "global function": lambda: _CONFIG.update(rate=0.125),
+        }.get(change, lambda: None)()
+        if change in ("no_grad closure", "wrapped"):
+            scale = 5.0
+        if change == "module constant":
+            _RATE = 2.5
+
+    global _RATE
+    compiled = graphc.compile(f, fullgraph=True)
+    try:
+        for k in range(9):
+            if k == 5:
+                before = bits(f(x34()))
+                act()
+                assert bits(f(x34())) != before
+            assert bits(compiled(x34())) == bits(f(x34())), k
+        assert compiled.stats.compilations == 2 and compiled.stats.hits == 5
+    finally:
+        _CONFIG.update(rate=0.5)
+        _RATE = 0.5
+
+
+def test_isinstance_of_a_number_argument() -> None:
+    def f(x: Any, a: Any) -> Any:
+        if isinstance(a, float):
+            return x * a
+        return x - a if isinstance(a, int) and not isinstance(a, bool) else x
+
+    follows(f, *[(x34(), a) for a in (1.5, 2.5, 3.5, 4.5, 1, 2, 3, 4, True, True, True)])
+
+
+def test_division_by_a_number_argument_raises_as_python() -> None:
+    def f(x: Any, a: float) -> Any:
+        return x * (1.0 / a)
+
+    compiled = follows(f, *[(x34(), a) for a in (1.0, 2.0, 4.0)])
+    with pytest.raises(ZeroDivisionError):
+        compiled(x34(), 0.0)
+    assert bits(compiled(x34(), 8.0)) == bits(f(x34(), 8.0))
+
+
+def test_numbers_inside_an_argument_container_stay_where_they_are() -> None:
+    settings = {"rate": 0.5, "inner": [1.0, 2]}
+
+    def f(x: Any, s: Any) -> Any:
+        return x * s["rate"] + s["inner"][0] * s["inner"][1]
+
+    compiled = graphc.compile(f, fullgraph=True)
+    for k in range(6):
+        settings["rate"] = 0.25 * k
+        assert bits(compiled(x34(), settings)) == bits(f(x34(), settings))
+        assert settings == {"rate": 0.25 * k, "inner": [1.0, 2]} and type(settings["rate"]) is float
+    assert compiled.stats.hits == 4
