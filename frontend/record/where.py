@@ -26,16 +26,16 @@ _STDLIB = tuple({sysconfig.get_paths()["stdlib"] + os.sep, sysconfig.get_paths()
 _LIBRARIES = tuple(os.sep + part for part in ("site-packages", "dist-packages"))
 # what graphc itself runs on, and may import in the middle of a recording
 _DEPENDENCIES = tuple(f"{os.sep}{name}{os.sep}" for name in ("numpy", "llvmlite", "networkx", "safetensors"))
-_KIND: dict[CodeType, str] = {}
+_KIND: dict[str, str] = {}  # of files
 _NAMES: dict[CodeType, frozenset[str]] = {}
 _CLASSES: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
 
 
 def kind_of(code: CodeType) -> str:
     """ "ours" (graphc itself), "library" (standard library, frozen modules, what graphc runs on) or "user"."""
-    found = _KIND.get(code)
+    found = _KIND.get(code.co_filename)  # by name: the hash of a code object is slow
     if found is None:
-        found = _KIND[code] = _classify(code.co_filename)
+        found = _KIND[code.co_filename] = _classify(code.co_filename)
     return found
 
 
