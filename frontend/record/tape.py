@@ -249,6 +249,8 @@ class Tape:
             (*owner._chain, *plan.chain),
         )
         saved.versions = owner._v
+        if plan.stale and not owner._v.value:
+            owner._v.value = 1
         saved.version = owner._v.value - plan.stale
         saved.edge = self.edge(plan.link)
         saved.leaf = owner if plan.leaf else None

@@ -1,0 +1,265 @@
+"""Random programs: eager, compiled and reloaded runs agree in every bit; and small programs that once did not."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+
+import graphc
+from graphc import nn, optim
+from graphc.errors import AutogradError, RecordingError
+from graphc.testing import assert_same
+from tests.program_checks import check, history, same_histories
+from tests.random_programs import source
+
+SEEDS = 150
+PART = 10
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, PART))
+def test_random_programs(first: int) -> None:
+    for seed in range(first, first + PART):
+        try:
+            check(seed, threads=(2,))
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}: {error}\n{source(seed)}") from error
+
+
+def test_programs_differ_and_are_repeatable() -> None:
+    assert source(7) == source(7)
+    assert len({source(seed) for seed in range(50)}) == 50
+
+
+def outer_backward(make: Any, seed: int = 0, refused: bool = False) -> None:
+    """A compiled function with backward() outside gives eager's gradients."""
+    made = make()
+    expected = history(made[0], made, seed, outer=True)
+    made = make()
+    compiled = graphc.compile(made[0])
+    with warnings.catch_warnings():
+        if refused:
+            warnings.simplefilter("ignore", graphc.RecordingWarning)
+        same_histories(expected, history(compiled, made, seed, outer=True))
+    assert (compiled.stats.hits == 0) is refused
+
+
+def weight() -> graphc.Tensor:
+    return graphc.tensor([1.0, 2.0, 3.0], requires_grad=True)
+
+
+def x3() -> graphc.Tensor:
+    return graphc.tensor([0.5, -1.0, 2.0])
+
+
+# ---- gradients from outside follow eager's tape, not the graph ---------------------------------------------------------
+
+
+def test_detached_part_gets_no_gradient_from_outside() -> None:
+    def make() -> Any:
+        w = weight()
+        return lambda x: x * w * w.detach(), (x3(),), [w]
+
+    outer_backward(make)
+
+
+def test_no_grad_part_gets_no_gradient_from_outside() -> None:
+    def make() -> Any:
+        w = weight()
+
+        def f(x: Any) -> Any:
+            with graphc.no_grad():
+                s = w * 2
+            return x * w * s
+
+        return f, (x3(),), [w]
+
+    outer_backward(make)
+
+
+@pytest.mark.parametrize("how", ["detached", "no_grad", "data"])
+def test_hidden_write_has_no_gradient_from_outside(how: str) -> None:
+    def make() -> Any:
+        w = weight()
+
+        def f(x: Any) -> Any:
+            y = x * w
+            if how == "detached":
+                y.detach().mul_(2)
+            elif how == "data":
+                y.data[0] = 7.0
+            else:
+                with graphc.no_grad():
+                    y.mul_(2)
+            return y + 0
+
+        return f, (x3(),), [w]
+
+    outer_backward(make)
+
+
+def test_item_has_no_gradient_from_outside() -> None:
+    def make() -> Any:
+        w = weight()
+        return lambda x: x * w * w.sum().item(), (x3(),), [w]
+
+    outer_backward(make)
+
+
+def test_returned_value_and_its_detached_self() -> None:
+    def make() -> Any:
+        w = weight()
+
+        def f(x: Any) -> Any:
+            y = (x * w).sum()
+            return y.detach(), y, y.data
+
+        return f, (x3(),), [w]
+
+    outer_backward(make)
+
+
+def test_weight_stepped_inside_after_what_is_returned() -> None:
+    def make() -> Any:
+        w = nn.Parameter(graphc.ones(3))
+        opt = optim.SGD([w], lr=0.1)
+
+        def f(x: Any) -> Any:
+            flipped = w.flip(0)
+            opt.zero_grad()
+            (flipped * x).sum().backward(retain_graph=True)
+            opt.step()
+            return flipped
+
+        return f, (x3(),), [w, opt]
+
+    outer_backward(make)
+
+
+def test_stale_saved_value_raises_outside_as_in_eager_code() -> None:
+    def make() -> Any:
+        w = weight()
+
+        def f(x: Any) -> Any:
+            y = (x * w).exp()
+            z = y * 2
+            y.detach().zero_()
+            return z
+
+        return f, (x3(),), [w]
+
+    outer_backward(make)
+
+
+def test_freed_graph_raises_outside() -> None:
+    def make() -> Any:
+        w = weight()
+
+        def f(x: Any) -> Any:
+            y = (x * w * w).sum()
+            y.backward()
+            return y
+
+        return f, (x3(),), [w]
+
+    outer_backward(make)
+
+
+def test_write_to_a_result_is_noticed_by_backward() -> None:
+    w = weight()
+    compiled = graphc.compile(lambda x: (x * w).exp(), fullgraph=True)
+    for _ in range(3):
+        y = compiled(x3())
+    assert compiled.stats.hits == 1
+    y.mul_(2)
+    y.detach().add_(1)
+    y = compiled(x3())
+    y.detach().zero_()
+    with pytest.raises(AutogradError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+def test_second_derivative_through_a_compiled_call() -> None:
+    w = weight()
+
+    def f(x: Any) -> Any:
+        return (x * w * w * w.detach()).sum()
+
+    compiled = graphc.compile(f, fullgraph=True)
+    for _ in range(3):
+        (first,) = graphc.autograd.grad(compiled(x3()), [w], create_graph=True)
+        (second,) = graphc.autograd.grad(first.sum(), [w])
+    (eager,) = graphc.autograd.grad(graphc.autograd.grad(f(x3()), [w], create_graph=True)[0].sum(), [w])
+    assert compiled.stats.hits == 1
+    assert second.tolist() == eager.tolist()
+
+
+def test_input_that_gets_a_history_by_a_write_is_refused() -> None:
+    def make() -> Any:
+        w = weight()
+
+        def f(x: Any) -> Any:
+            x.mul_(w)
+            return x + 1
+
+        return lambda: f(x3()), (), [w]
+
+    outer_backward(make)  # made inside: fine
+    w = weight()
+    with pytest.raises(RecordingError, match="gives x a gradient history"):
+        graphc.compile(lambda x: x.mul_(w), fullgraph=True)(x3())
+
+
+# ---- what is returned is what eager code returns ------------------------------------------------------------------------
+
+
+def test_closure_tensor_is_returned_itself() -> None:
+    c = x3()
+    compiled = graphc.compile(lambda: (c, [c]), fullgraph=True)
+    for _ in range(3):
+        a, (b,) = compiled()
+    assert compiled.stats.hits == 1
+    assert a is c
+    assert b is c
+
+
+def test_detached_closure_tensor_is_not_the_tensor_itself() -> None:
+    w = weight()
+    compiled = graphc.compile(lambda: w.detach(), fullgraph=True)
+    for _ in range(3):
+        d = compiled()
+    assert compiled.stats.hits == 1
+    assert d is not w
+    assert not d.requires_grad
+    d[0] = 9.0
+    assert w.tolist() == [9.0, 2.0, 3.0]
+
+
+def test_view_of_a_parameter_requires_gradients() -> None:
+    def make() -> Any:
+        w = weight()
+        return lambda: w[1:].view(2, 1), (), [w]
+
+    outer_backward(make)
+
+
+def test_detached_use_before_use_of_a_parameter() -> None:
+    w = weight()
+    assert_same(lambda x: w.detach() * x * w, x3(), state=[w])
+
+
+def test_file_updates_state_when_there_is_a_branch() -> None:
+    w = nn.Parameter(graphc.ones(3))
+    opt = optim.SGD([w], lr=0.1)
+
+    def f(x: Any) -> Any:
+        opt.zero_grad()
+        loss = (w * x).square().sum()
+        loss.backward()
+        opt.step()
+        if loss > 1000:
+            return x
+        return loss
+
+    assert_same(f, x3(), state=[w, opt])
