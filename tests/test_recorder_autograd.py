@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from typing import Any
 
 import pytest
@@ -532,3 +533,39 @@ def test_weights_loaded_between_calls() -> None:
         other.load_state_dict(state)
         assert bits(compiled(x34())) == bits(other(x34()))
     assert compiled.stats.hits == 4
+
+
+def test_gradient_penalty_with_a_leaf_made_inside() -> None:
+    """What is returned has a used-up history that leads to a leaf of this call: nobody else holds that leaf."""
+    critic = net()
+    opt = optim.Adam(critic.parameters(), lr=0.01)
+
+    def step(real: Any, fake: Any, mix: Any) -> Any:
+        opt.zero_grad()
+        between = (mix * real + (1 - mix) * fake).requires_grad_(True)
+        scores = critic(between)
+        (slope,) = graphc.autograd.grad(scores, between, graphc.ones_like(scores), create_graph=True)
+        penalty = (slope.norm(2, dim=1) - 1).square().mean()
+        loss = critic(fake).mean() - critic(real).mean() + 10 * penalty
+        loss.backward()
+        opt.step()
+        return loss, penalty
+
+    compiled = assert_same(step, x34(), x34() * 0.5 + 1, graphc.tensor([[0.2], [0.5], [0.9]]), calls=5)
+    assert compiled.stats.recordings == 2
+
+
+def test_a_leaf_made_inside_and_kept_is_refused() -> None:
+    def make() -> Any:
+        keep = functools.lru_cache(lambda leaf: None)
+
+        def f(x: Any) -> Any:
+            inner = (x * 1).requires_grad_(True)  # here
+            loss = (inner * inner).sum()
+            loss.backward()
+            keep(inner)
+            return loss
+
+        return f, (x34(),)
+
+    refused(make)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from graphc.errors import RecordingError
-from graphc.frontend.autograd import Edge, edge_of
+from graphc.frontend.autograd import AccumulateGrad, Edge, edge_of
 from graphc.frontend.record.paths import PathTable
 from graphc.frontend.record.reach import Reach
 from graphc.frontend.record.recorder import Recorder
@@ -22,6 +23,7 @@ from graphc.frontend.tensor import Tensor
 from graphc.ir.graph import Input, Location, Value
 
 _CONSTANTS = (bool, int, float, complex, str, bytes, type(None))
+_HELD_ONCE = 4  # references counted in _own_history: the holder, the tuple, the name and the argument
 
 
 class Finisher:
@@ -363,6 +365,7 @@ class Finisher:
         survivor = self._survivor(owned)
         if survivor is not None:
             gc.collect()  # a cycle of the user's may hold it a moment longer
+            _own_history(owned)
             survivor = self._survivor(owned)
         if survivor is not None:
             raise RecordingError(
@@ -393,3 +396,21 @@ class Finisher:
             recorder.graph, self.table, recorder.sources, self.guards, recorder.value_guards, self.effects,
             spec, leaves, recorder.randoms, recorder.seed, self.tape, kept, notes, recorder.constants,
         )  # fmt: skip
+
+
+def _own_history(owned: dict[int, Any]) -> None:
+    """Add the leaves that nothing but the history of an owned tensor holds, and their gradients."""
+    stack: list[Any] = [t._edge[0] for t in owned.values() if isinstance(t, Tensor) and t._edge is not None]
+    seen: set[Any] = set()
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        stack.extend(n for n, _ in node.next_functions if n is not None)
+        if not isinstance(node, AccumulateGrad):
+            continue
+        for t in (node.leaf, node.leaf._grad):
+            if t is None or id(t) in owned or sys.getrefcount(t) > _HELD_ONCE:
+                break
+            owned[id(t)] = t
