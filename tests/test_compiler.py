@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 from lowering_graphs import cnn, f32, images, inputs_of, mixture, mlp, op, optimised, transformer, unary_graph
 from random_graphs import random_graph, random_inputs, same_bits
 
+import graphc
 from graphc import compiler
 from graphc.errors import ArgumentError
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array, op_named
-from graphc.ir.types import Layout, float32, int64
+from graphc.ir.types import DType, Layout, bool_, float32, float64, int64
 from graphc.runtime.interpret import interpret
 
 
@@ -146,3 +149,37 @@ def test_constants_are_folded_to_the_bits_of_kernels() -> None:
         assert same_bits(
             compiler.evaluate(op_named(name), arrays, attrs)[0], compiler.eager_run(op_named(name), arrays, attrs)[0]
         )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [(float32, v) for v in (0.0, -0.0, 0.1, 1e300, -1e39, 1e-46, float("inf"), float("nan"))]
+    + [(float64, 0.1), (float64, 1e300), (int64, -(2**63)), (bool_, True)],
+)
+def test_a_fill_by_numpy_has_the_bits_of_the_kernel(dtype: DType, value: float) -> None:
+    attrs = {"shape": (3, 5), "value": value, "dtype": dtype}
+    (kernel,) = compiler.eager_executable(op_named("full"), [], attrs)([])
+    (filled,) = compiler.eager_run(op_named("full"), [], attrs)
+    assert filled.dtype == kernel.dtype == dtype.np and same_bits(filled, kernel)
+
+
+def test_a_recording_does_not_watch_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    hooks: list[object] = []
+
+    def planned(*args: Any) -> Any:
+        hooks.append(sys.getprofile())
+        return plan(*args)
+
+    plan = compiler.eager_plan
+    monkeypatch.setattr(compiler, "eager_plan", planned)
+
+    def function(x: graphc.Tensor) -> graphc.Tensor:
+        assert sys.getprofile() is not None
+        y = x * 3.0 - x.sin()
+        assert sys.getprofile() is not None
+        return y
+
+    before = sys.getprofile()
+    graphc.trace(function, graphc.ones(3, 17, 5))
+    assert hooks and not any(hooks)
+    assert sys.getprofile() is before

@@ -98,6 +98,18 @@ def test_order_respects_extra_arcs_and_refuses_cycles() -> None:
         order(steps, [(first, last), (last, first)])
 
 
+def test_a_chain_has_one_order_and_needs_no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    def planned(graph: Graph) -> list[Step]:
+        memory = Memory(fuse(graph, enabled=False), [Layout(f32(4, 4))])
+        return lower_groups(memory.fusion, memory)
+
+    monkeypatch.setattr("graphc.ir.passes.order.view_of", None)
+    steps = planned(unary_graph(f32(4, 4), lambda x: op("tanh", op("matmul", op("exp", x), x))))
+    assert len(steps) == 3 and order(steps) == steps
+    with pytest.raises(TypeError):
+        order(planned(unary_graph(f32(4, 4), lambda x: op("matmul", op("tanh", x), op("exp", x)))))
+
+
 def test_a_dying_operand_hands_over_its_memory() -> None:
     graph = unary_graph(f32(64), lambda x: op("flip", op("exp", op("flip", op("exp", x), dims=(0,))), dims=(0,)))
     assert assemble(optimised(graph)).arena_bytes <= 2 * 256
