@@ -14,6 +14,7 @@ from graphc.compiler import frozen_attrs
 from graphc.errors import ArgumentError, AutogradError, InternalError, ShapeError
 from graphc.frontend import autograd
 from graphc.frontend.mode import mode
+from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor, fresh, view_of
 from graphc.ir.op import Array, Attrs, Op, default_apply, set_fallback_apply
 from graphc.ir.types import Dim, DType, Layout, TensorType, bool_, float64, int64
@@ -45,6 +46,13 @@ def _number_array(number: bool | int | float, dtype: DType) -> Array:
     return array
 
 
+def _forced(value: Any) -> Any:
+    """An attribute is part of an operation's name: numbers that a recording follows are forced."""
+    if type(value) is tuple:
+        return tuple(map(_forced, value))
+    return value.plain() if type(value) is Scalar else value
+
+
 def weak_dtype(number: bool | int | float) -> DType:
     """The dtype a bare Python number stands for when no tensor says otherwise."""
     if isinstance(number, bool):
@@ -59,6 +67,8 @@ def apply_op(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
     """
     tensors = _lift(op, operands)
     here = mode.get()
+    if attrs and here.recorder is not None:
+        attrs = {k: _forced(v) for k, v in attrs.items()}
     edges = _edges(op, tensors) if here.grad else None
     if op.decompose is not None and (op.vjp is None and edges is not None):
         expanded = op.decompose(*tensors, **attrs)  # differentiate through the composition

@@ -55,6 +55,10 @@ class Scalar:
             self.recorder.on_int(self.tensor, int(self.number))
         return self.number
 
+    def plain(self) -> Any:
+        """The number, forced: an attribute of an operation."""
+        return self._force("a setting of an operation")
+
     def _binary(self, name: str, other: Any, compute: Callable[[Any, Any], Any], swap: bool = False) -> Any:
         given: Any = other  # a Scalar is an int or float for isinstance(), and for the type checker from here on
         if isinstance(other, Tensor) or not isinstance(other, (bool, int, float)):

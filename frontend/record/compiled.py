@@ -19,6 +19,7 @@ from graphc.frontend.record.play import MISS, play, prepare, static_guards_hold
 from graphc.frontend.record.session import argument_names, check_function, record_call
 from graphc.frontend.record.trace import Trace, branches_differ, difference
 from graphc.frontend.record.tree import TreeSpec, flatten
+from graphc.frontend.record.typetest import type_test
 from graphc.frontend.record.watch import is_module
 from graphc.frontend.tensor import Tensor
 
@@ -66,6 +67,7 @@ class Compiled:
         self.fullgraph = fullgraph
         self.stats = Stats()
         self._entries: dict[Any, Entry] = {}
+        self._exact = type_test(function) is not None  # numbers are part of the signature
         self._lock = threading.RLock()
         # signature but for ints -> (ints seen first, which became inputs)
         self._ints: dict[Any, tuple[list[Any], frozenset[int]]] = {}
@@ -80,8 +82,8 @@ class Compiled:
 
     def _call(self, args: Any, kwargs: Any, leaves: list[Any], spec: TreeSpec) -> Any:
         self.stats.calls += 1
-        key, held = signature(leaves, spec)
-        ints = self._changing_ints(key, leaves)
+        key, held = signature(leaves, spec, self._exact)
+        ints = frozenset() if self._exact else self._changing_ints(key, leaves)
         if ints:
             key = (*key, ints, *(type(leaves[i]) for i in ints))
             key = (key[0], tuple(p for i, p in enumerate(key[1]) if i not in ints), *key[2:])
@@ -218,7 +220,7 @@ class Compiled:
 class CompiledModule(Compiled):
     """A compiled Module: calls are compiled, everything else is the Module's own."""
 
-    _own = frozenset({"function", "fullgraph", "stats", "_entries", "_lock", "_ints"})
+    _own = frozenset({"function", "fullgraph", "stats", "_entries", "_lock", "_exact", "_ints"})
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["function"], name)
@@ -248,7 +250,7 @@ class CompiledModule(Compiled):
         return f"compiled {self.function!r}"
 
 
-def signature(leaves: Sequence[Any], spec: TreeSpec) -> tuple[Any, list[Any]]:
+def signature(leaves: Sequence[Any], spec: TreeSpec, exact: bool = False) -> tuple[Any, list[Any]]:
     """A hashable key of what must be equal for a trace to be tried, and the objects known by identity (to be held)."""
     parts: list[Any] = []
     held: list[Any] = []
@@ -258,8 +260,8 @@ def signature(leaves: Sequence[Any], spec: TreeSpec) -> tuple[Any, list[Any]]:
             first = storages.setdefault(id(x._s), i)
             same = next((j for j in range(i) if leaves[j] is x), -1)
             parts.append((x._l, x.requires_grad, x.is_leaf, bool(x._hooks), first, same))
-        elif isinstance(x, float) and type(x) is float:
-            parts.append(float)
+        elif type(x) is float:
+            parts.append((float, x.hex()) if exact else float)
         elif isinstance(x, (bool, int, str, bytes, type(None))):
             parts.append((type(x), x))
         else:

@@ -312,7 +312,8 @@ def _program(trace: Trace, leaves: Sequence[Any], names: Sequence[str], spec: Tr
         elif source.kind in ("path", "setting"):
             assert source.tensor is not None
             state[i.name] = np.array(source.tensor._a, copy=True, order="C")
-    arguments = [_argument(x, n) for x, n in zip(leaves, names, strict=True)]
+    followed = {s.number for s in trace.sources if s.kind == "float"}
+    arguments = [_argument(x, n, k in followed) for k, (x, n) in enumerate(zip(leaves, names, strict=True))]
     results = [
         Result({"fresh": "tensor"}.get(leaf.kind, leaf.kind), leaf.number, leaf.value) for leaf in trace.out_leaves
     ]
@@ -328,12 +329,12 @@ def _program(trace: Trace, leaves: Sequence[Any], names: Sequence[str], spec: Tr
     )
 
 
-def _argument(x: Any, name: str) -> Argument:
+def _argument(x: Any, name: str, followed: bool) -> Argument:
     if isinstance(x, Tensor):
         return Argument(name, "tensor")
-    if type(x) is float:
+    if followed:
         return Argument(name, "float")
-    if isinstance(x, (bool, int, str, type(None))):
+    if isinstance(x, (bool, int, float, str, type(None))):
         return Argument(name, "constant", x)
     raise RecordingError(
         f"trace: the argument {name} is a {type(x).__name__}; a file can only take tensors and numbers, so close over "

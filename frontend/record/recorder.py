@@ -88,12 +88,13 @@ class Recorder:
             weakref.WeakKeyDictionary()
         )
         self.first_ticket = autograd.ticket()
+        self.exact: Location | None = None  # a line that compares type(): then numbers are not followed
         self.refusal: RecordingError | None = None
         self.finished = False
         self.randoms = 0
         self.seed: int | None = None
         self._random_state: Tensor | None = None
-        self._old_grads: dict[int, tuple[Tensor, Tensor | None]] = {}
+        self.old_grads: dict[int, tuple[Tensor, Tensor | None]] = {}
         self._old_attributes: list[tuple[Any, str, Any]] = []  # old value, or _ABSENT
         self._noted: list[weakref.ref[Any]] = []  # storages with a slot and tensors with a memo
         self._paused = 0
@@ -287,6 +288,13 @@ class Recorder:
         if isinstance(number, bool):  # Python tells True by identity, so it is a condition at once
             self.on_bool(tensor, number)
             return number
+        if self.exact is not None:
+            self.refuse(
+                RecordingError(
+                    f"item() at {here()} gives a number to follow, but {self.exact} compares type(); use isinstance() there"
+                )
+            )
+            return number
         wide = tensor.detach() if tensor.requires_grad else tensor
         wide = wide.reshape(())
         if wide.dtype is not int64 and wide.dtype is not float64 and wide.dtype.kind == "f":
@@ -339,7 +347,7 @@ class Recorder:
     def on_grad_write(self, leaf: Tensor, grad: Tensor | None) -> None:
         """`.grad` is a place we own: its last value is a state output."""
         if not self._is_mine(leaf):
-            self._old_grads.setdefault(id(leaf), (leaf, leaf._grad))
+            self.old_grads.setdefault(id(leaf), (leaf, leaf._grad))
             self.grads[id(leaf)] = (leaf, grad, here())
 
     def _is_mine(self, t: Tensor) -> bool:
@@ -442,7 +450,7 @@ class Recorder:
 
     def restore(self) -> None:
         """Put `.grad` and Module attributes back to what they were before the call."""
-        for leaf, old in self._old_grads.values():
+        for leaf, old in self.old_grads.values():
             leaf._grad = old
         self.restore_attributes()
 

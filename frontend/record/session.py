@@ -15,6 +15,7 @@ from graphc.frontend.record.finish import Finisher
 from graphc.frontend.record.recorder import Recorder
 from graphc.frontend.record.trace import Trace
 from graphc.frontend.record.tree import TreeSpec, flatten, substitute, unflatten
+from graphc.frontend.record.typetest import type_test
 from graphc.frontend.record.watch import Watcher
 from graphc.frontend.record.where import kind_of
 from graphc.frontend.scalar import Scalar
@@ -99,6 +100,7 @@ def record_call(
     leaves no trace.
     """
     recorder = Recorder(getattr(function, "__name__", type(function).__name__), sizes, on_lift, strict)
+    recorder.exact = type_test(function)
     watcher = Watcher()
     if around is not None:
         around.begin(recorder, watcher)
@@ -188,7 +190,7 @@ def _feed(
             if id(given) not in seen:
                 seen.add(id(given))
                 recorder.add_source("arg", i, name, given, types.get(i))
-        elif type(x) is float or i in ints:
+        elif recorder.exact is None and (type(x) is float or i in ints):
             t = fresh(np.asarray(x, np.float64 if type(x) is float else np.int64))
             recorder.add_source("float" if type(x) is float else "int", i, name, t)
             given = Scalar(t, x, recorder)

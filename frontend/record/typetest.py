@@ -1,0 +1,58 @@
+"""Code that compares `type(x)` sees that a followed number is none of Python's; such code gets plain numbers instead."""
+
+from __future__ import annotations
+
+import dis
+from collections.abc import Iterator
+from types import CodeType, FunctionType
+from typing import Any
+
+from graphc.frontend.record.where import kind_of
+from graphc.ir.graph import Location
+
+_COMPARISONS = frozenset({"IS_OP", "COMPARE_OP", "CONTAINS_OP"})
+_DEPTH = 4
+_KNOWN: dict[CodeType, Location | None] = {}
+
+
+def type_test(function: Any) -> Location | None:
+    """The first line, in user code that `function` can name, that compares the result of `type(…)`; None without one."""
+    method = getattr(function, "forward", None) if hasattr(type(function), "_graphc_module") else function
+    for code in _codes(getattr(method, "__func__", method), 0, set()):
+        if code not in _KNOWN:
+            _KNOWN[code] = _find(code)
+        if _KNOWN[code] is not None:
+            return _KNOWN[code]
+    return None
+
+
+def _codes(f: Any, depth: int, seen: set[int]) -> Iterator[CodeType]:
+    if not isinstance(f, FunctionType) or depth > _DEPTH or id(f) in seen or kind_of(f.__code__) != "user":
+        return
+    seen.add(id(f))
+    todo = [f.__code__]
+    while todo:
+        code = todo.pop()
+        yield code
+        todo += [c for c in code.co_consts if isinstance(c, CodeType)]
+        for name in code.co_names:
+            yield from _codes(f.__globals__.get(name), depth + 1, seen)
+    for cell in f.__closure__ or ():
+        try:
+            yield from _codes(cell.cell_contents, depth + 1, seen)
+        except ValueError:
+            continue
+
+
+def _find(code: CodeType) -> Location | None:
+    if "type" not in code.co_names:
+        return None
+    line: int | None = None
+    calls: dict[int | None, int] = {}  # line -> where type is loaded
+    for instruction in dis.get_instructions(code):
+        line = instruction.starts_line or line
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME") and instruction.argval == "type":
+            calls[line] = instruction.offset
+        elif instruction.opname in _COMPARISONS and line in calls:
+            return Location(code, calls[line])
+    return None
