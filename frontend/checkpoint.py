@@ -15,7 +15,6 @@ import numpy as np
 
 from graphc.errors import ArgumentError, ArtifactError, GraphcError
 from graphc.frontend.mode import mode
-from graphc.frontend.nn.parameter import Parameter
 from graphc.frontend.tensor import Tensor, fresh
 from graphc.ir.limits import Limits, legal_name
 from graphc.ir.op import Array
@@ -37,6 +36,8 @@ class _Writer:
     def plain(self, x: Any, path: str) -> Any:
         """`x` as JSON: a list of a kind and its content."""
         if isinstance(x, Tensor):
+            from graphc.frontend.nn.parameter import Parameter  # here, for programs without modules
+
             return ["tensor", self._name(x, path), isinstance(x, Parameter), bool(x._requires_grad)]
         if isinstance(x, dict):
             return [
@@ -98,6 +99,7 @@ def save(obj: Any, f: str | os.PathLike[str] | BinaryIO) -> None:
 
 def read(data: bytes, name: str) -> Any:
     """The value in the bytes of a file. Raises ArtifactError, which names the file, for anything but a valid one."""
+    from graphc.frontend.nn.parameter import Parameter
     from graphc.ir.parse import HOSTILE
     from graphc.runtime.artifact import read_tensors
 
