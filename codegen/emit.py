@@ -193,7 +193,9 @@ class Emitter:
         yield loop
         if len(loop.next) != len(carry):
             raise InternalError(f"a loop carries {len(carry)} values but {len(loop.next)} next values were given")
-        following = self.op(f"add nsw i64 {counter.ref}, {step_.ref}", I64)
+        # frozen, the counter is opaque to LLVM's loop strength reduction: it would take up to half of the compile time
+        # to find addresses no faster than base + index
+        following = self.op(f"freeze i64 {self.op(f'add nsw i64 {counter.ref}, {step_.ref}', I64).ref}", I64)
         again, latch = self.icmp("slt", following, hi_), self._block
         self._branch(again, head, end)
         phis = [(counter, lo_, following), *zip(carried, carry, loop.next, strict=True)]
