@@ -59,10 +59,10 @@ def set_grad(self: Tensor, value: Tensor | None) -> None:
             raise ShapeError(
                 f"grad: assigned grad has data of a different size: {value._l.type} for a tensor {self._l.type}"
             )
-    self._grad = value
     recorder = mode.get().recorder
     if recorder is not None:
-        recorder.on_grad_write(self, value)
+        recorder.on_grad_write(self, value)  # before the change: the recorder notes what was there
+    self._grad = value
 
 
 def grad_fn(self: Tensor) -> Any:

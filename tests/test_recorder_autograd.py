@@ -569,3 +569,44 @@ def test_a_leaf_made_inside_and_kept_is_refused() -> None:
         return f, (x34(),)
 
     refused(make)
+
+
+def test_gradients_are_gathered_by_one_step_and_used_up_by_another() -> None:
+    """`.grad` from before the call is read, then set to None: the path to it is that of the start of the call."""
+
+    def run(compile: Any) -> list[Any]:
+        model = net()
+        opt = optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
+
+        def gather(x: Any) -> Any:
+            loss = model(x).square().mean() / 2
+            loss.backward()
+            return loss.detach()
+
+        def update() -> Any:
+            norm = nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+            opt.step()
+            opt.zero_grad()
+            return norm
+
+        gather, update = compile(gather), compile(update)
+        seen = [bits((gather(x34()), gather(x34() + 1), update())) for _ in range(5)]
+        assert all(p.grad is None for p in model.parameters())
+        assert not hasattr(update, "stats") or update.stats.hits >= 2
+        return [*seen, *(bits(p) for p in model.parameters())]
+
+    assert run(lambda f: f) == run(graphc.compile(fullgraph=True))
+
+
+def test_trace_puts_back_a_gradient_that_the_function_drops() -> None:
+    w = graphc.ones(2, requires_grad=True)
+    w.grad = grad = graphc.tensor([2.0, 3.0])
+
+    def f(x: Any) -> Any:
+        y = w.grad * x
+        w.grad = None
+        return y
+
+    program = graphc.trace(f, graphc.tensor([1.0, 2.0]))
+    assert w.grad is grad
+    assert program(graphc.tensor([1.0, 2.0])).tolist() == [2.0, 6.0]

@@ -49,7 +49,7 @@ class Finisher:
         self.effects: list[Effect] = []
         self.outputs: list[tuple[Value, str, str]] = []
         self.owned: list[Tensor] = []
-        self.reach = Reach(self.table, watcher.codes)
+        self.reach = Reach(self.table, watcher.codes, recorder.old_grads)
         self.function = function
         self._bases: dict[int, tuple[Any, int]] = {}
         self._groups: dict[int, tuple[Tensor, int]] = {}  # detached tensors that are returned or viewed
@@ -394,7 +394,7 @@ class Finisher:
             notes.append(f"{self.reach.unguarded} values beyond the first 1,000 are not guarded")
         return Trace(
             recorder.graph, self.table, recorder.sources, self.guards, recorder.value_guards, self.effects,
-            spec, leaves, recorder.randoms, recorder.seed, self.tape, kept, notes, recorder.constants,
+            spec, leaves, recorder.randoms, recorder.seed, self.tape, kept, recorder.ranges, notes, recorder.constants,
         )  # fmt: skip
 
 

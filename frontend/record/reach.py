@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -34,9 +35,15 @@ class Reach:
     counts what was left out.
     """
 
-    def __init__(self, table: PathTable, codes: dict[CodeType, dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        table: PathTable,
+        codes: dict[CodeType, dict[str, Any]],
+        old_grads: Mapping[int, tuple[Tensor, Tensor | None]],
+    ) -> None:
         self.table = table
         self.codes = codes
+        self.old_grads = old_grads  # id of a leaf -> the leaf, and its `.grad` before the call replaced it
         self.names = frozenset(n for c in codes for n in names_of(c))
         self.guards: list[Guard] = []
         self.tensors: dict[int, tuple[Tensor, int]] = {}
@@ -116,8 +123,9 @@ class Reach:
                 self._params.discard(found[1])
             return
         self.tensors[id(t)] = (t, step)
-        if t._grad is not None:
-            self.tensor(t._grad, self.table.step("grad", step, None))
+        for grad in (t._grad, self.old_grads.get(id(t), (t, None))[1]):
+            if grad is not None:
+                self.tensor(grad, self.table.step("grad", step, None))
         if t._hooks:
             self.visit(t._hooks, self.table.step("attr", step, "_hooks"), _DEPTH - 2)
 
