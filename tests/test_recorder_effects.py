@@ -1,12 +1,9 @@
-"""The recorder: effects on Python, threads, and what must be left alone."""
+"""The recorder: effects on Python, and what must be left alone."""
 
 from __future__ import annotations
 
 import gc
-import itertools
 import sys
-import threading
-import time
 import warnings
 import weakref
 from types import SimpleNamespace
@@ -18,7 +15,7 @@ import graphc
 from graphc import nn, optim
 from graphc.errors import RecordingError
 from graphc.testing import assert_same
-from tests.recorder_checks import bits, follows, refused
+from tests.recorder_checks import bits, refused
 
 
 def v4(scale: float = 1.0) -> Any:
@@ -407,186 +404,3 @@ def test_profile_function_is_put_back() -> None:
         sys.setprofile(None)
     compiled(v4())
     assert sys.getprofile() is None
-
-
-# ---- functions
-
-
-def test_generator_and_async_functions_are_refused_at_decoration() -> None:
-    def generator(x: Any) -> Any:
-        yield x
-
-    async def coroutine(x: Any) -> Any:
-        return x
-
-    async def agenerator(x: Any) -> Any:
-        yield x
-
-    for fn in (generator, coroutine, agenerator):
-        with pytest.raises(TypeError, match="generator or async"):
-            graphc.compile(fn)
-        with pytest.raises(TypeError, match="generator or async"):
-            graphc.trace(fn, v4())
-    with pytest.raises(TypeError, match="expected a function"):
-        graphc.compile(3)
-
-
-def test_generator_inside_is_fine() -> None:
-    def rows(x: Any) -> Any:
-        for k in range(4):
-            yield x[k] * k
-
-    assert_same(lambda x: sum(rows(x)), v4())
-
-
-def test_decorator_forms_and_switch() -> None:
-    @graphc.compile
-    def f(x: Any) -> Any:
-        """Doc."""
-        return x * 2
-
-    @graphc.compile(fullgraph=True)
-    def g(x: Any) -> Any:
-        return x * 2
-
-    assert f.__name__ == "f" and f.__doc__ == "Doc." and graphc.compile(f) is f
-    for _ in range(3):
-        assert bits(f(v4())) == bits(g(v4()))
-
-
-def test_compiled_module_keeps_its_interface() -> None:
-    model = nn.Sequential(nn.Linear(4, 2), nn.Dropout(0.5))
-    compiled = graphc.compile(model)
-    assert list(compiled.state_dict()) == list(model.state_dict())
-    assert [n for n, _ in compiled.named_parameters()] == [n for n, _ in model.named_parameters()]
-    compiled.eval()
-    assert not model.training and not compiled.training
-    assert compiled[0] is model[0] if hasattr(type(compiled), "__getitem__") else True
-    compiled.extra = 3
-    assert model.extra == 3
-
-
-# ---- threads
-
-
-def test_an_op_on_recorded_tensors_in_another_thread_is_refused() -> None:
-    def make() -> Any:
-        def f(x: Any) -> Any:
-            y = x * 2
-            out: list[Any] = []
-            worker = threading.Thread(target=lambda: out.append(y + 1))
-            worker.start()
-            worker.join()
-            return out[0] * 3  # here
-
-        return f, (v4(),)
-
-    refused(make)
-
-
-def test_two_threads_call_one_compiled_function() -> None:
-    compiled = graphc.compile(lambda x: (x * 2).sum(), fullgraph=True)
-    wrong: list[Any] = []
-
-    def work(k: int) -> None:
-        for i in range(20):
-            x = v4(float(k + i))
-            if bits(compiled(x)) != bits((x * 2).sum()):
-                wrong.append((k, i))
-
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    assert not wrong
-
-
-def test_eager_work_in_another_thread_is_not_recorded() -> None:
-    stop = threading.Event()
-
-    def noise() -> None:
-        while not stop.is_set():
-            v4() * 3
-
-    worker = threading.Thread(target=noise)
-    worker.start()
-    try:
-        compiled = graphc.compile(lambda x: (time.sleep(0.01), x * 2)[1], fullgraph=True)
-        for _ in range(3):
-            compiled(v4())
-        assert len(compiled.graph.nodes) <= 2
-    finally:
-        stop.set()
-        worker.join()
-
-
-# ---- refusals
-
-
-def test_a_refused_function_keeps_all_effects_once() -> None:
-    log: list[float] = []
-
-    def f(x: Any) -> Any:
-        y = x.sum().item()
-        log.append(float(y))
-        x.add_(1)
-        return x * 2
-
-    compiled = graphc.compile(f)
-    x, x2 = v4(), v4()
-    with pytest.warns(graphc.RecordingWarning) as caught:
-        for k in range(4):
-            assert bits(compiled(x)) == bits(x2.add_(1) * 2)
-            assert bits(x) == bits(x2) and len(log) == k + 1 and type(log[-1]) is float
-    assert len(caught) == 1
-    assert compiled.stats.refused == 1 and compiled.stats.eager == 3
-    assert "test_recorder_effects.py" in compiled.explain()
-
-
-def test_a_training_step_refused_in_the_middle_is_eager() -> None:
-    def build() -> Any:
-        graphc.manual_seed(0)
-        model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.2), nn.Linear(4, 2))
-        return model, optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-
-    logs: list[Any] = [[], []]
-
-    def run(compile: bool) -> Any:
-        model, opt = build()
-        log = logs[compile]
-
-        def step(x: Any) -> Any:
-            opt.zero_grad()
-            loss = model(x).square().mean()
-            loss.backward()
-            log.append(loss.item())
-            opt.step()
-            return loss
-
-        f = graphc.compile(step) if compile else step
-        graphc.manual_seed(1)
-        outs = [bits(f(graphc.randn(3, 4))) for _ in range(5)]
-        return outs, bits(model.state_dict()), bits(opt.state_dict()["state"]), bits(graphc.get_rng_state())
-
-    with pytest.warns(graphc.RecordingWarning):
-        assert run(True) == run(False)
-    assert logs[0] == logs[1] and [type(v) for v in logs[1]] == [float] * 5
-
-
-def test_identical_calls_that_differ_are_shown_with_their_line() -> None:
-    values = itertools.cycle([0.1, 0.2])
-
-    def f(x: Any) -> Any:
-        return x * next(values)
-
-    compiled = graphc.compile(f)
-    with pytest.warns(graphc.RecordingWarning, match=r"test_recorder_effects.py:\d+ was .*0.2.* on the second call"):
-        for _ in range(2):
-            compiled(v4())
-
-
-def test_follows_is_not_vacuous() -> None:
-    with pytest.raises((AssertionError, RecordingError)):
-        turn = iter(range(100))
-        follows(lambda x: x + next(turn), (v4(),), (v4(),))
