@@ -6,7 +6,7 @@ and 1 becomes a run-time param. Printers see Nodes only, so the key text (which 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +60,39 @@ class StoreNode:
     flat: Node
     value: Node
     where: Node | None
+
+
+def all_nodes(roots: Iterable[Node]) -> list[Node]:
+    """Every node under `roots`, by number."""
+    seen: dict[int, Node] = {}
+    stack = list(roots)
+    while stack:
+        n = stack.pop()
+        if n.number not in seen:
+            seen[n.number] = n
+            stack.extend(n.args)
+    return [seen[k] for k in sorted(seen)]
+
+
+def store_roots(stores: Iterable[StoreNode]) -> list[Node]:
+    """The nodes a list of stores needs."""
+    return [n for s in stores for n in (s.flat, s.value, s.where) if n is not None]
+
+
+def below(root: Node, done: Callable[[Node], bool], operands: Callable[[Node], Sequence[Node]]) -> list[Node]:
+    """What is not `done` under `root`, operands first."""
+    order: list[Node] = []
+    stack = [(root, False)]
+    seen: set[int] = set()
+    while stack:
+        x, ready = stack.pop()
+        if ready:
+            order.append(x)
+        elif x.number not in seen and not done(x):
+            seen.add(x.number)
+            stack.append((x, True))
+            stack.extend((a, False) for a in reversed(operands(x)))
+    return order
 
 
 class Abstraction:

@@ -8,10 +8,10 @@ is on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from graphc.codegen.canonical import ACC, DENSE, RESULT, Node, Num, StoreNode
+from graphc.codegen.canonical import ACC, DENSE, RESULT, Node, Num, StoreNode, below
 from graphc.codegen.emit import Emitter, Int, ParamBlock, Ty, V, elem, memory_elem
 from graphc.codegen.functions import apply_function, floor_div, floor_rem, philox
 from graphc.codegen.target import Target
@@ -28,39 +28,6 @@ def kernel_width(target: Target, nodes: Iterable[Node]) -> int:
         if (computed and n.dtype in _WIDE) or n.op in _IN_FLOAT64:
             return target.lanes(float64)
     return target.lanes(float32)
-
-
-def all_nodes(roots: Iterable[Node]) -> list[Node]:
-    """Every node under `roots`, by number."""
-    seen: dict[int, Node] = {}
-    stack = list(roots)
-    while stack:
-        n = stack.pop()
-        if n.number not in seen:
-            seen[n.number] = n
-            stack.extend(n.args)
-    return [seen[k] for k in sorted(seen)]
-
-
-def store_roots(stores: Iterable[StoreNode]) -> list[Node]:
-    """The nodes a list of stores needs."""
-    return [n for s in stores for n in (s.flat, s.value, s.where) if n is not None]
-
-
-def _below(root: Node, done: Callable[[Node], bool], operands: Callable[[Node], Sequence[Node]]) -> list[Node]:
-    """What is still to be written for `root`, operands first."""
-    order: list[Node] = []
-    stack = [(root, False)]
-    seen: set[int] = set()
-    while stack:
-        x, ready = stack.pop()
-        if ready:
-            order.append(x)
-        elif x.number not in seen and not done(x):
-            seen.add(x.number)
-            stack.append((x, True))
-            stack.extend((a, False) for a in reversed(operands(x)))
-    return order
 
 
 class Printer:
@@ -239,7 +206,7 @@ class Printer:
     # -- scalars --------------------------------------------------------------------------------------------------
 
     def _scalars_below(self, n: Node) -> list[Node]:
-        return _below(n, lambda x: self._memo("scalar", x) is not None, lambda x: x.args)
+        return below(n, lambda x: self._memo("scalar", x) is not None, lambda x: x.args)
 
     def _scalar(self, n: Node) -> V:
         if n.op == "affine":
@@ -271,7 +238,7 @@ class Printer:
         return self._memo("splat", n) or self._keep("splat", n, self.e.splat(self.scalar(n), self.width))
 
     def _vectors_below(self, n: Node) -> list[Node]:
-        return _below(n, lambda x: self.uniform(x) or self._memo("vector", x) is not None, self._vector_operands)
+        return below(n, lambda x: self.uniform(x) or self._memo("vector", x) is not None, self._vector_operands)
 
     def _vector(self, n: Node) -> V:
         if n.op == "affine":

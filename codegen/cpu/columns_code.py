@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from graphc.codegen.canonical import RESULT, Node, StoreNode
+from graphc.codegen.canonical import RESULT, Node, StoreNode, store_roots
 from graphc.codegen.cpu.reductions import better, combine, is_ordered, lift, of_nothing
 from graphc.codegen.cpu.rows_code import SLOT, FoldStage, RowsPlan, Writer, WriteStage
 from graphc.codegen.emit import Emitter, Int, ParamBlock, Ty, V
-from graphc.codegen.exprs import Printer, store_roots
+from graphc.codegen.exprs import Printer
 from graphc.codegen.target import Target
 from graphc.ir.numerics import BLOCK, PARTIALS
 

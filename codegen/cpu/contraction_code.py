@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from graphc.codegen.canonical import StoreNode
+from graphc.codegen.canonical import StoreNode, all_nodes, store_roots
 from graphc.codegen.cpu.kernel import kernel_text
 from graphc.codegen.emit import I64, PTR, Emitter, Int, ParamBlock, Ty, V, memory_elem
-from graphc.codegen.exprs import Printer, all_nodes, kernel_width, store_roots
+from graphc.codegen.exprs import Printer, kernel_width
 from graphc.codegen.target import Target
 from graphc.ir.types import DType
 

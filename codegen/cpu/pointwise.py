@@ -10,12 +10,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graphc.codegen.canonical import Abstraction, Node, Slot, StoreNode, index_forms, merge_axes
+from graphc.codegen.canonical import Abstraction, Node, Slot, StoreNode, all_nodes, index_forms, merge_axes, store_roots
 from graphc.codegen.cpu.kernel import CpuKernel, kernel_text
 from graphc.codegen.cpu.transpose import TILE, Tiles, scratch_bytes, tile_axis, turned_loads
 from graphc.codegen.cpu.units import advance, digits
 from graphc.codegen.emit import Emitter, Int, ParamBlock, V
-from graphc.codegen.exprs import Printer, all_nodes, kernel_width, store_roots
+from graphc.codegen.exprs import Printer, kernel_width
 from graphc.codegen.target import Target
 from graphc.ir.expr import Expr, affine
 from graphc.ir.kernel import Map

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from graphc.codegen.canonical import Abstraction, Node, StoreNode, index_forms, merge_axes
+from graphc.codegen.canonical import DENSE, Abstraction, Node, StoreNode, all_nodes, index_forms, merge_axes, store_roots
 from graphc.codegen.cpu.columns_code import ColumnsWriter, WindowWriter
 from graphc.codegen.cpu.kernel import CpuKernel, kernel_text
 from graphc.codegen.cpu.pointwise import GRAIN_NS
@@ -30,7 +30,6 @@ from graphc.codegen.cpu.rows_code import (
     stage_roots,
 )
 from graphc.codegen.emit import Emitter, ParamBlock, V
-from graphc.codegen.exprs import all_nodes, store_roots
 from graphc.codegen.target import Target
 from graphc.ir.expr import Expr, linear_terms, walk
 from graphc.ir.kernel import MapStage, Rows, Store
@@ -56,7 +55,8 @@ def lower(kernel: Rows) -> CpuKernel:
     axes: list[int | None] = [None] * len(kernel.space)
     for k, group in enumerate(groups):
         axes[group[-1]] = k
-    made = Abstraction([*axes, len(groups)], [*kernel.space, kernel.run])
+    vector = len(groups) - (column is not None)
+    made = Abstraction([*axes, len(groups)], [*kernel.space, kernel.run], vector)
     stages = _stages(made, kernel)
     stores = _stores(made, kernel, kernel.stores)
     form = "rows" if column is None else _strip_form(kernel, len(all_nodes(stage_roots(stages))))
@@ -181,14 +181,14 @@ def _accesses(kernel: Rows) -> list[Expr]:
 
 
 def _score(flats: Sequence[Expr], axis: int) -> int:
-    """Addresses that step by 1 along `axis`, less those that jump."""
+    """Addresses that step by 1 along `axis`, less those that jump; small steps are in between."""
     total = 0
     for flat in flats:
         _, terms = linear_terms(flat)
         step = sum(k for atom, k in terms.items() if atom.op == "index" and atom.value == axis)
         bent = any(e.op == "index" and e.value == axis for atom in terms if atom.op != "index" for e in walk(atom))
         if bent or step:
-            total += 1 if step == 1 and not bent else -1
+            total += -1 if bent or step not in (1, *DENSE) else int(step == 1)
     return total
 
 

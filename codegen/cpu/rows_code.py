@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from graphc.codegen.canonical import Node, StoreNode
+from graphc.codegen.canonical import Node, StoreNode, all_nodes, store_roots
 from graphc.codegen.cpu.reductions import (
     accumulator,
     better,
@@ -21,7 +21,7 @@ from graphc.codegen.cpu.reductions import (
 )
 from graphc.codegen.cpu.units import advance, digits
 from graphc.codegen.emit import Emitter, Int, ParamBlock, Ty, V, elem
-from graphc.codegen.exprs import Printer, all_nodes, kernel_width, store_roots
+from graphc.codegen.exprs import Printer, kernel_width
 from graphc.codegen.target import Target
 from graphc.ir.numerics import BLOCK, PARTIALS
 from graphc.ir.types import DType

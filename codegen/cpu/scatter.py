@@ -11,12 +11,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from graphc.codegen.canonical import Abstraction, StoreNode, index_forms, merge_axes
+from graphc.codegen.canonical import Abstraction, StoreNode, all_nodes, index_forms, merge_axes, store_roots
 from graphc.codegen.cpu.kernel import CpuKernel, kernel_text
 from graphc.codegen.cpu.pointwise import GRAIN_NS
 from graphc.codegen.cpu.units import advance, digits
 from graphc.codegen.emit import Emitter, Int, ParamBlock, V
-from graphc.codegen.exprs import Printer, all_nodes, kernel_width, store_roots
+from graphc.codegen.exprs import Printer, kernel_width
 from graphc.codegen.target import Target
 from graphc.ir.expr import Expr, apply, linear_terms, load, walk
 from graphc.ir.kernel import Scatter

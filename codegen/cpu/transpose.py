@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphc.codegen.canonical import Node
+from graphc.codegen.canonical import Node, all_nodes
 from graphc.codegen.emit import Emitter, Int, Ty, V, memory_elem
-from graphc.codegen.exprs import Printer, all_nodes
+from graphc.codegen.exprs import Printer
 from graphc.ir.types import bool_
 
 TILE = 16  # steps of the outer axis in one unit: as many as the widest vector has lanes
