@@ -70,6 +70,7 @@ def refused(make: Callable[[], Any], *, calls: int = 4, trace: bool = True, matc
         assert run(compiled, args, seen, calls) == expected
     assert len(caught) == 1, [str(w.message) for w in caught]
     assert caught[0].category is graphc.RecordingWarning
+    assert caught[0].filename == __file__, "the warning points at the call, not into graphc"
     _names_line(str(caught[0].message), lines, match)
     assert compiled.stats.hits == 0
     fn, args, seen = case()

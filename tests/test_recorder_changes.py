@@ -125,7 +125,7 @@ def test_python_randomness_and_time_are_refused(source: Any) -> None:
 
         return f, (graphc.ones(2),)
 
-    refused(drift)
+    refused(drift, match="pass what changes as an argument")
 
 
 def test_random_state_advances_as_eager() -> None:

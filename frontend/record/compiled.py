@@ -161,19 +161,22 @@ class Compiled:
             entry.pending.remove(unexplained[0])
             entry.pending.append(trace)
             self._refuse(
-                entry, f"two calls with the same arguments were not the same: {difference(unexplained[0], trace)}"
+                entry,
+                f"two calls with the same arguments were not the same: {difference(unexplained[0], trace)}; pass what "
+                "changes as an argument",
+                level=6,
             )
             return
         entry.pending.append(trace)
         if len(entry.pending) > MAX_TRACES:
-            self._refuse(entry, f"more than {MAX_TRACES} different recordings and no two alike")
+            self._refuse(entry, f"more than {MAX_TRACES} different recordings and no two alike", level=6)
 
-    def _refuse(self, entry: Entry, why: str) -> None:
+    def _refuse(self, entry: Entry, why: str, level: int = 5) -> None:
         self.stats.refused += 1
         entry.refusal = why
         if self.fullgraph:
             raise RecordingError(f"{self._name()} cannot be compiled whole: {why}")
-        warnings.warn(f"{self._name()} runs eagerly: {why}", RecordingWarning, stacklevel=5)
+        warnings.warn(f"{self._name()} runs eagerly: {why}", RecordingWarning, stacklevel=level)
 
     def _tell(self, trace: Trace) -> None:
         shown = [n for n in trace.notes if n.startswith("shown")]

@@ -192,7 +192,9 @@ def trace(fn: Callable[..., Any], *inputs: Any, dynamic: Mapping[str, Mapping[in
         second = _record(fn, inputs, leaves, spec, names, types, sizes, around)
         text = difference(first, second)
         if text is not None:
-            raise RecordingError(f"trace: two runs from the same state were not the same: {text}")
+            raise RecordingError(
+                f"trace: two runs from the same state were not the same: {text}; pass what changes as an argument"
+            )
     return _program(second, leaves, names, spec)
 
 
