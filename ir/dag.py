@@ -1,12 +1,14 @@
 """Graphs seen as directed acyclic graphs: networkx views for the algorithms, and bitsets for fast reachability.
 
-networkx is imported where a view is built, not with the package: its import costs more than compiling a small graph.
-At 10,000 nodes a view takes 50 ms and its order 10 ms, but one search for a path would be paid for every question:
-who asks often keeps `Ancestors` beside the view.
+networkx is imported where a view is built, not with the package: its import takes 60 to 100 ms. At 10,000 nodes a view
+takes 50 ms and its order 10 ms, but one search for a path would be paid for every question: who asks often keeps
+`Ancestors` beside the view.
 """
 
 from __future__ import annotations
 
+import functools
+import gc
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -16,13 +18,27 @@ from graphc.ir.graph import Graph
 Arc = tuple[int, int]
 
 
+@functools.cache
+def load_networkx() -> Any:
+    """The module. Importing it makes many objects and no garbage, yet would set off a collection that visits every
+    object of the program and takes as long again: none runs meanwhile.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        import networkx
+    finally:
+        if enabled:
+            gc.enable()
+    return networkx
+
+
 def to_networkx(graph: Graph) -> Any:
     """A networkx.MultiDiGraph over node numbers; nodes carry `node`, edges the `value` they hand on.
 
     One edge for each value a node reads, even if it reads it twice.
     """
-    import networkx
-
+    networkx = load_networkx()
     number = {node: k for k, node in enumerate(graph.nodes)}
     view = networkx.MultiDiGraph()
     view.add_nodes_from((k, {"node": node}) for k, node in enumerate(graph.nodes))
@@ -35,9 +51,7 @@ def to_networkx(graph: Graph) -> Any:
 
 def view_of(count: int, arcs: Iterable[Arc]) -> Any:
     """A networkx.DiGraph over 0..count-1 in which every arc (a, b) says that b needs a."""
-    import networkx
-
-    view = networkx.DiGraph()
+    view = load_networkx().DiGraph()
     view.add_nodes_from(range(count))
     view.add_edges_from(arcs)
     return view
@@ -48,8 +62,7 @@ def in_order(view: Any) -> list[int]:
 
     Raises GraphError when the arcs form a cycle.
     """
-    import networkx
-
+    networkx = load_networkx()
     try:
         return list(networkx.lexicographical_topological_sort(view))
     except networkx.NetworkXUnfeasible:
