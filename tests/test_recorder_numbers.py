@@ -135,7 +135,7 @@ def test_containers_and_dataclasses_are_trees() -> None:
     Pair = namedtuple("Pair", ["a", "b"])
 
     def f(batch: Any, pair: Any, extra: Any) -> Any:
-        return {"y": batch.x * batch.scale + pair.a, "z": [pair.b, *extra["list"]], "p": Pair(pair.b, batch)}
+        return {"y": batch.x * batch.scale + pair.a, "z": [pair.b, *extra["list"]], "p": Pair(pair.b, [batch.scale])}
 
     def args(k: float) -> Any:
         return Batch(x34(k), k), Pair(x34(), x34(2.0)), {"list": [x34(3.0), 2]}

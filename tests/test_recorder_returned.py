@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import namedtuple
 from types import SimpleNamespace
 from typing import Any
@@ -235,3 +236,26 @@ def test_exceptions_pass_through_and_leave_nothing() -> None:
         assert bits(graphc.get_rng_state()) == bits(after)
         assert x._s.slot is None
     assert graphc.is_compiling() is False
+
+
+@pytest.mark.parametrize("which", ["argument", "closure", "nested", "dataclass"])
+def test_a_container_from_outside_returned_is_refused(which: str) -> None:
+    @dataclasses.dataclass
+    class Box:
+        y: Any
+
+    kept = {"argument": {"y": v4()}, "closure": [1, 2], "nested": [v4()], "dataclass": Box(v4())}[which]
+
+    def make() -> Any:
+        def f(x: Any, given: Any) -> Any:
+            return (x * 2, {"k": given}) if which == "nested" else given if which != "closure" else kept  # here
+
+        return f, (v4(), None if which == "closure" else kept)
+
+    fn, args = make()
+    refused(make)
+    with pytest.warns(graphc.RecordingWarning):
+        compiled = graphc.compile(fn)
+        for _ in range(4):
+            out = compiled(*args)
+            assert (out[1]["k"] if which == "nested" else out) is kept

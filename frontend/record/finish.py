@@ -105,11 +105,11 @@ class Finisher:
         if isinstance(x, _CONSTANTS):
             return Leaf("constant", value=x)
         raise RecordingError(
-            f"the function returns a {type(x).__name__} at {self._last_line()}, which the recorder cannot make again; "
+            f"the function returns a {type(x).__name__} at {self.last_line()}, which the recorder cannot make again; "
             "return tensors, numbers or containers of them"
         )
 
-    def _last_line(self) -> Location:
+    def last_line(self) -> Location:
         """The line of the function's (last) return statement."""
         f = getattr(self.function, "forward", self.function)
         code = getattr(getattr(f, "__func__", f), "__code__", None)

@@ -164,6 +164,7 @@ def _finish(recorded: Recorded, finisher: Finisher) -> None:
     recorder.strict = True
     try:
         with using(recorder=recorder, grad=False):
+            finisher.watcher.refuse_outside(recorded.result, finisher.last_line())
             recorded.trace = finisher.run(recorded.result)
     except RecordingError as error:
         recorded.refusal = error

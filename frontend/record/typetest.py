@@ -1,4 +1,4 @@
-"""Code that compares `type(x)` sees that a followed number is none of Python's; such code gets plain numbers instead."""
+"""Code that compares `type(x)` sees that a followed number is none of Python's; it gets plain numbers instead."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _KNOWN: dict[CodeType, Location | None] = {}
 
 
 def type_test(function: Any) -> Location | None:
-    """The first line, in user code that `function` can name, that compares the result of `type(…)`; None without one."""
+    """The first line, in user code that `function` can name, that compares the result of `type(…)`, if any."""
     method = getattr(function, "forward", None) if hasattr(type(function), "_graphc_module") else function
     for code in _codes(getattr(method, "__func__", method), 0, set()):
         if code not in _KNOWN:

@@ -7,6 +7,7 @@ cannot repeat.
 
 from __future__ import annotations
 
+import dataclasses
 import dis
 import itertools
 import operator
@@ -25,6 +26,7 @@ from types import (
 )
 from typing import Any
 
+from graphc.errors import RecordingError
 from graphc.frontend.record.where import is_user_class, kind_of, names_of
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor
@@ -259,6 +261,23 @@ class Watcher:
             if any(v is store for v in fields.values()):
                 return loc
         return None
+
+    def refuse_outside(self, result: Any, where: Location, depth: int = 0) -> None:
+        """Raise RecordingError where the result is or holds a list, dict or dataclass instance made before the call."""
+        if isinstance(result, Tensor) or is_module(result) or depth > _DEPTH:
+            return
+        inner = result.values() if isinstance(result, dict) else result if isinstance(result, (list, tuple)) else ()
+        if dataclasses.is_dataclass(result) and not isinstance(result, type):
+            inner = [getattr(result, f.name) for f in dataclasses.fields(result)]
+        elif not isinstance(result, (list, dict, tuple)):
+            return
+        if id(result) in self._outside:
+            raise RecordingError(
+                f"the function returns a {type(result).__name__} at {where} that was made outside; return its items or "
+                "a new container"
+            )
+        for item in inner:
+            self.refuse_outside(item, where, depth + 1)
 
     def replace_scalars(self) -> None:
         """Where Python stored a recorded number outside, put the plain number."""
