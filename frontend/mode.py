@@ -44,6 +44,9 @@ class RecorderHooks(Protocol):
     def on_int(self, tensor: Tensor, number: int) -> None:
         """Python uses the int read from a 0-d tensor."""
 
+    def on_range(self, index: Tensor, low: int, high: int, ignored: int | None = None) -> None:
+        """All elements of `index` were found to lie in [low, high), or to be `ignored`."""
+
     def on_escape(self, tensor: Tensor, what: str) -> None:
         """The elements become visible to Python (`numpy()`, `tolist()`, a buffer)."""
 

@@ -106,7 +106,7 @@ def _told(error: Exception) -> tuple[str, str]:
 
 
 def check(seed: int, *, threads: tuple[int, ...] = (1, 2)) -> str:
-    """Compare the runs of one program; tells how it was treated ("same", "refused", "raises"). Raises AssertionError."""
+    """Compare the runs of one program; tells how it was treated ("same", "refused", …). Raises AssertionError."""
     with imported(source(seed), f"program_{seed}") as module:
         return check_module(module, seed, threads)
 

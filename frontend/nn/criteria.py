@@ -81,7 +81,7 @@ def _class_inputs(name: str, input: Tensor, target: Tensor, ignore_index: int) -
         raise ArgumentError(f"{name}: the target must be a Tensor, got {type(target).__name__}")
     if target.dtype is not int64:
         raise DTypeError(f"{name}: targets must be int64 class numbers, got {target._l.type}")
-    if mode.get().recorder is None and x.ndim:
+    if x.ndim:
         _check_targets(name, target, x._a.shape[0 if x.ndim == 1 else 1], ignore_index)
     if x.ndim == 1:
         return unsqueeze(x, 0), unsqueeze(target, 0), True
@@ -96,6 +96,9 @@ def _check_targets(name: str, target: Tensor, classes: int, ignore_index: int) -
             f"{name}: target {int(y[wrong][0])} is out of bounds: there are {classes} classes, numbered from 0 "
             f"(ignore_index is {ignore_index})"
         )
+    recorder = mode.get().recorder
+    if recorder is not None and y.size:
+        recorder.on_range(target, 0, classes, ignore_index)
 
 
 def _pairwise(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,15 +18,18 @@ __all__ = ["embedding", "linear", "one_hot", "scaled_dot_product_attention"]
 
 
 def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:
-    """Rows of `weight` [V, D] at the int64 indices `input`. Raises IndexingError (eagerly) for one out of range."""
+    """Rows of `weight` [V, D] at the int64 indices `input`. Raises IndexingError for one out of range."""
     if input.dtype is not int64:
         raise DTypeError(f"embedding: expected int64 indices, got {input._l.type}")
-    if mode.get().recorder is None and input._a.size:
+    if input._a.size:
         low, high = int(input._a.min()), int(input._a.max())
         if low < 0 or high >= weight._a.shape[0]:
             raise IndexingError(
                 f"embedding: index {low if low < 0 else high} is out of range for {weight._a.shape[0]} rows"
             )
+        recorder = mode.get().recorder
+        if recorder is not None:
+            recorder.on_range(input, 0, weight._a.shape[0])
     out: Tensor = ops.embedding(weight, input, padding_idx=padding_idx)
     return out
 
@@ -36,12 +39,11 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     if tensor.dtype is not int64:
         raise DTypeError(f"one_hot: expected an int64 tensor, got {tensor._l.type}")
     classes = int(tensor.max().item()) + 1 if num_classes == -1 else num_classes
-    if (
-        mode.get().recorder is None
-        and tensor._a.size
-        and not 0 <= int(tensor._a.min()) <= int(tensor._a.max()) < classes
-    ):
+    if tensor._a.size and not 0 <= int(tensor._a.min()) <= int(tensor._a.max()) < classes:
         raise IndexingError(f"one_hot: the classes of {tensor._l.type} are not all in [0, {classes})")
+    recorder = mode.get().recorder
+    if recorder is not None and tensor._a.size:
+        recorder.on_range(tensor, 0, classes)
     return eq(tensor.unsqueeze(-1), arange(classes)).to(int64)
 
 

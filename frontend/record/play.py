@@ -12,7 +12,7 @@ from graphc.frontend.record import rng
 from graphc.frontend.record.guards import holds
 from graphc.frontend.record.quick import Picture, bounds
 from graphc.frontend.record.tape import Tape, base_of
-from graphc.frontend.record.trace import Leaf, Source, Trace
+from graphc.frontend.record.trace import Leaf, RangeGuard, Source, Trace
 from graphc.frontend.record.tree import unflatten
 from graphc.frontend.tensor import Tensor, alias_of, view_of
 from graphc.ir.op import Array
@@ -37,6 +37,8 @@ def play(trace: Trace, leaves: Sequence[Any]) -> Any:
         if _overlaps(trace, arrays):
             return MISS
         trace.picture.note_apart(arrays)
+    if not all(_in_range(g, arrays) for g in trace.ranges):
+        return MISS
     results = trace.executable(arrays)
     if trace.value_guards and not _value_guards_hold(trace, results):
         return MISS
@@ -134,6 +136,16 @@ def _overlaps(trace: Trace, arrays: Sequence[Array]) -> bool:
         last = max(last, high)
         last_written = max(last_written, high) if writes else last_written
     return False
+
+
+def _in_range(guard: RangeGuard, arrays: Sequence[Array]) -> bool:
+    places = arrays[guard.number]
+    for op, attrs in guard.chain:
+        places = op.reference(places, **attrs)
+    if not places.size or (places.min() >= guard.low and places.max() < guard.high):
+        return True
+    outside = (places < guard.low) | (places >= guard.high)
+    return guard.ignored is not None and bool(np.all(places[outside] == guard.ignored))
 
 
 def _value_guards_hold(trace: Trace, results: Sequence[Array]) -> bool:

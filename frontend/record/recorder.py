@@ -22,7 +22,7 @@ from graphc.frontend import autograd
 from graphc.frontend.mode import using
 from graphc.frontend.record import rng
 from graphc.frontend.record.roots import Root, Slot, starts_with
-from graphc.frontend.record.trace import Source, ValueGuard
+from graphc.frontend.record.trace import RangeGuard, Source, ValueGuard
 from graphc.frontend.record.where import here, kind_of
 from graphc.frontend.scalar import Scalar, holds_scalar
 from graphc.frontend.tensor import Tensor, alias_of, fresh
@@ -32,6 +32,7 @@ from graphc.ir.types import Dim, TensorType, evaluate, float64, int64
 
 F = TypeVar("F", bound=Callable[..., Any])
 _ABSENT = object()
+_IN_RANGE = frozenset({"constant", "iota", "argmax", "argmin"})  # whose values are known, or places by nature
 
 
 def _hook(method: F) -> F:
@@ -74,6 +75,7 @@ class Recorder:
         self.source_roots: list[Root] = []
         self.source_edges: list[autograd.Edge | None] = []  # where gradients of the sources went before the call
         self.value_guards: list[ValueGuard] = []
+        self.ranges: list[RangeGuard] = []
         self.constants: list[tuple[str, str]] = []
         self.shown: list[Location] = []
         self.texts: list[Location] = []
@@ -291,7 +293,7 @@ class Recorder:
         if self.exact is not None:
             self.refuse(
                 RecordingError(
-                    f"item() at {here()} gives a number to follow, but {self.exact} compares type(); use isinstance() there"
+                    f"item() at {here()} gives a number to follow, but {self.exact} compares type(): use isinstance()"
                 )
             )
             return number
@@ -317,6 +319,24 @@ class Recorder:
         with using(grad=False):
             wide = tensor if tensor.dtype is int64 else op_named("cast")(tensor, dtype=int64)
         self.value_guards.append(ValueGuard(self.value_of(wide), int(number), here()))
+
+    @_hook
+    def on_range(self, index: Tensor, low: int, high: int, ignored: int | None = None) -> None:
+        """Indices must stay in range: checked on the input where they are one, else on the computed value."""
+        if self.sizes:  # files with named sizes check nothing: the bounds are named, too
+            return
+        self.value_of(index)
+        root = self._root_of(index)
+        if root.source is not None and root.source.kind in ("arg", "path") and root.written is None:
+            rest = index._chain[len(root.chain) :]
+            self.ranges.append(RangeGuard(self.sources.index(root.source), rest, low, high, ignored, here()))
+        elif root.value.node is None or root.value.node.op.name not in _IN_RANGE:
+            with using(grad=False):
+                inside = op_named("bitwise_and")(op_named("ge")(index, low), op_named("lt")(index, high))
+                if ignored is not None:
+                    inside = op_named("bitwise_or")(inside, op_named("eq")(index, ignored))
+                flag = op_named("all")(inside.reshape((-1,)), dim=(0,), keepdim=False)
+            self.value_guards.append(ValueGuard(self.value_of(flag), True, here()))
 
     @_hook
     def on_escape(self, tensor: Tensor, what: str) -> None:

@@ -47,6 +47,20 @@ class Guard:
     loc: Location | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RangeGuard:
+    """All elements of graph input `number`, seen through the views of `chain`, must lie in [low, high) or be `ignored`:
+    they are places to read or write.
+    """
+
+    number: int
+    chain: tuple[Any, ...]
+    low: int
+    high: int
+    ignored: int | None
+    loc: Location
+
+
 @dataclass(slots=True, eq=False)
 class ValueGuard:
     """A computed 0-d value that must come out as it did while recording: a bool (a branch) or an int (forced)."""
@@ -106,6 +120,7 @@ class Trace:
     seed: int | None  # manual_seed inside: the seed that holds at the end
     tape: tuple[NodePlan, ...] = ()  # what the returned tensors need for a backward() outside
     kept: list[Leaf] = field(default_factory=list)  # what "grad" and "attr" effects store; numbered after out_leaves
+    ranges: list[RangeGuard] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     constants: list[tuple[str, str]] = field(default_factory=list)  # (place, text) for explain()
     executable: Any = None
@@ -186,9 +201,15 @@ def _end_difference(a: Trace, b: Trace, numbering: dict[Value, Value]) -> str | 
         return "the two calls drew different random numbers"
     if not same_bits([n.key() for n in a.tape], [n.key() for n in b.tape]):
         return "the two calls returned values with different gradient histories"
+    if list(map(_range_key, a.ranges)) != list(map(_range_key, b.ranges)):
+        return "the two calls used other indices"
     if [(e.kind, e.output, e.name) for e in a.effects] != [(e.kind, e.output, e.name) for e in b.effects]:
         return "the two calls wrote to different places"
     return None
+
+
+def _range_key(r: RangeGuard) -> tuple[Any, ...]:
+    return r.number, r.low, r.high, r.ignored
 
 
 def _leaf_key(x: Leaf) -> tuple[Any, ...]:
