@@ -44,6 +44,9 @@ def set_default_dtype(d: DType) -> None:
     """Change the default floating-point dtype. Raises DTypeError unless `d` is floating point."""
     if not isinstance(d, DType) or not d.is_floating_point:
         raise DTypeError(f"set_default_dtype: only floating-point types are supported as the default type, got {d!r}")
+    recorder = mode.get().recorder
+    if recorder is not None and d is not _Default.dtype:
+        recorder.on_escape(scalar_tensor(0.0, d), "set_default_dtype()")
     _Default.dtype = d
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 import time
@@ -201,3 +202,73 @@ def test_follows_is_not_vacuous() -> None:
     with pytest.raises((AssertionError, RecordingError)):
         turn = iter(range(100))
         follows(lambda x: x + next(turn), (v4(),), (v4(),))
+
+
+@pytest.mark.parametrize("what", ["grad mode", "default dtype"])
+def test_ambient_state_changed_for_good_is_refused(what: str) -> None:
+    def make() -> Any:
+        graphc.set_grad_enabled(True)
+        graphc.set_default_dtype(graphc.float32)
+
+        def f(x: Any) -> Any:
+            if what == "grad mode":
+                graphc.set_grad_enabled(False)  # here
+            else:
+                graphc.set_default_dtype(graphc.float64)  # here
+            return x * 2
+
+        return f, (v4(),), lambda: (graphc.is_grad_enabled(), str(graphc.get_default_dtype()))
+
+    try:
+        refused(make, calls=1)
+    finally:
+        graphc.set_grad_enabled(True)
+        graphc.set_default_dtype(graphc.float32)
+
+
+# ---- modules made inside ----------------------------------------------------------------------------------------------
+
+
+def test_layers_made_inside() -> None:
+    class Scale(nn.Module):
+        def __init__(self, by: float) -> None:
+            super().__init__()
+            self.by = by
+            self.by = self.by + 1
+            self.inner = nn.Sequential(nn.Flatten(), nn.Softmax(dim=1))
+
+        def forward(self, x: Any) -> Any:
+            return self.inner(x) * self.by
+
+    def f(x: Any, y: Any) -> Any:
+        h = nn.Dropout(0.25)(nn.LeakyReLU(0.1)(x)) + Scale(2.0)(x)
+        return nn.CrossEntropyLoss(label_smoothing=0.1)(h, y)
+
+    compiled = assert_same(f, graphc.arange(12.0).reshape(3, 4) - 5, graphc.tensor([0, 3, 1]))
+    assert compiled.stats.hits
+
+
+def test_a_layer_made_inside_and_kept_is_refused() -> None:
+    def make() -> Any:
+        keep = functools.lru_cache(lambda layer: None)
+
+        def f(x: Any) -> Any:
+            layer = nn.ReLU()  # here
+            keep(layer)
+            return layer(x)
+
+        return f, (graphc.ones(2),)
+
+    refused(make)
+
+
+@pytest.mark.parametrize("name", ["sort", "argsort", "topk", "multinomial", "randperm"])
+def test_sorting_is_refused_with_what_to_do(name: str) -> None:
+    calls: dict[str, Any] = {
+        "sort": lambda x: x.sort(dim=1).values,  # here
+        "argsort": lambda x: x.argsort(),  # here
+        "topk": lambda x: x.topk(2).indices,  # here
+        "multinomial": lambda x: graphc.multinomial(x, 1),  # here
+        "randperm": lambda x: x[0, graphc.randperm(4)],  # here
+    }
+    refused(lambda: (calls[name], (graphc.ones(2, 4),)), match="graphs have no sorting; ")

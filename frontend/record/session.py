@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dis
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from graphc.errors import RecordingError
-from graphc.frontend.mode import using
+from graphc.frontend.mode import mode, using
 from graphc.frontend.record.finish import Finisher
 from graphc.frontend.record.recorder import Recorder
 from graphc.frontend.record.trace import Trace
@@ -114,10 +116,19 @@ def record_call(
         try:
             with using(recorder=recorder), asked_sizes(recorder):
                 result = function(*args, **kwargs)
+                after = mode.get().grad
         finally:
             watcher.stop()
             if recorder.refusal is None:
                 recorder.advance_random()
+        if after is not mode.get().grad:
+            mode.set(replace(mode.get(), grad=after))
+            recorder.refuse(
+                RecordingError(
+                    f"the gradient mode is another one after the call than before (see {where_set(function)}); use "
+                    "`with graphc.set_grad_enabled(…):`"
+                )
+            )
         del args, kwargs, inputs
         recorded = Recorded(result, None, recorder.refusal, recorder, watcher)
         if recorder.refusal is None:
@@ -150,6 +161,15 @@ def asked_sizes(recorder: Recorder) -> Iterator[None]:
         ) from error
     finally:
         Dim.ask = before
+
+
+def where_set(function: Any) -> Location:
+    """The line of user code that calls set_grad_enabled()."""
+    code = getattr(getattr(function, "forward", function), "__code__", None)
+    for instruction in dis.get_instructions(code) if code is not None else ():
+        if instruction.argval == "set_grad_enabled":
+            return Location(code, instruction.offset)
+    return Location() if code is None else Location(code, 0)
 
 
 def _frames(error: BaseException) -> Iterator[tuple[Any, int]]:
