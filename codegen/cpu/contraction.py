@@ -135,7 +135,9 @@ def _shape(r: _Roles, transposed: bool) -> tuple[int, int]:
         return 1, 16 if n <= 16 and transposed else 64 if transposed or n <= 128 else 256
     if n <= 16:
         return 8, 16
-    return (4, 64) if m <= 4 and n > 32 else (8, 32)
+    if m <= 4 and n > 32:
+        return 4, 64
+    return (6, 64) if n > 32 and -(-m // 6) * 6.5 < -(-m // 8) * 8 else (8, 32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ class Structure:
     operands: int
     row_operand: int
     column_operand: int
-    rows_held: int  # 8: as many as fit; 4; 1
+    rows_held: int  # 8: as many as fit beside two vectors; 6; 4; 1
     width: int  # columns of a panel
     transposed: bool  # panels are copied along k
     unit: bool  # neighbouring columns are neighbours in memory
@@ -61,7 +61,8 @@ class Structure:
             return 1, 2
         lanes = self.lanes(target)
         wide = target.vector_bits == 512 or target.name == "aarch64"
-        rows, vectors = {8: (8 if wide else 6, 2), 4: (4, 4 if wide else 2), 1: (1, 16 if wide else 8)}[self.rows_held]
+        most = {8: (8, 2), 6: (6, 4), 4: (4, 4), 1: (1, 16)} if wide else {8: (6, 2), 6: (6, 2), 4: (4, 2), 1: (1, 8)}
+        rows, vectors = most[self.rows_held]
         return rows, min(vectors, self.width // lanes)
 
 

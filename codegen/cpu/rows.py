@@ -12,7 +12,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from graphc.codegen.canonical import DENSE, Abstraction, Node, StoreNode, all_nodes, index_forms, merge_axes, store_roots
+from graphc.codegen.canonical import (
+    DENSE,
+    Abstraction,
+    Node,
+    StoreNode,
+    all_nodes,
+    index_forms,
+    merge_axes,
+    store_roots,
+)
 from graphc.codegen.cpu.columns_code import ColumnsWriter, WindowWriter
 from graphc.codegen.cpu.kernel import CpuKernel, kernel_text
 from graphc.codegen.cpu.pointwise import GRAIN_NS
