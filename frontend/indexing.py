@@ -262,7 +262,7 @@ def index_put(input: Tensor, indices: tuple[Tensor, ...], values: Tensor, accumu
 def _refuse_recording(x: Tensor, what: str) -> None:
     recorder = mode.get().recorder
     if recorder is not None:
-        recorder.on_escape(x, f"{what} (the size of its result depends on values; use where() or masked_fill())")
+        recorder.on_escape(x, what, "the size of its result depends on values; use where() or masked_fill()")
 
 
 def masked_select(input: Tensor, mask: Tensor, *, exact: bool = False) -> Tensor:

@@ -47,8 +47,11 @@ class RecorderHooks(Protocol):
     def on_range(self, index: Tensor, low: int, high: int, ignored: int | None = None) -> None:
         """All elements of `index` were found to lie in [low, high), or to be `ignored`."""
 
-    def on_escape(self, tensor: Tensor, what: str) -> None:
-        """The elements become visible to Python (`numpy()`, `tolist()`, a buffer)."""
+    def on_escape(self, tensor: Tensor, what: str, instead: str | None = None) -> None:
+        """The elements become visible to Python (`numpy()`, `tolist()`, a buffer). `instead`: what a graph can do."""
+
+    def on_new_module(self, module: Any) -> None:
+        """A module is made: its attributes are its own until something outside holds it."""
 
     def on_show(self, tensor: Tensor) -> None:
         """The tensor is printed."""

@@ -31,10 +31,13 @@ class Sorted(NamedTuple):
     indices: Tensor
 
 
+_NO_GRAPH = "graphs have no sorting; use max(), min(), argmax() or argmin() where they do"
+
+
 def _refuse_recording(x: Tensor, what: str) -> None:
     recorder = mode.get().recorder
     if recorder is not None:
-        recorder.on_escape(x, f"{what}()")
+        recorder.on_escape(x, f"{what}()", _NO_GRAPH)
 
 
 def _order(x: Array, axis: int, descending: bool) -> Array:

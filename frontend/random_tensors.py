@@ -25,6 +25,8 @@ __all__ = [
     "randperm",
 ]  # fmt: skip
 
+_NO_GRAPH = "graphs have no sorting; draw the indices outside and pass them as an argument"
+
 
 def _random(
     name: str, size: tuple[Any, ...], dtype: DType | None, device: Any, generator: Generator | None, requires_grad: bool
@@ -150,7 +152,7 @@ def randperm(n: int, *, generator: Generator | None = None, dtype: DType | None 
     keys = ops.randint(state, shape=(count,), low=0, high=2**63 - 1, offset=offset)
     recorder = mode.get().recorder
     if recorder is not None:
-        recorder.on_escape(keys, "randperm()")
+        recorder.on_escape(keys, "randperm()", _NO_GRAPH)
     return convert(fresh(np.argsort(keys._a, kind="stable")), int64 if dtype is None else as_dtype("randperm", dtype))
 
 
@@ -173,7 +175,7 @@ def multinomial(
         )
     recorder = mode.get().recorder
     if recorder is not None:
-        recorder.on_escape(x, "multinomial()")
+        recorder.on_escape(x, "multinomial()", _NO_GRAPH)
     chance = fx.clamp_min(convert(x.detach(), float64), 0.0)
     draws = count if replacement else 1
     keys = fm.div(fm.neg(fm.log(rand(draws, *x.type.shape, dtype=float64, generator=generator))), chance)

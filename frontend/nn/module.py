@@ -51,6 +51,9 @@ class Module:
             fields[name] = {}
         fields["_state_callbacks"] = {event: {} for event in _STATE_EVENTS}
         fields["_non_persistent"] = set()
+        recorder = mode.get().recorder
+        if recorder is not None:
+            recorder.on_new_module(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run forward, with the hooks around it."""

@@ -97,6 +97,7 @@ class Recorder:
         self.seed: int | None = None
         self._random_state: Tensor | None = None
         self.old_grads: dict[int, tuple[Tensor, Tensor | None]] = {}
+        self._born: dict[int, weakref.ref[Any]] = {}  # modules made inside
         self._old_attributes: list[tuple[Any, str, Any]] = []  # old value, or _ABSENT
         self._noted: list[weakref.ref[Any]] = []  # storages with a slot and tensors with a memo
         self._paused = 0
@@ -339,8 +340,13 @@ class Recorder:
             self.value_guards.append(ValueGuard(self.value_of(flag), True, here()))
 
     @_hook
-    def on_escape(self, tensor: Tensor, what: str) -> None:
+    def on_escape(self, tensor: Tensor, what: str, instead: str | None = None) -> None:
         """Elements that leave for Python cannot be followed."""
+        if instead is not None:
+            raise RecordingError(
+                f"{what} at {here()} cannot be part of a graph: {instead}, or move this line out of the compiled "
+                "function"
+            )
         raise RecordingError(
             f"{what} at {here()} hands a recorded value to Python; return the tensor instead, keep the number as "
             "item() without "
@@ -385,12 +391,21 @@ class Recorder:
     @_hook
     def on_attribute(self, owner: Any, name: str, old: Any, new: Any) -> None:
         """A tensor attribute of a Module is state; any other attribute that changes is an effect on Python."""
+        born = self._born.get(id(owner))
+        if born is not None and born() is owner:
+            return
         fields = owner.__dict__
         exists = name in fields or any(
             name in fields.get(store, ()) for store in ("_parameters", "_buffers", "_modules")
         )
         self._old_attributes.append((owner, name, old if exists else _ABSENT))
         self.attributes[(id(owner), name)] = (owner, new, here())
+
+    @_hook
+    def on_new_module(self, module: Any) -> None:
+        """What is made inside may change; it must not outlive the call."""
+        ref = self._born[id(module)] = weakref.ref(module)
+        self.made.append((ref, here()))
 
     def on_read(self, owner: Any, name: str, value: Any) -> None:
         """Reads are found after the call, along the names the code uses."""
