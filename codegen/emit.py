@@ -271,6 +271,10 @@ class Emitter:
             return V("0", ty)
         return V("<" + ", ".join(f"{ty.elem} {k}" for k in range(ty.width)) + ">", ty)
 
+    def steps(self, start: int, step: int, width: int) -> V:
+        """start, start + step, … as i32."""
+        return V("<" + ", ".join(f"i32 {start + step * k}" for k in range(width)) + ">", Ty("i32", width))
+
     # -- arithmetic -----------------------------------------------------------------------------------------------
 
     def iadd(self, a: Int, b: Int) -> Int:

@@ -12,12 +12,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from graphc.codegen.canonical import ACC, DENSE, RESULT, Node, Num, StoreNode, below
+from graphc.codegen.dense import picked, spread
 from graphc.codegen.emit import Emitter, Int, ParamBlock, Ty, V, elem, memory_elem
 from graphc.codegen.functions import apply_function, floor_div, floor_rem, philox
 from graphc.codegen.target import Target
 from graphc.ir.types import bool_, float32, float64, int64
 
 _WIDE = (float64, int64)
+_PREDICATES = {"eq": "eq", "ne": "ne", "lt": "slt", "le": "sle", "gt": "sgt", "ge": "sge"}
+_FAR = 1 << 30  # further than any lane
 _IN_FLOAT64 = ("pow", "fmod", "frem")  # computed in float64 whatever their type
 
 
@@ -97,6 +100,9 @@ class Printer:
                 continue
             if n.op == "affine":
                 self._prepare_affine(n)
+            elif self._is_position(n):
+                self._prepare_affine(n.args[0])
+                self.scalar(n.args[1])
             elif n.op == "load" and self._is_run(n.args[0]):
                 self._prepare_affine(n.args[0])
                 if self._base_known(n.args[0]):
@@ -138,6 +144,8 @@ class Printer:
 
     def _vector_operands(self, n: Node) -> tuple[Node, ...]:
         """What `n` needs as vectors: not an address that is a run."""
+        if self._is_position(n):
+            return ()
         return n.args[1:] if n.op == "load" and self._is_run(n.args[0]) else n.args
 
     def uniform(self, n: Node) -> bool:
@@ -245,6 +253,8 @@ class Printer:
             return self._affine_vector(n)
         if n.op == "load":
             return self._load_vector(n)
+        if self._is_position(n):
+            return self._position_mask(n, 0, self._step(n.args[0]))
         return self._apply(n, [self.value(a) for a in n.args])
 
     def _apply(self, n: Node, args: list[V]) -> V:
@@ -281,6 +291,23 @@ class Printer:
     def _is_run(self, flat: Node) -> bool:
         """An address that moves by a fixed step along the vector axis."""
         return flat.op == "affine" and all(self._invariant(a) for a in flat.args)
+
+    def _is_position(self, n: Node) -> bool:
+        """A comparison of what is known here with an index that takes small steps forwards along the vector axis."""
+        if n.op not in _PREDICATES or self.width == 1 or not self._is_run(n.args[0]):
+            return False
+        return self._step(n.args[0]) in (1, *DENSE[1:]) and self.uniform(n.args[1]) and self._base_known(n.args[0])
+
+    def _position_mask(self, n: Node, start: int, stride: Num) -> V:
+        """That comparison where the index is start, start + stride, … further than at the first lane."""
+        e, index = self.e, n.args[0]
+        assert isinstance(stride, int)
+        bound = self._memo("bound", n)
+        if bound is None:
+            first = e.iadd(self._base(index), self._moved(index))
+            near = e.intrinsic("smax", e.i64(e.imin(e.isub(self.scalar(n.args[1]), first), _FAR)), e.i64(-_FAR))
+            bound = self._keep("bound", n, e.splat(e.convert("trunc", near, "i32"), self.width))
+        return e.icmp(_PREDICATES[n.op], e.steps(start, stride, self.width), bound)
 
     def _invariant(self, n: Node) -> bool:
         """True when `n` is the same in every lane, known here or not."""
@@ -402,26 +429,9 @@ class Printer:
             starts[-1] = step * (width - 1) + 1 - width
         at = [e.gep(first, start, ty.elem) for start in starts]
         if mask is None:
-            return self._picked([e.load(x, ty) for x in at], starts, step)
+            return picked(e, [e.load(x, ty) for x in at], starts, step)
         masks = [self._wide_mask(where, step, k) for k in range(step)]
-        return self._picked([e.masked_load(x, m, ty) for x, m in zip(at, masks, strict=True)], starts, step)
-
-    def _picked(self, parts: Sequence[V], starts: Sequence[int], step: int) -> V:
-        """Every step-th element of a stretch of memory of which vector k holds those from starts[k] on."""
-        width = self.width
-        sources = [
-            next((k, step * lane - start) for k, start in enumerate(starts) if step * lane - start < width)
-            for lane in range(width)
-        ]
-        found = parts[0]
-        for k, part in enumerate(parts[1:], 1):
-            old = [at if k == 1 else lane for lane, (_, at) in enumerate(sources)]
-            pick = [
-                width + at if source == k else -1 if source > k else kept
-                for (source, at), kept in zip(sources, old, strict=True)
-            ]
-            found = self.e.shuffle(found, part, pick)
-        return found
+        return picked(e, [e.masked_load(x, m, ty) for x, m in zip(at, masks, strict=True)], starts, step)
 
     def _wide_mask(self, where: Node | None, step: int, part: int) -> V:
         """The elements of vector `part` of a stretch of memory that hold lanes which are on."""
@@ -435,27 +445,24 @@ class Printer:
             found = self.e.bin("and", *(self._wide_mask(x, step, part) for x in where.args))
         elif self.uniform(where):
             found = self.e.bin("and", self._splat(where), self._wide_mask(None, step, part))
+        elif self._is_position(where) and self._step(where.args[0]) == step:
+            lanes = self._position_mask(where, part * self.width, 1)  # elements between lanes stay off
+            found = self.e.bin("and", lanes, spread(self.e, self._all_or_mask(), step, part))
         else:
-            found = self._spread(self._mask_with(where) or self.value(where), step, part)
+            found = spread(self.e, self._mask_with(where) or self.value(where), step, part)
         return self._keep("wide", what, found)
 
     def _wide_block(self, step: int, part: int) -> V:
         """`_wide_mask` for the lanes of the block, elements between them too."""
         if self._mask is None:
-            return self._spread(self.e.const(Ty("i1", self.width), True), step, part)
+            return spread(self.e, self._all_or_mask(), step, part)
         if self._count is None or step == -1:
-            return self._spread(self._mask, step, part)
+            return spread(self.e, self._mask, step, part)
         count = self.e.imul(self.e.imin(self._count, self.width), step)
         return self.e.tail_mask(self.e.isub(count, step - 1 + part * self.width), self.width)
 
-    def _spread(self, mask: V, step: int, part: int) -> V:
-        """Lanes that are on as elements of vector `part`."""
-        width = self.width
-        if step == -1:
-            return self.e.shuffle(mask, None, range(width - 1, -1, -1))
-        places = range(part * width, (part + 1) * width)
-        pick = [width if k % step else k // step for k in places]
-        return self.e.shuffle(mask, self.e.const(mask.ty, False), pick)
+    def _all_or_mask(self) -> V:
+        return self._mask or self.e.const(Ty("i1", self.width), True)
 
     def _load_lanes(self, address: V, consecutive: bool, mask: V | None, ty: Ty) -> V:
         if not consecutive:

@@ -104,3 +104,19 @@ def test_numbers_of_short_rows_are_shared() -> None:
 
     assert key(20, 30, 9) == key(10, 6, 15)
     assert key(20, 30, 9) != key(20, 30, 7)
+
+
+@pytest.mark.parametrize("name", ["eq", "ne", "lt", "le", "gt", "ge"])
+@pytest.mark.parametrize("length", [6, 16, 41])
+def test_comparisons_of_indices(name: str, length: int) -> None:
+    """Bounds inside the row, at its ends and far beyond any lane, of a row number and of an operand."""
+    i, j = index(0), index(1)
+    stores = []
+    bounds = [iconst(-1), iconst(0), iconst(7), iconst(2 * length), iconst(1 << 40), iconst(-(1 << 62)), imul(i, 9)]
+    for k, bound in enumerate(bounds):
+        value = apply(name, iadd(imul(i, 5), imul(j, 1 + k % 4), -3), bound)
+        stores.append(Store(k, row_major(5, length), value))
+    given = apply(name, iadd(imul(j, 2), load(len(bounds), N, i)), load(len(bounds), N, iconst(2)))
+    stores.append(Store(len(bounds) + 1, row_major(5, length), given))
+    n = 5 * length
+    run([*[B] * len(bounds), N, B], (5, length), stores, [*[n] * len(bounds), 5, n])
