@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import math
 import pickle
+import re
+import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -351,6 +356,34 @@ def test_print_is_shown_while_recording_and_said_once(capsys: Any) -> None:
         strict = graphc.compile(f, fullgraph=True)
         for _ in range(3):
             strict(v4())
+
+
+@pytest.mark.parametrize("how", ["file", "log", "buffer"])
+def test_output_is_done_while_recording_and_said_once(how: str, tmp_path: Path) -> None:
+    logger = logging.getLogger("graphc.test")
+    with (tmp_path / "log.txt").open("w") as file:
+        logger.addHandler(handler := logging.StreamHandler(file))
+
+        def f(x: Any) -> Any:
+            if how == "file":
+                file.write("step\n")
+            elif how == "log":
+                logger.warning("step")
+            else:
+                io.StringIO().write("nothing leaves")
+            return x * 2
+
+        compiled = graphc.compile(f)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for _ in range(5):
+                compiled(v4())
+        logger.removeHandler(handler)
+    assert compiled.stats.hits == 3
+    assert (tmp_path / "log.txt").read_text().count("step") == (0 if how == "buffer" else 2)
+    assert [bool(re.search(r"output at test_recorder_leaving\.py", str(w.message))) for w in caught] == (
+        [] if how == "buffer" else [True]
+    )
 
 
 def test_repr_of_a_tensor_that_is_kept_is_refused_or_shown() -> None:

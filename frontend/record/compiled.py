@@ -184,7 +184,7 @@ class Compiled:
             raise RecordingError(f"{self._name()}: {shown[0]}; fullgraph=True allows no output")
         if shown:
             warnings.warn(
-                f"{self._name()}: {shown[0]}; the compiled function does not print", RecordingWarning, stacklevel=6
+                f"{self._name()}: {shown[0]}; the compiled function writes nothing", RecordingWarning, stacklevel=6
             )
 
     def _why(self, entry: Entry, leaves: Sequence[Any]) -> str:

@@ -257,7 +257,12 @@ class Finisher:
                 )
             self.recorder.mark_state(number)
             source = self.recorder.sources[number]
-            self.outputs.append((self.outputs[first + k][0], "state", source.name))
+            kept = (self.outputs[first + k][0], "state", source.name)
+            written = [n for n, (_, kind, name) in enumerate(self.outputs) if (kind, name) == kept[1:]]
+            if written:  # written in place before: the tensor it became counts
+                self.outputs[written[0]] = kept
+                continue
+            self.outputs.append(kept)
             self.effects.append(Effect("state", number, len(self.outputs) - 1, source.name, loc))
             assert new is not None
 
@@ -390,6 +395,7 @@ class Finisher:
         for value, kind, name in self.outputs:
             recorder.graph.add_output(value, name, kind if donate or kind != "state" else "output")
         notes = [f"shown while recording only: print at {loc}" for loc in (*self.watcher.prints, *recorder.shown)]
+        notes += [f"shown while recording only: output at {loc}" for loc in self.watcher.writes]
         if self.reach.unguarded:
             notes.append(f"{self.reach.unguarded} values beyond the first 1,000 are not guarded")
         return Trace(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import dis
+import io
 import itertools
 import operator
 import sys
@@ -39,6 +40,7 @@ _MAX_ITEMS = 1000
 _DEPTH = 6
 _HOOKS = ("_modules", "_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
 _LIBRARIES = frozenset({"graphc", "numpy", "sys", "builtins"})
+_WRITES = frozenset({"write", "writelines"})
 
 Effect = tuple[str, Location | None]
 
@@ -59,6 +61,7 @@ class Watcher:
     def __init__(self) -> None:
         self.codes: dict[CodeType, dict[str, Any]] = {}  # code -> its globals
         self.prints: list[Location] = []
+        self.writes: list[Location] = []  # to files, streams and logs
         # those seen, with their state before the call
         self.optimizers: list[tuple[Any, dict[Any, dict[str, Any]]]] = []
         self._names: set[str] = set()
@@ -92,12 +95,21 @@ class Watcher:
                 self._enter(frame)
             elif kind == "ours" and frame.f_code.co_argcount:
                 self._called(frame)
+        elif event == "c_call" and arg.__name__ in _WRITES and isinstance(getattr(arg, "__self__", None), io.IOBase):
+            self._written(frame, arg.__self__)
         elif event == "c_call" and kind_of(frame.f_code) == "user":
             owner = getattr(arg, "__self__", None)
             if arg is print:
                 self.prints.append(Location(frame.f_code, frame.f_lasti))
             elif isinstance(owner, _CONTAINERS) and id(owner) in self._outside:
                 self._calls.append((owner, Location(frame.f_code, frame.f_lasti)))
+
+    def _written(self, frame: FrameType | None, file: io.IOBase) -> None:
+        """The user writes to a file or to the log, perhaps through the standard library."""
+        while frame is not None and kind_of(frame.f_code) == "library":
+            frame = frame.f_back
+        if frame is not None and kind_of(frame.f_code) == "user" and not isinstance(file, (io.StringIO, io.BytesIO)):
+            self.writes.append(Location(frame.f_code, frame.f_lasti))
 
     def _called(self, frame: FrameType) -> None:
         """The user calls a method of ours: where, should it change its object."""
