@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import math
 from collections.abc import Iterable, Sequence
 from operator import index as as_index
 from typing import Any
@@ -109,6 +110,11 @@ def view(input: Tensor, *shape: Any) -> Tensor:
     """The same memory in another shape. Raises ShapeError when the layout does not allow it; use reshape() then."""
     x = tensor_operand("view", input)
     target = _target_shape("view", x, sizes_of("view", shape))
+    if all(type(n) is int for n in target) and math.prod(target) != x._a.size:
+        raise ShapeError(
+            f"view: {x._l.type} has {x._a.size} elements, shape {list(target)} has {math.prod(target)}; the counts "
+            "must be equal"
+        )
     if not x._l.contiguous and not _viewable(x, target):
         raise ShapeError(
             f"view: view size {list(target)} is not compatible with input tensor's size and stride ({x._l}; at "

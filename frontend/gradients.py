@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,7 +36,14 @@ def tensor_backward(
 
 
 def get_grad(self: Tensor) -> Tensor | None:
-    """The accumulated gradient, None before the first backward()."""
+    """The accumulated gradient, None before the first backward(). Warns where none will ever come: no leaf."""
+    if self._grad is None and self._edge is not None and not self._retain:
+        warnings.warn(
+            f"grad: {self._l.type} is the result of an operation, so backward() leaves its .grad None; call "
+            "retain_grad() on it before, or look at the .grad of the leaf it was computed from",
+            UserWarning,
+            stacklevel=2,
+        )
     recorder = mode.get().recorder
     if recorder is not None:
         recorder.on_grad_read(self)

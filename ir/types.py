@@ -57,7 +57,10 @@ def dtype_of(array_dtype: Any) -> DType:
     """The dtype of a NumPy dtype. Raises ArgumentError for one that is not supported."""
     found = _BY_NP.get(np.dtype(array_dtype))
     if found is None:
-        raise ArgumentError(f"dtype {array_dtype} is not supported; use one of {', '.join(t.name for t in DTYPES)}")
+        raise ArgumentError(
+            f"dtype {array_dtype} is not supported; convert it (NumPy: astype) to one of "
+            f"{', '.join(t.name for t in DTYPES)}"
+        )
     return found
 
 

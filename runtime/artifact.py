@@ -202,7 +202,9 @@ def read_tensors(member: str, data: bytes, limits: Limits) -> dict[str, Array]:
 
     # the length of the JSON header comes first
     if len(data) < 8 or int.from_bytes(data[:8], "little") > limits.text:
-        raise ArtifactError(f"{member}: its header is longer than {limits.text} bytes or missing")
+        raise ArtifactError(
+            f"{member}: not written by graphc, or cut short: its header is missing or longer than {limits.text} bytes"
+        )
     try:
         entries = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
     except (safetensors.SafetensorError, *HOSTILE) as error:

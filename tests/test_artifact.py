@@ -450,8 +450,8 @@ def f32(shape: list[int], size: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "its header is longer than"),
-        (struct.pack("<Q", 1 << 60), "its header is longer than"),
+        (b"", "cut short: its header is missing or longer than"),
+        (struct.pack("<Q", 1 << 60), "cut short: its header is missing or longer than"),
         (tensors(b"{"), ""),
         (tensors({"w": f32([4], 8)}, b"\0" * 8), ""),
         (tensors({"w": f32([2], 8)}, b"\0" * 9), ""),

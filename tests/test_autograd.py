@@ -293,6 +293,18 @@ def test_only_what_the_wanted_gradients_read_is_kept() -> None:
     assert operands_read(mul, (t, t), (t,), {}, (False, True)) == ("0",)
 
 
+def test_the_gradient_of_no_leaf_is_asked_for_in_vain() -> None:
+    x = leaf()
+    y = x * 2
+    with pytest.warns(UserWarning, match=r"grad: f64\[2, 3\] is the result of an operation.*retain_grad") as caught:
+        assert y.grad is None
+    assert caught[0].filename == __file__
+    y.retain_grad()
+    assert y.grad is None and x.grad is None and x.detach().grad is None
+    y.sum().backward()
+    assert graphc.equal(y.grad, graphc.ones_like(x))
+
+
 def test_an_output_that_no_gradient_reads_may_be_written() -> None:
     """Batch norm and max pooling read their other outputs only: `relu(inplace=True)` may follow."""
     image = np.random.default_rng(0).standard_normal((3, 2, 4, 4))

@@ -201,6 +201,14 @@ def test_outputs_of_a_program_stay() -> None:
     assert [o[0].item() for o in outs] == [1.0, 2.0, 3.0, 4.0]
 
 
+def test_errors_about_arguments_say_what_was_given() -> None:
+    program = graphc.trace(lambda x, y: x + y, graphc.ones(2, 3), graphc.ones(3), dynamic={"x": {0: "N"}})
+    with pytest.raises(ArgumentError, match=r"expected x \(tensor\), y \(tensor\), got \(Tensor, z=NoneType\)"):
+        program(graphc.ones(2, 3), z=None)
+    with pytest.raises(ArgumentError, match=r"dynamic\['x'\] must be a dict .* such as \{0: 'N'\}, got 0"):
+        graphc.trace(lambda x: x, graphc.ones(2), dynamic={"x": 0})
+
+
 def test_an_unused_argument_and_a_constant_result(tmp_path: Path) -> None:
     program = reload(graphc.trace(lambda x, y: (x * 2, None, 3, graphc.ones(2)), x34(), x34()), tmp_path)
     assert bits(program(x34(), x34())) == bits((x34() * 2, None, 3, graphc.ones(2)))

@@ -48,9 +48,7 @@ class Program:
         """
         leaves, spec = flatten((args, kwargs))
         if to_json(spec) != to_json(self.signature.in_tree):
-            raise ArgumentError(
-                f"{self.graph.name}: expected {self._expected()}, got {len(leaves)} values in another arrangement"
-            )
+            raise ArgumentError(f"{self.graph.name}: expected {self._expected()}, got {_arrangement(args, kwargs)}")
         given = self._inputs(leaves)
         self._refuse_overlaps(given)
         with self._lock:
@@ -288,6 +286,10 @@ def _named_types(
             continue
         if not isinstance(x, Tensor):
             raise ArgumentError(f"trace: dynamic names {name!r}, which is not a tensor")
+        if not isinstance(dynamic[name], Mapping):
+            raise ArgumentError(
+                f"trace: dynamic[{name!r}] must be a dict of axis and name such as {{0: 'N'}}, got {dynamic[name]!r}"
+            )
         shape: list[Any] = list(x._l.type.shape)
         for axis, label in dynamic[name].items():
             if not -len(shape) <= axis < len(shape):
@@ -342,6 +344,12 @@ def _argument(x: Any, name: str, followed: bool) -> Argument:
         f"trace: the argument {name} is a {type(x).__name__}; a file can only take tensors and numbers, so close over "
         "it instead"
     )
+
+
+def _arrangement(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """Arguments by their kinds, for an error."""
+    kinds = [type(x).__name__ for x in args] + [f"{name}={type(x).__name__}" for name, x in kwargs.items()]
+    return f"({', '.join(kinds)}); give them as in the trace"
 
 
 def _array_of(name: str, x: Any) -> Array:
