@@ -8,6 +8,7 @@ built by replaying the view's chain backwards as scatters on stand-ins, so that 
 from __future__ import annotations
 
 import itertools
+import math
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -299,7 +300,7 @@ def rebase(target: Tensor, value: Tensor) -> None:
         return
     base = target._gbase
     if base is None or target._history < 0:
-        target._edge = new
+        target._edge = new if new is not None else _overwritten(target._l.type, old)
         target._s.history += 1
         if target._history >= 0:
             target._history = target._s.history
@@ -315,6 +316,16 @@ def rebase(target: Tensor, value: Tensor) -> None:
     base._edge = ghost.edge
     target._s.history += 1
     base._history = target._s.history
+
+
+def _overwritten(type: TensorType, old: Edge | None) -> Edge | None:
+    """The history of a tensor overwritten by values without one: it goes on, with gradients of zero, as in PyTorch."""
+    whole: Any = op_named("reshape")(Ghost(type, old), shape=(math.prod(type.shape),))
+    size = whole.type.shape[0]
+    value = Ghost(whole.type, None)
+    kept: Any = op_named("slice_scatter")(whole, value, dim=0, start=0, stop=size, step=1)
+    made: Ghost = op_named("reshape")(kept, shape=type.shape)
+    return made.edge
 
 
 def ticket() -> int:

@@ -75,7 +75,7 @@ class Gen(Training):
             "softmax": f"{v.name}.softmax({axis})" if v.shape else f"{v.name}.tanh()",
             "gelu": f"F.gelu({v.name})",
             "nan": f"{v.name}.nan_to_num(0.5)",
-            "clamp": f"{v.name}.clamp({self.rng.choice(['-1, 2', 'max=k', *(['min=-1', '-0.5, s'] if v.real else [])])})",
+            "clamp": f"{v.name}.clamp({self.rng.choice(['-1, 2', 'max=k'] + ['min=-1', '-0.5, s'] * v.real)})",
             "std": f"({v.name} - {v.name}.mean()) / ({v.name}.var(correction=0) + 0.1).sqrt()",
         }.get(name, f"{v.name}.{name}()")
         if name == "cast":

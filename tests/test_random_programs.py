@@ -53,7 +53,7 @@ def x3() -> graphc.Tensor:
     return graphc.tensor([0.5, -1.0, 2.0])
 
 
-# ---- gradients from outside follow eager's tape, not the graph ---------------------------------------------------------
+# ---- gradients from outside follow eager's tape, not the graph
 
 
 def test_detached_part_gets_no_gradient_from_outside() -> None:
@@ -211,7 +211,7 @@ def test_input_that_gets_a_history_by_a_write_is_refused() -> None:
         graphc.compile(lambda x: x.mul_(w), fullgraph=True)(x3())
 
 
-# ---- what is returned is what eager code returns ------------------------------------------------------------------------
+# ---- what is returned is what eager code returns
 
 
 def test_closure_tensor_is_returned_itself() -> None:
@@ -263,3 +263,75 @@ def test_file_updates_state_when_there_is_a_branch() -> None:
         return loss
 
     assert_same(f, x3(), state=[w, opt])
+
+
+class Keep(nn.Module):
+    h: graphc.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("h", graphc.zeros(2))
+
+
+def test_file_keeps_a_buffer_that_is_written_and_rebound_whatever_is_returned() -> None:
+    keep = Keep()
+
+    def f(x: Any) -> Any:
+        keep.h.add_(x.mean())
+        keep.h = keep.h * 0.5 + x[:2]
+        return None, 3, x * 2, keep.h.sum()
+
+    assert_same(f, x3(), state=[keep])
+
+
+# ---- indices
+
+
+@pytest.mark.parametrize("how", ["index", "computed", "gather", "embedding", "cross_entropy"])
+def test_index_out_of_range_raises_in_a_compiled_call(how: str) -> None:
+    table = graphc.arange(6).reshape(3, 2).float()
+    fns: dict[str, Any] = {
+        "index": lambda i: table[i],
+        "computed": lambda i: table[i * 1],
+        "gather": lambda i: table.gather(0, i.reshape(2, 1)),
+        "embedding": lambda i: nn.functional.embedding(i, table),
+        "cross_entropy": lambda i: nn.functional.cross_entropy(table[:2], i.clamp(max=1)),
+    }
+    compiled = graphc.compile(fns[how], fullgraph=True)
+    for _ in range(4):
+        compiled(graphc.tensor([0, 1]))
+    assert compiled.stats.hits == 2
+    with pytest.raises(graphc.errors.IndexingError, match="out of"):
+        compiled(graphc.tensor([0, 3] if how != "cross_entropy" else [0, -7]))
+    assert compiled(graphc.tensor([1, 1])).tolist() == fns[how](graphc.tensor([1, 1])).tolist()
+
+
+def test_ignored_targets_are_no_index() -> None:
+    compiled = graphc.compile(lambda x, y: nn.functional.cross_entropy(x, y), fullgraph=True)
+    for _ in range(4):
+        compiled(graphc.ones(2, 3), graphc.tensor([1, -100]))
+    assert compiled.stats.hits == 2
+
+
+# ---- eager code
+
+
+def test_overwritten_tensor_goes_on_with_gradients_of_zero() -> None:
+    def make() -> Any:
+        w = weight()
+
+        def f(x: Any) -> Any:
+            y, z, u = w * x, w * 2, (w * x).sum()
+            y.zero_()
+            z[:] = x
+            u.fill_(3.0)
+            return y, z, u
+
+        return f, (x3(),), [w]
+
+    outer_backward(make)
+    f, args, (w,) = make()
+    results = f(*args)
+    assert all(t.requires_grad for t in results)
+    sum(t.sum() for t in results).backward()
+    assert w.grad.tolist() == [0.0, 0.0, 0.0]

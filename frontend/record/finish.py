@@ -218,7 +218,7 @@ class Finisher:
 
     def _place_effects(self, grads: list[Any], attributes: list[Any], first: int) -> None:
         if self.export:
-            self._export_attributes(attributes, first)
+            self._export_attributes(attributes)
             attributes = []
         for grad, leaf, loc in grads:
             found = self.reach.tensors.get(id(leaf))
@@ -240,31 +240,30 @@ class Finisher:
                 self.effects.append(Effect("attr", step, first, name, loc))
             first += 1
 
-    def _export_attributes(self, attributes: list[Any], first: int) -> None:
+    def _export_attributes(self, attributes: list[Any]) -> None:
         """In a file, a tensor attribute that is rebound is state with a new value."""
-        for k, (new, (owner, name), loc) in enumerate(attributes):
-            step = self._owner_step(owner)
+        for new, (owner, name), loc in attributes:
+            step, value = self._owner_step(owner), self.recorder.value_of(new)
             old = self.recorder.first_value(owner, name)
             number = next(
                 (n for n, s in enumerate(self.recorder.sources) if s.tensor is old and s.kind == "path"), None
             )
             if step is None:
                 continue
-            if number is None or self.recorder.graph.inputs[number].value.type is not self.outputs[first + k][0].type:
+            if number is None or self.recorder.graph.inputs[number].value.type is not value.type:
                 raise RecordingError(
                     f"the attribute {name!r} of {type(owner).__name__} is written at {loc} without being read; a file "
                     "has no place for it: return it instead"
                 )
             self.recorder.mark_state(number)
             source = self.recorder.sources[number]
-            kept = (self.outputs[first + k][0], "state", source.name)
+            kept = (value, "state", source.name)
             written = [n for n, (_, kind, name) in enumerate(self.outputs) if (kind, name) == kept[1:]]
             if written:  # written in place before: the tensor it became counts
                 self.outputs[written[0]] = kept
                 continue
             self.outputs.append(kept)
             self.effects.append(Effect("state", number, len(self.outputs) - 1, source.name, loc))
-            assert new is not None
 
     def _walk(self) -> None:
         for i, (leaf, name) in enumerate(zip(self.leaves, self.names, strict=True)):
