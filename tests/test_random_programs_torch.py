@@ -41,7 +41,7 @@ def compare(seed: int) -> str:
                 assert bool(error) == bool(other_error), f"call {call + 1}: {error!r} and {other_error!r}"
                 return "raises"
             _same(mine, yours, call)
-            _same([x for x in args if isinstance(x, Tensor)], [x for x in other_args if isinstance(x, torch.Tensor)], call)
+            _same([x for x in args if isinstance(x, Tensor)], [x for x in other_args if torch.is_tensor(x)], call)
     return "same"
 
 
