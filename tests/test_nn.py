@@ -17,7 +17,15 @@ import pytest
 import graphc
 import graphc.nn.functional as F
 from graphc import nn
-from graphc.errors import ArgumentError, DTypeError, IndexingError, ShapeError, StateError, UnsupportedError
+from graphc.errors import (
+    ArgumentError,
+    AutogradError,
+    DTypeError,
+    IndexingError,
+    ShapeError,
+    StateError,
+    UnsupportedError,
+)
 
 
 class Net(nn.Module):
@@ -511,6 +519,34 @@ def test_layers_refuse() -> None:
 def test_part_of_the_package_alone(program: str) -> None:
     """Tensor has its methods whichever module is imported first."""
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+IN_PLACE: dict[str, dict[str, Any]] = {
+    "relu": {}, "leaky_relu": {"negative_slope": 0.1}, "elu": {}, "selu": {}, "silu": {}, "relu6": {}, "hardtanh": {},
+    "hardsigmoid": {}, "hardswish": {}, "mish": {}, "dropout": {"p": 0.4}, "dropout2d": {"p": 0.4},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(IN_PLACE))
+def test_activations_in_place_have_gradients(name: str) -> None:
+    """The rule reads the elements from before the write, though their memory is overwritten."""
+
+    def run(x: graphc.Tensor, inplace: bool) -> tuple[graphc.Tensor, graphc.Tensor]:
+        graphc.manual_seed(5)
+        leaf = x.detach().clone().requires_grad_()
+        y = leaf * 1
+        z = getattr(F, name)(y, inplace=inplace, **IN_PLACE[name])
+        assert (z is y) is inplace
+        z.square().sum().backward()
+        assert leaf.grad is not None
+        return z.detach(), leaf.grad
+
+    x = numbers(4, 3) * 4
+    for ours, other in zip(run(x, True), run(x, False), strict=True):
+        assert graphc.equal(ours, other)
+    graphc.testing.assert_same(lambda x: run(x, True), x, reload=False, threads=(1,))
+    with pytest.raises(AutogradError, match=f"{name}: a leaf Variable that requires grad"):
+        getattr(F, name)(graphc.ones(2, 3, requires_grad=True), inplace=True)
 
 
 def test_a_target_that_is_no_class_is_named() -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from graphc.errors import ArgumentError, ShapeError
 from graphc.frontend import functional
+from graphc.frontend.autograd import check_inplace, ticket
 from graphc.frontend.creation import ones
 from graphc.frontend.functional import clamp, reshape, where
+from graphc.frontend.inplace import store
+from graphc.frontend.mode import mode
 from graphc.frontend.nn.checks import float_input
 from graphc.frontend.ops import ops
 from graphc.frontend.random import draw
@@ -42,13 +47,19 @@ log_softmax = functional.log_softmax
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
 
 
-def _maybe_in_place(input: Tensor, out: Tensor, inplace: bool) -> Tensor:
-    return input.copy_(out) if inplace else out
+def _maybe_in_place(name: str, input: Tensor, inplace: bool, compute: Callable[[], Tensor]) -> Tensor:
+    """What `compute` gives, or `input` with its elements replaced by that; gradients see the elements from before."""
+    if not inplace:
+        return compute()
+    if mode.get().grad:
+        check_inplace(input, name)
+    since = ticket()
+    return store(input, compute(), name, since)
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0)."""
-    return _maybe_in_place(input, functional.relu(input), inplace)
+    return _maybe_in_place("relu", input, inplace, lambda: functional.relu(input))
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -58,8 +69,10 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     if not training or p == 0.0:
         return input
     state, offset = draw(None)
-    out: Tensor = ops.dropout(float_input("dropout", input), state, p=float(p), offset=offset)
-    return input.copy_(out) if inplace else out
+    x = float_input("dropout", input)
+    return _maybe_in_place(
+        "dropout", input, inplace, lambda: ops.dropout(x, state, p=float(p), offset=offset)
+    )
 
 
 def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -70,7 +83,7 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
     if x.ndim < 2:
         raise ShapeError(f"dropout2d: expected channels on axis 1, got {x._l.type}")
     kept = dropout(ones(*x.type.shape[:2], *(1 for _ in range(x.ndim - 2)), dtype=x.dtype), p)
-    return _maybe_in_place(input, x * kept, inplace)
+    return _maybe_in_place("dropout2d", input, inplace, lambda: x * kept)
 
 
 dropout1d = dropout2d
@@ -84,24 +97,26 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """x * sigmoid(x)."""
-    return _maybe_in_place(input, ops.silu(float_input("silu", input)), inplace)
+    x = float_input("silu", input)
+    return _maybe_in_place("silu", input, inplace, lambda: ops.silu(x))
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where positive, negative_slope * x elsewhere."""
-    return _maybe_in_place(
-        input, ops.leaky_relu(float_input("leaky_relu", input), negative_slope=negative_slope), inplace
-    )
+    x = float_input("leaky_relu", input)
+    return _maybe_in_place("leaky_relu", input, inplace, lambda: ops.leaky_relu(x, negative_slope=negative_slope))
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where positive, alpha * (exp(x) - 1) elsewhere."""
-    return _maybe_in_place(input, ops.elu(float_input("elu", input), alpha=alpha), inplace)
+    x = float_input("elu", input)
+    return _maybe_in_place("elu", input, inplace, lambda: ops.elu(x, alpha=alpha))
 
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     """min(max(x, 0), 6)."""
-    return _maybe_in_place(input, ops.relu6(float_input("relu6", input)), inplace)
+    x = float_input("relu6", input)
+    return _maybe_in_place("relu6", input, inplace, lambda: ops.relu6(x))
 
 
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
@@ -112,27 +127,28 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
 
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """scale * (max(x, 0) + min(alpha * (exp(x) - 1), 0)) (Klambauer et al., 2017)."""
-    return _maybe_in_place(input, elu(input, _SELU_ALPHA) * _SELU_SCALE, inplace)
+    return _maybe_in_place("selu", input, inplace, lambda: elu(input, _SELU_ALPHA) * _SELU_SCALE)
 
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """x held between min_val and max_val."""
-    return _maybe_in_place(input, clamp(float_input("hardtanh", input), min_val, max_val), inplace)
+    x = float_input("hardtanh", input)
+    return _maybe_in_place("hardtanh", input, inplace, lambda: clamp(x, min_val, max_val))
 
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """min(max(x + 3, 0), 6) / 6."""
-    return _maybe_in_place(input, relu6(input + 3.0) / 6.0, inplace)
+    return _maybe_in_place("hardsigmoid", input, inplace, lambda: relu6(input + 3.0) / 6.0)
 
 
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """x * min(max(x + 3, 0), 6) / 6."""
-    return _maybe_in_place(input, input * relu6(input + 3.0) / 6.0, inplace)
+    return _maybe_in_place("hardswish", input, inplace, lambda: input * relu6(input + 3.0) / 6.0)
 
 
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """x * tanh(softplus(x)) (Misra, 2019)."""
-    return _maybe_in_place(input, input * tanh(softplus(input)), inplace)
+    return _maybe_in_place("mish", input, inplace, lambda: input * tanh(softplus(input)))
 
 
 def logsigmoid(input: Tensor) -> Tensor:
