@@ -313,13 +313,15 @@ def rebase(target: Tensor, value: Tensor) -> None:
     for (op, attrs), level in zip(reversed(chain), reversed(levels), strict=True):
         assert op.scatter is not None
         ghost = op.scatter(level, ghost, **attrs)
-    base._edge = ghost.edge
+    base._edge = ghost.edge if ghost.edge is not None else _overwritten(base._l.type, edge_of(base))
     target._s.history += 1
     base._history = target._s.history
 
 
 def _overwritten(type: TensorType, old: Edge | None) -> Edge | None:
     """The history of a tensor overwritten by values without one: it goes on, with gradients of zero, as in PyTorch."""
+    if old is None:
+        return None
     whole: Any = op_named("reshape")(Ghost(type, old), shape=(math.prod(type.shape),))
     size = whole.type.shape[0]
     value = Ghost(whole.type, None)

@@ -221,8 +221,8 @@ def _step(
             changed = hook(found, outs)
             if changed is not None:
                 found = tuple(changed)
-    if not retain:
-        node.freed = True
+    if not retain and (node.saved_out is not None or any(s is not None for s in node.saved_in)):
+        node.freed = True  # a node that saved nothing can run again, as in PyTorch
         node.saved_in = (None,) * len(node.saved_in)
         node.saved_out = None
     for k, (edge, g, need) in enumerate(zip(node.edges, found, needs, strict=True)):

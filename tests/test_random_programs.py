@@ -335,3 +335,36 @@ def test_overwritten_tensor_goes_on_with_gradients_of_zero() -> None:
     assert all(t.requires_grad for t in results)
     sum(t.sum() for t in results).backward()
     assert w.grad.tolist() == [0.0, 0.0, 0.0]
+
+
+def test_overwritten_through_a_view_goes_on_with_gradients_of_zero() -> None:
+    def make() -> Any:
+        w = weight()
+
+        def f(x: Any) -> Any:
+            y = (w * x).reshape(1, 3).transpose(0, 1)
+            base = w * 2
+            base.view(3, 1)[:] = -1
+            y[:] = 2
+            return y, base
+
+        return f, (x3(),), [w]
+
+    outer_backward(make)
+    f, args, _ = make()
+    assert all(t.requires_grad for t in f(*args))
+
+
+def test_node_that_saved_nothing_runs_twice() -> None:
+    def make() -> Any:
+        w = weight()
+
+        def f(x: Any) -> Any:
+            y = w + x
+            y.tanh().sum().backward()
+            y.sin().sum().backward()
+            return y
+
+        return f, (x3(),), [w]
+
+    outer_backward(make)
