@@ -176,6 +176,10 @@ def multinomial(
     recorder = mode.get().recorder
     if recorder is not None:
         recorder.on_escape(x, "multinomial()", _NO_GRAPH)
+    if not (np.isfinite(x._a).all() and (x._a >= 0).all() and (x._a.sum(-1) > 0).all()):
+        raise ArgumentError(
+            f"multinomial: the probabilities {x._l.type} must be finite, not negative, and not all 0 in a row"
+        )
     chance = fx.clamp_min(convert(x.detach(), float64), 0.0)
     draws = count if replacement else 1
     keys = fm.div(fm.neg(fm.log(rand(draws, *x.type.shape, dtype=float64, generator=generator))), chance)

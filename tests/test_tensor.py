@@ -502,3 +502,9 @@ def test_view_and_dtype_errors_name_the_call_and_the_way_out() -> None:
         graphc.ones(3, 4).view(5, 2)
     with pytest.raises(errors.ArgumentError, match=r"dtype uint8 is not supported; convert it \(NumPy: astype\) to"):
         graphc.from_numpy(np.ones(2, np.uint8))
+
+
+@pytest.mark.parametrize("wrong", [[0.0, 0.0], [1.0, -1.0], [1.0, float("nan")], [float("inf"), 1.0]])
+def test_multinomial_refuses_what_is_no_distribution(wrong: list[float]) -> None:
+    with pytest.raises(errors.ArgumentError, match=r"multinomial: the probabilities f32\[2, 2\] must be finite"):
+        graphc.multinomial(graphc.tensor([[0.5, 0.5], wrong]), 1)
