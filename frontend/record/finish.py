@@ -62,7 +62,7 @@ class Finisher:
         grads, attributes = self._kept_grads(), self._kept_attributes()
         everything = [*out_leaves, *(t for t, _, _ in grads if t is not None), *(t for t, _, _ in attributes)]
         self._lift(everything)
-        with self.recorder.before_the_call():
+        with self.recorder.rebound.undone():
             self._walk()
         self._name_sources()
         leaves = [self._leaf(x, k, everything) for k, x in enumerate(everything)]
@@ -202,7 +202,7 @@ class Finisher:
     def _kept_attributes(self) -> list[tuple[Tensor, tuple[Any, str], Location]]:
         """(new value, (object, name), line)."""
         found: list[tuple[Tensor, tuple[Any, str], Location]] = []
-        for (_, name), (obj, new, loc) in self.recorder.attributes.items():
+        for (_, name), (obj, new, loc) in self.recorder.rebound.written.items():
             if not isinstance(new, Tensor):
                 raise RecordingError(
                     f"the attribute {name!r} of {type(obj).__name__} is written at {loc}; only tensor attributes can "
@@ -244,7 +244,7 @@ class Finisher:
         """In a file, a tensor attribute that is rebound is state with a new value."""
         for new, (owner, name), loc in attributes:
             step, value = self._owner_step(owner), self.recorder.value_of(new)
-            old = self.recorder.first_value(owner, name)
+            old = self.recorder.rebound.first_value(owner, name)
             number = next(
                 (n for n, s in enumerate(self.recorder.sources) if s.tensor is old and s.kind == "path"), None
             )
@@ -316,7 +316,8 @@ class Finisher:
         """`.grad`, optimiser state and rebound attributes are new tensors now and then; that alone is no other case."""
         if id(t) in self.reach.shared:
             return False
-        return self.table.steps[step].kind == "grad" or self.recorder.was_rebound(t) or step in self.reach.states
+        replaced = self.recorder.rebound.was_replaced(t)
+        return self.table.steps[step].kind == "grad" or replaced or step in self.reach.states
 
     def _resolve_setting(self, source: Source, number: int) -> None:
         for (_, group, key), (owner, _, where) in self.recorder.settings.items():

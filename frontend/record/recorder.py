@@ -21,6 +21,7 @@ from graphc.errors import RecordingError
 from graphc.frontend import autograd
 from graphc.frontend.mode import using
 from graphc.frontend.record import rng
+from graphc.frontend.record.attributes import Rebindings
 from graphc.frontend.record.roots import Root, Slot, starts_with
 from graphc.frontend.record.trace import RangeGuard, Source, ValueGuard
 from graphc.frontend.record.where import here, kind_of
@@ -31,7 +32,6 @@ from graphc.ir.op import Attrs, Op, op_named
 from graphc.ir.types import Dim, TensorType, evaluate, float64, int64
 
 F = TypeVar("F", bound=Callable[..., Any])
-_ABSENT = object()
 _IN_RANGE = frozenset({"constant", "iota", "argmax", "argmin"})  # whose values are known, or places by nature
 
 
@@ -82,9 +82,8 @@ class Recorder:
         # id -> (leaf, its new .grad, line); holds the leaf
         self.grads: dict[int, tuple[Tensor, Tensor | None, Location]] = {}
         self.grad_reads: dict[int, tuple[Tensor, bool, Location]] = {}
-        self.attributes: dict[tuple[int, str], tuple[Any, Any, Location]] = {}
+        self.rebound = Rebindings()
         self.settings: dict[tuple[int, int, str], tuple[Any, Tensor, int]] = {}  # holds the optimiser
-        self.dim_guards: list[tuple[Any, str, Any, bool, Location]] = []
         self.made: list[tuple[weakref.ref[Any], Location]] = []
         self.tape: weakref.WeakKeyDictionary[Any, tuple[tuple[Value, ...], tuple[Value, ...]]] = (
             weakref.WeakKeyDictionary()
@@ -97,8 +96,6 @@ class Recorder:
         self.seed: int | None = None
         self._random_state: Tensor | None = None
         self.old_grads: dict[int, tuple[Tensor, Tensor | None]] = {}
-        self._born: dict[int, weakref.ref[Any]] = {}  # modules made inside
-        self._old_attributes: list[tuple[Any, str, Any]] = []  # old value, or _ABSENT
         self._noted: list[weakref.ref[Any]] = []  # storages with a slot and tensors with a memo
         self._paused = 0
         self._modules: list[tuple[Any, str]] = []
@@ -391,21 +388,12 @@ class Recorder:
     @_hook
     def on_attribute(self, owner: Any, name: str, old: Any, new: Any) -> None:
         """A tensor attribute of a Module is state; any other attribute that changes is an effect on Python."""
-        born = self._born.get(id(owner))
-        if born is not None and born() is owner:
-            return
-        fields = owner.__dict__
-        exists = name in fields or any(
-            name in fields.get(store, ()) for store in ("_parameters", "_buffers", "_modules")
-        )
-        self._old_attributes.append((owner, name, old if exists else _ABSENT))
-        self.attributes[(id(owner), name)] = (owner, new, here())
+        self.rebound.note(owner, name, old, new, here())
 
     @_hook
     def on_new_module(self, module: Any) -> None:
         """What is made inside may change; it must not outlive the call."""
-        ref = self._born[id(module)] = weakref.ref(module)
-        self.made.append((ref, here()))
+        self.made.append((self.rebound.made_inside(module), here()))
 
     def on_read(self, owner: Any, name: str, value: Any) -> None:
         """Reads are found after the call, along the names the code uses."""
@@ -487,35 +475,7 @@ class Recorder:
         """Put `.grad` and Module attributes back to what they were before the call."""
         for leaf, old in self.old_grads.values():
             leaf._grad = old
-        self.restore_attributes()
-
-    def restore_attributes(self) -> None:
-        """Put Module attributes back to what they were before the call."""
-        with using(recorder=None):
-            for owner, name, old in reversed(self._old_attributes):
-                if old is _ABSENT:
-                    delattr(owner, name)
-                else:
-                    setattr(owner, name, old)
-
-    @contextmanager
-    def before_the_call(self) -> Iterator[None]:
-        """Inside, Module attributes are what they were before the call."""
-        self.restore_attributes()
-        try:
-            yield
-        finally:
-            with using(recorder=None):
-                for owner, new, _, name in [(*found, name) for (_, name), found in self.attributes.items()]:
-                    setattr(owner, name, new)
-
-    def first_value(self, owner: Any, name: str) -> Any:
-        """What a written attribute was before the call."""
-        return next((old for o, n, old in self._old_attributes if o is owner and n == name), None)
-
-    def was_rebound(self, tensor: Tensor) -> bool:
-        """True for the old value of an attribute written in this recording."""
-        return any(old is tensor for _, _, old in self._old_attributes)
+        self.rebound.restore()
 
     def close(self) -> None:
         """Nothing of the recording stays on tensors that live on."""
