@@ -180,19 +180,19 @@ class Saved:
 class TypeOnly:
     """Stands in for an operand a rule reads only the type of."""
 
-    __slots__ = ("type",)
+    __slots__ = ("ttype",)
 
     def __init__(self, type: TensorType) -> None:
-        self.type = type
+        self.ttype = type
 
 
 class Ghost:
     """An operand with a type and a place on the tape but no value: calling an op on it extends the tape alone."""
 
-    __slots__ = ("edge", "type")
+    __slots__ = ("edge", "ttype")
 
     def __init__(self, type: TensorType, edge: Edge | None) -> None:
-        self.type = type
+        self.ttype = type
         self.edge = edge
 
     @staticmethod
@@ -201,7 +201,7 @@ class Ghost:
         ghosts = [x for x in operands if isinstance(x, Ghost)]
         if op.saves or len(ghosts) != len(operands) or op.outputs != 1:
             raise InternalError(f"{op.name} cannot be replayed on the tape without values")
-        types = tuple(g.type for g in ghosts)
+        types = tuple(g.ttype for g in ghosts)
         out = op.infer_types(types, attrs)
         edges = tuple(g.edge for g in ghosts)
         if all(e is None for e in edges):
@@ -234,7 +234,7 @@ def record(
     outputs: tuple[Tensor, ...],
 ) -> None:
     """Put `outputs = op(*tensors, **attrs)` on the tape."""
-    node = _node(op, attrs, edges, tuple(t.type for t in tensors), tuple(o.type for o in outputs))
+    node = _node(op, attrs, edges, tuple(t.ttype for t in tensors), tuple(o.ttype for o in outputs))
     read = op.saves
     if read and (None in edges or len(outputs) > 1):
         needs = tuple(e is not None for e in edges)
@@ -323,8 +323,8 @@ def _overwritten(type: TensorType, old: Edge | None) -> Edge | None:
     if old is None:
         return None
     whole: Any = op_named("reshape")(Ghost(type, old), shape=(math.prod(type.shape),))
-    size = whole.type.shape[0]
-    value = Ghost(whole.type, None)
+    size = whole.ttype.shape[0]
+    value = Ghost(whole.ttype, None)
     kept: Any = op_named("slice_scatter")(whole, value, dim=0, start=0, stop=size, step=1)
     made: Ghost = op_named("reshape")(kept, shape=type.shape)
     return made.edge

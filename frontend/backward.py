@@ -102,7 +102,7 @@ def _seeds(roots: list[Tensor], given: Tensor | Sequence[Tensor | None] | None) 
 def _ones(t: Tensor) -> Tensor:
     from graphc.frontend.dispatch import nullary
 
-    return nullary(op_named("full"), shape=t.type.shape, value=1.0, dtype=t.dtype)
+    return nullary(op_named("full"), shape=t.ttype.shape, value=1.0, dtype=t.dtype)
 
 
 def _run(

@@ -336,7 +336,7 @@ def full_like(
 ) -> Tensor:
     """The shape and dtype of `input` filled with a number."""
     x = tensor_operand("full_like", input)
-    return full(x.type.shape, fill_value, dtype=dtype or x.dtype, device=device, requires_grad=requires_grad)
+    return full(x.ttype.shape, fill_value, dtype=dtype or x.dtype, device=device, requires_grad=requires_grad)
 
 
 def new_tensor(

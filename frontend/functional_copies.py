@@ -71,14 +71,14 @@ def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] |
     """Elements moved by `shifts` along `dims`, coming back in at the other end; without dims in the flattened order."""
     x = tensor_operand("roll", input)
     if dims is None:
-        return reshape(roll(ravel(x), shifts, 0), x.type.shape)
+        return reshape(roll(ravel(x), shifts, 0), x.ttype.shape)
     steps = [shifts] if isinstance(shifts, int) else list(shifts)
     axes = [dims] if isinstance(dims, int) else list(dims)
     if len(steps) != len(axes):
         raise ShapeError(f"roll: shifts and dimensions must align, got {len(steps)} shifts and {len(axes)} dims")
     for step, dim in zip(steps, axes, strict=True):
         d = axis_of("roll", x, dim)
-        size = x.type.shape[d]
+        size = x.ttype.shape[d]
         if isinstance(size, int):
             step = step % size if size else 0
         if step:
@@ -96,7 +96,7 @@ def repeat(input: Tensor, *repeats: Any) -> Tensor:
         raise ShapeError(
             f"repeat: number of dimensions of repeat dims {list(counts)} can not be smaller than those of {x._l.type}"
         )
-    shape = (1,) * lead + x.type.shape
+    shape = (1,) * lead + x.ttype.shape
     paired = tuple(s for n, size in zip(counts, shape, strict=True) for s in (1, size))
     target = tuple(s for n, size in zip(counts, shape, strict=True) for s in (n, size))
     spread = ops.expand(ops.reshape(x, shape=paired), shape=target)
@@ -121,7 +121,7 @@ def repeat_interleave(input: Tensor, repeats: int, dim: int | None = None) -> Te
         )
     if dim is None:
         x, dim = ravel(x), 0
-    d, shape = _dim("repeat_interleave", x, dim), x.type.shape
+    d, shape = _dim("repeat_interleave", x, dim), x.ttype.shape
     wide = ops.expand(unsqueeze(x, d + 1), shape=(*shape[: d + 1], repeats, *shape[d + 1 :]))
     made: Tensor = ops.reshape(ops.clone(wide), shape=(*shape[:d], shape[d] * repeats, *shape[d + 1 :]))
     return made
@@ -132,7 +132,7 @@ def _triangle(name: str, input: Tensor, diagonal: int, lower: builtins.bool) -> 
     if x._a.ndim < 2:
         raise ShapeError(f"{name}: input tensor must have at least 2 dimensions, got {x._l.type}")
 
-    matrix = x.type.shape[-2:]
+    matrix = x.ttype.shape[-2:]
     row, column = (nullary(ops.iota, shape=matrix, dim=k, dtype=int64) for k in (0, 1))
     offset = ops.sub(column, row)
     mask = (ops.le if lower else ops.ge)(offset, scalar_tensor(as_index(diagonal), int64))
@@ -175,7 +175,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         return x
     for d, (low, high) in enumerate(pairs):
         if low < 0 or high < 0:
-            x = narrow(x, d, max(-low, 0), x.type.shape[d] + min(low, 0) + min(high, 0))
+            x = narrow(x, d, max(-low, 0), x.ttype.shape[d] + min(low, 0) + min(high, 0))
     positive = tuple((max(low, 0), max(high, 0)) for low, high in pairs)
     fill: Any = 0 if value is None else value
     kind = {"f": float, "i": int, "b": builtins.bool}[x.dtype.kind]
@@ -206,6 +206,6 @@ def _pad_axis(x: Tensor, d: int, low: int, high: int, mode: str) -> Tensor:
 
 def expand_axis(x: Tensor, d: int, size: Size) -> Tensor:
     """Axis `d` of size 1 repeated `size` times."""
-    shape = x.type.shape
+    shape = x.ttype.shape
     made: Tensor = ops.expand(x, shape=(*shape[:d], size, *shape[d + 1 :]))
     return made

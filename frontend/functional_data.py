@@ -63,6 +63,25 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return ops.clone(self) if copy else self
 
 
+_TYPE_NAMES = {bool_: "BoolTensor", int64: "LongTensor", float32: "FloatTensor", float64: "DoubleTensor"}
+
+
+def type_(self: Tensor, dtype: Any = None, non_blocking: builtins.bool = False) -> Any:
+    """The name of the type ("graphc.FloatTensor"), or the tensor converted to `dtype` (a dtype or such a name).
+
+    Raises ArgumentError for an unknown name.
+    """
+    if dtype is None:
+        return f"graphc.{_TYPE_NAMES[self.dtype]}"
+    if isinstance(dtype, str):
+        wanted = dtype.rpartition(".")[2]
+        found = next((d for d, name in _TYPE_NAMES.items() if name == wanted), None)
+        if found is None:
+            raise ArgumentError(f"type: {dtype!r} is not one of {', '.join(_TYPE_NAMES.values())}")
+        dtype = found
+    return to(self, dtype)
+
+
 def type_as(self: Tensor, other: Tensor) -> Tensor:
     """`self` in the dtype of `other`."""
     return convert(self, other.dtype)
@@ -224,12 +243,12 @@ def detach_(self: Tensor) -> Tensor:
 
 def shape(self: Tensor) -> Size:
     """The sizes."""
-    return Size(self.type.shape)
+    return Size(self.ttype.shape)
 
 
 def size(self: Tensor, dim: int | None = None) -> Any:
     """The sizes, or the one of axis `dim`."""
-    found = self.type.shape
+    found = self.ttype.shape
     if dim is None:
         return Size(found)
     if not found:
@@ -244,7 +263,7 @@ def raise_no_dims(name: str) -> None:
 
 def numel(self: Tensor) -> Any:
     """Number of elements."""
-    return self.type.numel
+    return self.ttype.numel
 
 
 def dim(self: Tensor) -> int:
@@ -295,7 +314,7 @@ def length(self: Tensor) -> int:
     """The size of the first axis. Raises ArgumentError for a 0-d tensor, UnsupportedError for a named size."""
     if not self._a.ndim:
         raise ArgumentError("len() of a 0-d tensor")
-    found = self.type.shape[0]
+    found = self.ttype.shape[0]
     if isinstance(found, Dim):
         raise UnsupportedError(f"len(): the size is the named size {found} of this recording; use shape[0], not len()")
     return found

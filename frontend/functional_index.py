@@ -53,7 +53,7 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """out[i, j] = input[i, index[i, j]] for dim 1, and so on. Raises IndexingError, ShapeError."""
     x, d, places = _placed("gather", input, dim, index)
     if not x._a.ndim:
-        return ops.reshape(ops.clone(x), shape=places.type.shape)  # type: ignore[no-any-return]
+        return ops.reshape(ops.clone(x), shape=places.ttype.shape)  # type: ignore[no-any-return]
     made: Tensor = ops.gather(x, places, dim=d)
     return made
 
@@ -66,9 +66,9 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int) -> Tensor:
         raise ShapeError(
             f"take_along_dim: input {x._l.type} and indices {indices._l.type} should have the same number of dimensions"
         )
-    spread = [tuple(1 if k == d else n for k, n in enumerate(t.type.shape)) for t in (x, indices)]
+    spread = [tuple(1 if k == d else n for k, n in enumerate(t.ttype.shape)) for t in (x, indices)]
     shape = broadcast_shape("take_along_dim", *spread)
-    wide, narrow = ((*shape[:d], t.type.shape[d], *shape[d + 1 :]) for t in (x, indices))
+    wide, narrow = ((*shape[:d], t.ttype.shape[d], *shape[d + 1 :]) for t in (x, indices))
     return gather(expand(x, wide), d, expand(indices, narrow))
 
 
@@ -85,7 +85,7 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
 
 def _source(name: str, x: Tensor, index: Tensor, src: Operand) -> Tensor:
     if not isinstance(src, Tensor):
-        spread: Tensor = expand(lift(src, x.dtype), index.type.shape)
+        spread: Tensor = expand(lift(src, x.dtype), index.ttype.shape)
         return spread
     if src.dtype is not x.dtype:
         raise DTypeError(
@@ -98,7 +98,7 @@ def _source(name: str, x: Tensor, index: Tensor, src: Operand) -> Tensor:
     fitted: Tensor = src
     for d, (a, b) in enumerate(zip(sizes, src._a.shape, strict=True)):
         if a < b:
-            fitted = ops.slice(fitted, dim=d, start=0, stop=index.type.shape[d], step=1)
+            fitted = ops.slice(fitted, dim=d, start=0, stop=index.ttype.shape[d], step=1)
     return fitted
 
 
@@ -175,6 +175,6 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Operand) -> Tensor
     x, d, places = _placed("index_fill", input, dim, index)
     if not can_cast(result_type(value), x.dtype):
         raise DTypeError(f"index_fill: value {value} does not fit the dtype of {x._l.type}; convert one of them")
-    shape: Sequence[Any] = (*x.type.shape[:d], *places.type.shape, *x.type.shape[d + 1 :])
+    shape: Sequence[Any] = (*x.ttype.shape[:d], *places.ttype.shape, *x.ttype.shape[d + 1 :])
     made: Tensor = ops.index_copy(x, places, expand(lift(value, x.dtype), tuple(shape)), dim=d)
     return made

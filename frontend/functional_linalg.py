@@ -48,7 +48,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
         y = fs.unsqueeze(y, 1)
     made: Tensor = ops.matmul(x, y)
     if row or column:
-        shape = list(made.type.shape)
+        shape = list(made.ttype.shape)
         if column:
             del shape[-1]
         if row:
@@ -74,7 +74,7 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     """Product of two batches of matrices of one batch size. Raises ShapeError, DTypeError."""
     x, y = _pair("bmm", input, mat2)
     _ranks("bmm", x, y, 3, 3)
-    if x.type.shape[0] != y.type.shape[0]:
+    if x.ttype.shape[0] != y.ttype.shape[0]:
         raise ShapeError(f"bmm: the batch sizes of {x._l.type} and {y._l.type} differ; expand() one of them")
     return matmul(x, y)
 
@@ -132,7 +132,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """input @ weight.T + bias: input [..., in], weight [out, in], bias [out]. Raises ShapeError, DTypeError."""
     x, w = _pair("linear", input, weight)
     if not x._a.ndim:
-        raise ShapeError(f"linear: the input must have a dimension of size {w.type.shape[-1]}, got {x._l.type}")
+        raise ShapeError(f"linear: the input must have a dimension of size {w.ttype.shape[-1]}, got {x._l.type}")
     row = x._a.ndim == 1
     if row:
         x = fs.unsqueeze(x, 0)
@@ -205,7 +205,7 @@ def _parse(equation: str, tensors: list[Tensor]) -> tuple[list[str], str]:
             raise ArgumentError(f"einsum: {term!r} names {len(term)} axes, but operand {k} is {x._l.type}")
         if len({*term}) != len(term):
             raise UnsupportedError(f"einsum: a letter repeated in one operand ({term!r}) is not supported; use diag()")
-        for c, size in zip(term, x.type.shape, strict=True):
+        for c, size in zip(term, x.ttype.shape, strict=True):
             if sizes.setdefault(c, size) != size:
                 raise ShapeError(f"einsum: letter {c!r} has size {sizes[c]} and, in operand {k} ({x._l.type}), {size}")
     if len({*output}) != len(output) or any(c not in sizes for c in output):
@@ -228,7 +228,7 @@ def _contract(x: Tensor, a: str, y: Tensor, b: str, later: str) -> tuple[Tensor,
     batch = [c for c in a if c in b and c in later]
     inner_ = [c for c in a if c in b and c not in later]
     rows, columns = [c for c in a if c not in b], [c for c in b if c not in a]
-    size = dict(zip(a, x.type.shape, strict=True)) | dict(zip(b, y.type.shape, strict=True))
+    size = dict(zip(a, x.ttype.shape, strict=True)) | dict(zip(b, y.ttype.shape, strict=True))
     letters = "".join(batch + rows + columns)
     if not inner_:
         left = fs.reshape(_order(x, a, batch + rows), *(size[c] for c in batch + rows), *(1 for _ in columns))

@@ -194,7 +194,7 @@ def _test(name: str, input: Tensor, otherwise: bool) -> Tensor:
     else:
         from graphc.frontend.dispatch import nullary
 
-        made = nullary(ops.full, shape=x.type.shape, value=otherwise, dtype=bool_)
+        made = nullary(ops.full, shape=x.ttype.shape, value=otherwise, dtype=bool_)
     return made
 
 

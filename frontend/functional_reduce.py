@@ -183,7 +183,7 @@ def _position(op: Any, input: Tensor, dim: int | None, keepdim: bool) -> Tensor:
     if dim is not None and x._a.ndim:
         _some(op.name, x, normalize_dim(op.name, dim, x._a.ndim))
     if dim is None:
-        flat = ops.reshape(x, shape=(x.type.numel,))
+        flat = ops.reshape(x, shape=(x.ttype.numel,))
         made: Tensor = op(flat, dim=0, keepdim=False)
         return ops.reshape(made, shape=(1,) * x._a.ndim) if keepdim else made
     d = normalize_dim(op.name, dim, x._a.ndim)
@@ -212,7 +212,7 @@ def _along(name: str, op: Any, input: Tensor, dim: int, keepdim: bool) -> Values
     indices: Tensor = op(_ordered(x), dim=d, keepdim=True)
     values: Tensor = ops.gather(x, indices, dim=d)
     if not keepdim:
-        shape = indices.type.shape
+        shape = indices.ttype.shape
         values, indices = (ops.reshape(t, shape=shape[:d] + shape[d + 1 :]) for t in (values, indices))
     return ValuesIndices(values, indices)
 
@@ -366,6 +366,6 @@ def equal(input: Tensor, other: Tensor) -> builtins.bool:
     from graphc.frontend.functional_data import to_bool
 
     x, y = tensor_operand("equal", input), tensor_operand("equal", other)
-    if x.type.shape != y.type.shape:
+    if x.ttype.shape != y.ttype.shape:
         return False
     return to_bool(all(fm.eq(x, y)))

@@ -62,7 +62,7 @@ def axis_of(name: str, x: Tensor, dim: int) -> int:
 
 def static_size(name: str, x: Tensor, dim: int) -> int:
     """The size along an axis as a number. Raises UnsupportedError where a recording knows it by name only."""
-    size = x.type.shape[dim]
+    size = x.ttype.shape[dim]
     if isinstance(size, Dim):
         raise UnsupportedError(
             f"{name}: the size of dim {dim} is the named size {size} of this recording, but a number is "
@@ -76,7 +76,7 @@ def static_size(name: str, x: Tensor, dim: int) -> int:
 
 def _target_shape(name: str, x: Tensor, shape: tuple[AnySize, ...]) -> Shape:
     """`shape` with its -1 filled in. Raises ShapeError."""
-    total = x.type.numel
+    total = x.ttype.numel
     if -1 not in shape:
         if any(isinstance(s, int) and s < 0 for s in shape):
             raise ShapeError(f"{name}: invalid shape dimension in {list(shape)}; only one may be -1")
@@ -136,12 +136,12 @@ def _viewable(x: Tensor, target: Shape) -> builtins.bool:
 
 def reshape_as(input: Tensor, other: Tensor) -> Tensor:
     """reshape() to the shape of `other`."""
-    return reshape(input, other.type.shape)
+    return reshape(input, other.ttype.shape)
 
 
 def view_as(input: Tensor, other: Tensor) -> Tensor:
     """view() with the shape of `other`."""
-    return view(input, other.type.shape)
+    return view(input, other.ttype.shape)
 
 
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
@@ -152,7 +152,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         raise ShapeError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
     if x._a.ndim and first == last:
         return x
-    shape = x.type.shape
+    shape = x.ttype.shape
     merged: AnySize = 1
     for s in shape[first : last + 1]:
         merged = merged * s
@@ -168,7 +168,7 @@ def ravel(input: Tensor) -> Tensor:
 def unflatten(input: Tensor, dim: int, sizes: ShapeLike) -> Tensor:
     """The axis `dim` as several; one of `sizes` may be -1. Raises ShapeError when they do not multiply to its size."""
     x = tensor_operand("unflatten", input)
-    d, shape = axis_of("unflatten", x, dim), x.type.shape
+    d, shape = axis_of("unflatten", x, dim), x.ttype.shape
     parts = sizes_of("unflatten", (tuple(sizes),))
     known: AnySize = 1
     for s in parts:
@@ -189,7 +189,7 @@ def unflatten(input: Tensor, dim: int, sizes: ShapeLike) -> Tensor:
 def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
     """Axes of size 1 taken out: all of them, or those of `dim` that have size 1."""
     x = tensor_operand("squeeze", input)
-    shape = x.type.shape
+    shape = x.ttype.shape
     wanted = (
         range(len(shape)) if dim is None else [_dim("squeeze", x, d) for d in ([dim] if isinstance(dim, int) else dim)]
     )
@@ -201,7 +201,7 @@ def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """A new axis of size 1 before axis `dim` of the result."""
     x = tensor_operand("unsqueeze", input)
-    d, shape = _dim("unsqueeze", x, dim, 1), x.type.shape
+    d, shape = _dim("unsqueeze", x, dim, 1), x.ttype.shape
     made: Tensor = ops.reshape(x, shape=(*shape[:d], 1, *shape[d:]))
     return made
 
@@ -258,7 +258,7 @@ def movedim(input: Tensor, source: int | Sequence[int], destination: int | Seque
 def expand(input: Tensor, *sizes: Any) -> Tensor:
     """A view with axes of size 1 repeated to `sizes`; -1 keeps a size. Raises ShapeError."""
     x = tensor_operand("expand", input)
-    given, shape = sizes_of("expand", sizes), x.type.shape
+    given, shape = sizes_of("expand", sizes), x.ttype.shape
     lead = len(given) - len(shape)
     if lead < 0:
         raise ShapeError(
@@ -279,7 +279,7 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
 
 def expand_as(input: Tensor, other: Tensor) -> Tensor:
     """expand() to the shape of `other`."""
-    return expand(input, other.type.shape)
+    return expand(input, other.ttype.shape)
 
 
 def broadcast_to(input: Tensor, size: ShapeLike) -> Tensor:
@@ -295,7 +295,7 @@ def broadcast_shapes(*shapes: ShapeLike) -> Size:
 def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Views of all tensors in their common shape."""
     given = [tensor_operand("broadcast_tensors", x) for x in tensors]
-    shape = broadcast_shape("broadcast_tensors", *(x.type.shape for x in given))
+    shape = broadcast_shape("broadcast_tensors", *(x.ttype.shape for x in given))
     return tuple(expand(x, shape) for x in given)
 
 
@@ -306,7 +306,7 @@ def narrow(input: Tensor, dim: int, start: AnySize, length: AnySize) -> Tensor:
     """The view of `length` elements from `start` along `dim`. Raises DimError, ShapeError out of range."""
     x = tensor_operand("narrow", input)
     d = axis_of("narrow", x, dim)
-    size, first, count = x.type.shape[d], size_of("narrow", start), size_of("narrow", length)
+    size, first, count = x.ttype.shape[d], size_of("narrow", start), size_of("narrow", length)
     if isinstance(size, int) and isinstance(first, int) and not -size <= first <= size:
         raise DimError(f"narrow: start {first} is out of range for size {size}; use {-size} to {size}")
     begin = size + first if isinstance(first, int) and first < 0 else first
@@ -326,7 +326,7 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
     size, k = x._a.shape[d], as_index(index)
     if not -size <= k < size:
         raise DimError(f"select: index {k} out of range for tensor of size {list(x._a.shape)} at dimension {d}")
-    made: Tensor = ops.select(x, dim=d, index=k if k >= 0 else x.type.shape[d] + k)
+    made: Tensor = ops.select(x, dim=d, index=k if k >= 0 else x.ttype.shape[d] + k)
     return made
 
 
@@ -408,7 +408,7 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape joined along a new axis. Raises ShapeError."""
     given = _all_tensors("stack", tensors)
     for k, x in enumerate(given):
-        if x.type.shape != given[0].type.shape:
+        if x.ttype.shape != given[0].ttype.shape:
             raise ShapeError(
                 f"stack: expects each tensor to be equal size, but got {given[0]._l.type} at entry 0 and "
                 f"{x._l.type} at entry {k}"

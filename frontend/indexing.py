@@ -34,7 +34,7 @@ def get(self: Tensor, key: Any) -> Tensor:
         return masked_select(self, key, exact=True)
     view, picks = _basic(self, key)
     if not picks:
-        return view if view is not self else ops.reshape(self, shape=self.type.shape)
+        return view if view is not self else ops.reshape(self, shape=self.ttype.shape)
     return _pick(view, picks)
 
 
@@ -73,10 +73,10 @@ def _value(value: Any, target: Tensor) -> Tensor:
 
 def _fitted(value: Any, target: Tensor) -> Tensor:
     source = _value(value, target)
-    shape = target.type.shape
-    while source._a.ndim > len(shape) and source.type.shape[0] == 1:
+    shape = target.ttype.shape
+    while source._a.ndim > len(shape) and source.ttype.shape[0] == 1:
         source = fs.squeeze(source, 0)
-    if source.type.shape == shape:
+    if source.ttype.shape == shape:
         return ops.clone(source) if source.requires_grad and source is value else source
     return fs.expand(source, shape)
 
@@ -148,7 +148,7 @@ def _sliced(x: Tensor, axis: int, part: slice) -> Tensor:
     step = 1 if part.step is None else as_index(part.step)
     if step <= 0:
         raise ArgumentError(f"slice step must be greater than zero, got {step}; use flip()")
-    size = x.type.shape[axis]
+    size = x.ttype.shape[axis]
     bounds = _bound(part.start), _bound(part.stop)
     if isinstance(size, Dim) or any(isinstance(b, Dim) for b in bounds):
         start, stop = _named_bounds(bounds, size)
@@ -180,7 +180,7 @@ def _selected(x: Tensor, axis: int, part: Any) -> Tensor:
     k, size = as_index(part), x._a.shape[axis]
     if not -size <= k < size:
         raise IndexingError(f"index {k} is out of bounds for dimension {axis} with size {size}")
-    made: Tensor = ops.select(x, dim=axis, index=k if k >= 0 else x.type.shape[axis] + k)
+    made: Tensor = ops.select(x, dim=axis, index=k if k >= 0 else x.ttype.shape[axis] + k)
     return made
 
 
@@ -226,11 +226,11 @@ def _put(x: Tensor, picks: list[tuple[int, Tensor]], value: Any) -> Tensor:
     """`x` with the elements at the places replaced."""
     moved, first = _adjacent(x, picks)
     indices = [i for _, i in picks]
-    shape = moved.type.shape
-    picked = broadcast_shape("setitem", *(i.type.shape for i in indices))
+    shape = moved.ttype.shape
+    picked = broadcast_shape("setitem", *(i.ttype.shape for i in indices))
     wanted = (*shape[:first], *picked, *shape[first + len(indices) :])
     source = _value(value, x)
-    while source._a.ndim > len(wanted) and source.type.shape[0] == 1:
+    while source._a.ndim > len(wanted) and source.ttype.shape[0] == 1:
         source = fs.squeeze(source, 0)
     source = fs.expand(source, wanted)
     made: Tensor = ops.index_put(moved, source, *indices, dim=first, accumulate=False)
@@ -249,8 +249,8 @@ def index_put(input: Tensor, indices: tuple[Tensor, ...], values: Tensor, accumu
     if len(indices) > input._a.ndim:
         raise IndexingError(f"too many indices for tensor of dimension {input._a.ndim} (got {len(indices)})")
     given = [check_range("index_put", i, input._a.shape[k], k) for k, i in enumerate(indices)]
-    shape = input.type.shape
-    picked = broadcast_shape("index_put", *(i.type.shape for i in given))
+    shape = input.ttype.shape
+    picked = broadcast_shape("index_put", *(i.ttype.shape for i in given))
     source = fs.expand(_value(values, input), (*picked, *shape[len(given) :]))
     made: Tensor = ops.index_put(input, source, *given, dim=0, accumulate=accumulate)
     return made
@@ -300,16 +300,16 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
 def _set_masked(self: Tensor, mask: Tensor, value: Any) -> None:
     from graphc.frontend.inplace import store
 
-    m = fs.reshape(mask, (*mask.type.shape, *(1 for _ in range(self._a.ndim - mask._a.ndim))))
+    m = fs.reshape(mask, (*mask.ttype.shape, *(1 for _ in range(self._a.ndim - mask._a.ndim))))
     source = _value(value, self)
     since = ticket()
-    while source._a.ndim > self._a.ndim and source.type.shape[0] == 1:
+    while source._a.ndim > self._a.ndim and source.ttype.shape[0] == 1:
         source = fs.squeeze(source, 0)
     if source._a.ndim and not _broadcasts(source, self, mask):
         _set_picked(self, mask, source)
         return
-    spread = fs.expand(source, self.type.shape)
-    store(self, fm.where(fs.expand(m, self.type.shape), spread, self), "setitem", since)
+    spread = fs.expand(source, self.ttype.shape)
+    store(self, fm.where(fs.expand(m, self.ttype.shape), spread, self), "setitem", since)
 
 
 def _broadcasts(source: Tensor, target: Tensor, mask: Tensor) -> bool:

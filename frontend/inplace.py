@@ -48,10 +48,10 @@ def store(target: Tensor, value: Tensor, name: str, since: int) -> Tensor:
             f"{name}: result type {value.dtype.name} can't be cast to the desired output type "
             f"{target.dtype.name}; convert this tensor first"
         )
-    if value.type.shape != target.type.shape:
+    if value.ttype.shape != target.ttype.shape:
         raise ShapeError(
             f"{name}: output with type {target._l.type} doesn't match the broadcast shape "
-            f"{list(value.type.shape)}; the shape of a tensor stays"
+            f"{list(value.ttype.shape)}; the shape of a tensor stays"
         )
     value = convert(value, target.dtype)
     if mode.get().grad:
@@ -67,8 +67,8 @@ def copy_(self: Tensor, src: Operand, non_blocking: bool = False) -> Tensor:
     source = lift(plain("copy_", src), self.dtype)
     since = autograd.ticket()
     value = source
-    if value.type.shape != self.type.shape:
-        value = expand(value, self.type.shape)
+    if value.ttype.shape != self.ttype.shape:
+        value = expand(value, self.ttype.shape)
     if mode.get().grad and (value is src and value.requires_grad):
         value = ops.clone(value)
     return store(self, value, "copy_", since)
@@ -78,18 +78,18 @@ def fill_(self: Tensor, value: Operand) -> Tensor:
     """Set every element to a number or the element of a 0-d tensor. Raises ShapeError."""
     since = autograd.ticket()
     if isinstance(value, (bool, int, float)):
-        made = full(self.type.shape, value, dtype=self.dtype)
+        made = full(self.ttype.shape, value, dtype=self.dtype)
     else:
         scalar = lift(value, self.dtype)
         if scalar._a.ndim:
             raise ShapeError(f"fill_: only supports a 0-dimension value tensor, got {scalar._l.type}; use copy_()")
-        made = expand(scalar, self.type.shape)
+        made = expand(scalar, self.ttype.shape)
     return store(self, made, "fill_", since)
 
 
 def zero_(self: Tensor) -> Tensor:
     """Set every element to 0."""
-    return store(self, nullary(ops.full, shape=self.type.shape, value=0, dtype=self.dtype), "zero_", autograd.ticket())
+    return store(self, nullary(ops.full, shape=self.ttype.shape, value=0, dtype=self.dtype), "zero_", autograd.ticket())
 
 
 def _drawn(self: Tensor, name: str, made: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ def uniform_(self: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: Ge
     """Uniform numbers in [from_, to). Raises ArgumentError when to < from_."""
     if to < from_:
         raise ArgumentError(f"uniform_: expects to return a [from, to) range, but found from={from_} > to={to}")
-    made = rand(self.type.shape, dtype=_float_like(self, "uniform_"), generator=generator)
+    made = rand(self.ttype.shape, dtype=_float_like(self, "uniform_"), generator=generator)
     if to - from_ != 1.0:
         made = ops.mul(made, float(to - from_))
     return _drawn(self, "uniform_", ops.add(made, float(from_)) if from_ else made)
@@ -117,7 +117,7 @@ def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Gen
     """Normal numbers. Raises ArgumentError when std < 0."""
     if std < 0:
         raise ArgumentError(f"normal_: expects std >= 0.0, but found std {std}")
-    made = randn(self.type.shape, dtype=_float_like(self, "normal_"), generator=generator)
+    made = randn(self.ttype.shape, dtype=_float_like(self, "normal_"), generator=generator)
     if std != 1.0:
         made = ops.mul(made, float(std))
     return _drawn(self, "normal_", ops.add(made, float(mean)) if mean else made)
@@ -127,7 +127,7 @@ def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | Non
     """Exponentially distributed numbers of rate `lambd`: -log(1 - u) / lambd. Raises ArgumentError unless lambd > 0."""
     if not lambd > 0:
         raise ArgumentError(f"exponential_: expects lambda > 0.0, but found lambda={lambd}")
-    made = rand(self.type.shape, dtype=_float_like(self, "exponential_"), generator=generator)
+    made = rand(self.ttype.shape, dtype=_float_like(self, "exponential_"), generator=generator)
     return _drawn(self, "exponential_", ops.div(ops.neg(ops.log1p(ops.neg(made))), float(lambd)))
 
 
@@ -140,12 +140,12 @@ def random_(self: Tensor, *limits: int, generator: Generator | None = None) -> T
         if limits
         else (0, {"b": 2, "i": 2**63 - 1}.get(self.dtype.kind, 2**24))
     )
-    return _drawn(self, "random_", randint(low, high, self.type.shape, generator=generator))
+    return _drawn(self, "random_", randint(low, high, self.ttype.shape, generator=generator))
 
 
 def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = None) -> Tensor:
     """1 with probability `p` (a number, or a tensor of this shape), else 0."""
     dtype = float64 if self.dtype is float64 else float32
-    chance = convert(p.detach(), dtype) if isinstance(p, Tensor) else full(self.type.shape, float(p), dtype=dtype)
+    chance = convert(p.detach(), dtype) if isinstance(p, Tensor) else full(self.ttype.shape, float(p), dtype=dtype)
     state, offset = draw(generator)
-    return _drawn(self, "bernoulli_", expand(ops.bernoulli(chance, state, offset=offset), self.type.shape))
+    return _drawn(self, "bernoulli_", expand(ops.bernoulli(chance, state, offset=offset), self.ttype.shape))

@@ -329,6 +329,7 @@ class TensorMethods:
     pin_memory = fd.pin_memory
     to = fd.to
     tolist = fd.tolist
+    type = fd.type_
     type_as = fd.type_as
 
     # gradients

@@ -63,12 +63,12 @@ def randn(
 
 def rand_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """rand() of the shape and dtype of `input`."""
-    return rand(input.type.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+    return rand(input.ttype.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
 
 
 def randn_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """randn() of the shape and dtype of `input`."""
-    return randn(input.type.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+    return randn(input.ttype.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
 
 
 def randint(
@@ -101,7 +101,7 @@ def randint(
 
 def randint_like(input: Tensor, *limits: int, dtype: DType | None = None) -> Tensor:
     """randint() of the shape and dtype of `input`."""
-    return randint(*limits, input.type.shape, dtype=dtype or input.dtype)
+    return randint(*limits, input.ttype.shape, dtype=dtype or input.dtype)
 
 
 def normal(
@@ -117,7 +117,7 @@ def normal(
     from graphc.frontend.functional_shape import broadcast_shapes
 
     if size is None:
-        shapes = [v.type.shape for v in (mean, std) if isinstance(v, Tensor)]
+        shapes = [v.ttype.shape for v in (mean, std) if isinstance(v, Tensor)]
         if not shapes:
             raise ArgumentError("normal: give size= when mean and std are numbers")
         size = broadcast_shapes(*shapes)
@@ -135,7 +135,7 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
         raise DTypeError(f"bernoulli: takes probabilities of a floating-point dtype, got {x._l.type}")
     state, offset = draw(generator)
     dtype = x.dtype if x.dtype.is_floating_point else float32
-    chance = full(x.type.shape, float(p), dtype=dtype) if p is not None else x.detach()
+    chance = full(x.ttype.shape, float(p), dtype=dtype) if p is not None else x.detach()
     return convert(ops.bernoulli(chance, state, offset=offset), x.dtype)
 
 
@@ -182,7 +182,7 @@ def multinomial(
         )
     chance = fx.clamp_min(convert(x.detach(), float64), 0.0)
     draws = count if replacement else 1
-    keys = fm.div(fm.neg(fm.log(rand(draws, *x.type.shape, dtype=float64, generator=generator))), chance)
+    keys = fm.div(fm.neg(fm.log(rand(draws, *x.ttype.shape, dtype=float64, generator=generator))), chance)
     order = np.argsort(keys._a, axis=-1, kind="stable")
     if replacement:
         return fresh(np.array(np.moveaxis(order[..., 0], 0, -1), order="C"))

@@ -23,10 +23,10 @@ class _Probe:
     same.
     """
 
-    __slots__ = ("log", "reads", "type")
+    __slots__ = ("log", "reads", "ttype")
 
     def __init__(self, type: TensorType, log: set[str], reads: frozenset[str] = frozenset()) -> None:
-        self.type = type
+        self.ttype = type
         self.log = log
         self.reads = reads
 
@@ -35,7 +35,7 @@ class _Probe:
         """The outputs of `op` as probes that read what its operands read."""
         probes = [x for x in operands if isinstance(x, _Probe)]
         log = probes[0].log if probes else set()
-        types = [x.type if isinstance(x, _Probe) else TensorType(probes[0].type.dtype) for x in operands]
+        types = [x.ttype if isinstance(x, _Probe) else TensorType(probes[0].ttype.dtype) for x in operands]
         reads = frozenset[str]().union(*(x.reads for x in probes))
         log |= reads
         outs = tuple(_Probe(t, log, reads) for t in op.infer_types(types, attrs))

@@ -77,7 +77,7 @@ class Tensor(TensorMethods):
     apply_op: Callable[[Op, tuple[Any, ...], Attrs], Any]  # set by frontend.dispatch
 
     @property
-    def type(self) -> TensorType:
+    def ttype(self) -> TensorType:
         """dtype and shape; sizes are named inside a recording with named dimensions."""
         recorder = mode.get().recorder
         return self._l.type if recorder is None else recorder.symbolic_type(self)

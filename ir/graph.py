@@ -68,6 +68,11 @@ class Value:
         return graph.apply(op, operands, attrs)
 
     @property
+    def ttype(self) -> TensorType:
+        """The type, under the name rules ask every operand for (Tensor.type is PyTorch's method)."""
+        return self.type
+
+    @property
     def shape(self) -> tuple[Any, ...]:
         """Shorthand for type.shape."""
         return self.type.shape

@@ -30,7 +30,7 @@ class Operand(Protocol):
     """What an Op can be called on: a Tensor, a graph Value, or a type-only stand-in."""
 
     @property
-    def type(self) -> TensorType: ...
+    def ttype(self) -> TensorType: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,12 +22,12 @@ class ArrayOperand:
 
     def __init__(self, array: Array) -> None:
         self.array = np.asarray(array)
-        self.type = TensorType(dtype_of(self.array.dtype), self.array.shape)
+        self.ttype = TensorType(dtype_of(self.array.dtype), self.array.shape)
 
     @staticmethod
     def apply_op(op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
         """Run the reference; Python numbers become 0-d arrays of the first operand's dtype."""
-        like = next((x.type.dtype for x in operands if isinstance(x, ArrayOperand)), None)
+        like = next((x.ttype.dtype for x in operands if isinstance(x, ArrayOperand)), None)
         arrays = []
         for x in operands:
             assert isinstance(x, (ArrayOperand, bool, int, float)), f"{op.name}: operand {x!r}"
@@ -41,7 +41,7 @@ class TypeOnly:
     """A stand-in for an operand a rule does not save: it has a type and nothing else."""
 
     def __init__(self, type: TensorType) -> None:
-        self.type = type
+        self.ttype = type
 
     @staticmethod
     def apply_op(op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
@@ -143,14 +143,14 @@ def _apply_vjp(
 ) -> tuple[Array | None, ...]:
     assert op.vjp is not None
     outs = tuple(ArrayOperand(a) for a in evaluate(op, [x.array for x in inputs], attrs))
-    seen = outs if "out" in op.saves else tuple(TypeOnly(o.type) for o in outs)
-    given = [x if str(k) in op.saves else TypeOnly(x.type) for k, x in enumerate(inputs)]
+    seen = outs if "out" in op.saves else tuple(TypeOnly(o.ttype) for o in outs)
+    given = [x if str(k) in op.saves else TypeOnly(x.ttype) for k, x in enumerate(inputs)]
     one = op.outputs == 1
     found = op.vjp(g[0] if one else g, seen[0] if one else seen, *given, needs=tuple(needs), **attrs)
     assert len(found) == len(inputs), f"{op.name}: {len(found)} gradients for {len(inputs)} operands"
     for grad, x, need in zip(found, inputs, needs, strict=True):
         if need and grad is not None:
-            assert grad.type is x.type, f"{op.name}: gradient {grad.type} for operand {x.type}"
+            assert grad.ttype is x.ttype, f"{op.name}: gradient {grad.ttype} for operand {x.ttype}"
     return tuple(None if f is None or not n else f.array for f, n in zip(found, needs, strict=True))
 
 
@@ -162,7 +162,7 @@ class _Taped(ArrayOperand):
     @staticmethod
     def apply_op(op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
         taped = [x for x in operands if isinstance(x, _Taped)]
-        like = next(x.type.dtype for x in operands if isinstance(x, ArrayOperand))
+        like = next(x.ttype.dtype for x in operands if isinstance(x, ArrayOperand))
         inputs = [x if isinstance(x, ArrayOperand) else ArrayOperand(np.asarray(x, like.np)) for x in operands]
         found = evaluate(op, [x.array for x in inputs], attrs)
         outs = tuple(_Taped(a) for a in found)
@@ -263,7 +263,7 @@ def check_scatter(op: Op, sample: Sample) -> None:
     value = np.random.default_rng(2).standard_normal(op.reference(base, **sample.attrs).shape)
     with array_building():
         written = op.scatter(ArrayOperand(base), ArrayOperand(value), **sample.attrs)
-    assert written.type is ArrayOperand(base).type
+    assert written.ttype is ArrayOperand(base).ttype
     np.testing.assert_array_equal(
         op.reference(written.array, **sample.attrs), value, err_msg=f"{op.name} {sample.name}"
     )

@@ -27,13 +27,13 @@ class Eager:
         self.array = array
 
     @property
-    def type(self) -> TensorType:
+    def ttype(self) -> TensorType:
         return TensorType(dtype_of(self.array.dtype), self.array.shape)
 
     @staticmethod
     def apply_op(op: Op, operands: tuple[Any, ...], attrs: Mapping[str, Any]) -> Eager:
         found = op.reference(*(x.array for x in operands), **attrs)
-        assert op.infer(*(x.type for x in operands), **attrs) is TensorType(dtype_of(found.dtype), found.shape)
+        assert op.infer(*(x.ttype for x in operands), **attrs) is TensorType(dtype_of(found.dtype), found.shape)
         return Eager(found)
 
 

@@ -81,7 +81,7 @@ def test_batch_norm_over_a_named_batch() -> None:
     with graph.building():
         outs = nn.batch_norm_train(*values, eps=1e-5)
         grads = nn.batch_norm_train.vjp((values[0], None, None), outs, *values, needs=(True,) * 3, eps=1e-5)  # type: ignore[misc]
-    assert [g.type for g in grads] == types
+    assert [g.ttype for g in grads] == types
 
 
 def test_pooling_by_reductions_agrees_with_unrolled_pooling(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,7 +160,7 @@ def test_the_mean_over_a_named_size_divides_by_a_tensor_of_that_size() -> None:
     x = graph.add_input(TensorType(float32, (Dim("N"), 4)), "x")
     with graph.building():
         out = op_named("mean").decompose(x, dim=(0,), keepdim=False)  # type: ignore[misc]
-    assert out.type is TensorType(float32, (4,))
+    assert out.ttype is TensorType(float32, (4,))
     assert [n.op.name for n in graph.nodes] == ["sum", "full", "div"] and graph.nodes[1].attrs["value"] is Dim("N")
 
 

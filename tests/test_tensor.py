@@ -508,3 +508,12 @@ def test_view_and_dtype_errors_name_the_call_and_the_way_out() -> None:
 def test_multinomial_refuses_what_is_no_distribution(wrong: list[float]) -> None:
     with pytest.raises(errors.ArgumentError, match=r"multinomial: the probabilities f32\[2, 2\] must be finite"):
         graphc.multinomial(graphc.tensor([[0.5, 0.5], wrong]), 1)
+
+
+def test_type_names_and_conversions() -> None:
+    x = graphc.tensor([1.5, -2.5])
+    assert x.type() == "graphc.FloatTensor"
+    assert x.type(graphc.int64).tolist() == [1, -2]
+    assert x.type("torch.DoubleTensor").dtype is graphc.float64
+    with pytest.raises(ArgumentError, match="HalfTensor"):
+        x.type("torch.HalfTensor")

@@ -85,9 +85,9 @@ def trunc_normal_(
     if math.erf((b - mean) / root) - math.erf((a - mean) / root) < 0.02:
         raise UnsupportedError(f"trunc_normal_: [{a}, {b}] is too far from mean {mean} and std {std}")
     with no_grad():
-        drawn = randn(tensor.type.shape, dtype=tensor.dtype, generator=generator) * std + mean
+        drawn = randn(tensor.ttype.shape, dtype=tensor.dtype, generator=generator) * std + mean
         while bool(((drawn < a) | (drawn > b)).any()):
-            again = randn(tensor.type.shape, dtype=tensor.dtype, generator=generator) * std + mean
+            again = randn(tensor.ttype.shape, dtype=tensor.dtype, generator=generator) * std + mean
             drawn = where((drawn < a) | (drawn > b), again, drawn)
         tensor.copy_(drawn)
     return tensor

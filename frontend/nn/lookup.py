@@ -67,7 +67,7 @@ def scaled_dot_product_attention(
     factor = 1 / math.sqrt(q._a.shape[-1]) if scale is None else scale
     scores = matmul(q * factor, transpose(key, -2, -1))
     if is_causal:
-        attn_mask = tril(ones(scores.type.shape[-2:], dtype=bool_))
+        attn_mask = tril(ones(scores.ttype.shape[-2:], dtype=bool_))
     if attn_mask is not None and attn_mask.dtype is bool_:
         scores = where(attn_mask, scores, -math.inf)
     elif attn_mask is not None:

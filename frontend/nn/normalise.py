@@ -40,7 +40,7 @@ def batch_norm(
             raise ArgumentError("batch_norm: expected running_mean and running_var to be given when training=False")
         evaluated: Tensor = ops.batch_norm_eval(x, running_mean, running_var, *affine, eps=eps)
         return evaluated
-    count = x.type.numel // x.type.shape[1]
+    count = x.ttype.numel // x.ttype.shape[1]
     if count == 1:
         raise ShapeError(f"batch_norm: expected more than 1 value per channel when training, got input size {x.shape}")
     y, centre, variance = ops.batch_norm_train(x, *affine, eps=eps)

@@ -82,7 +82,7 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
         return dropout(input, p, training)
     if x.ndim < 2:
         raise ShapeError(f"dropout2d: expected channels on axis 1, got {x._l.type}")
-    kept = dropout(ones(*x.type.shape[:2], *(1 for _ in range(x.ndim - 2)), dtype=x.dtype), p)
+    kept = dropout(ones(*x.ttype.shape[:2], *(1 for _ in range(x.ndim - 2)), dtype=x.dtype), p)
     return _maybe_in_place("dropout2d", input, inplace, lambda: x * kept)
 
 

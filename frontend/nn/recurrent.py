@@ -141,11 +141,11 @@ class _Recurrent(_Weights):
         x = input if batched else input.unsqueeze(1)
         if batched and self.batch_first:
             x = transpose(x, 0, 1)
-        shape = (len(self._parts()), x.type.shape[1], self.hidden_size)
+        shape = (len(self._parts()), x.ttype.shape[1], self.hidden_size)
         given = tuple(zeros(*shape, dtype=x.dtype) for _ in range(count)) if start is None else start
         given = tuple(s if s.ndim == 3 else s.unsqueeze(1) for s in given)
         for s in given:
-            if s.type.shape != shape:
+            if s.ttype.shape != shape:
                 raise ShapeError(f"{name}: expected a hidden state {list(shape)}, got {s._l.type}")
         out, ends = self._run(x, list(zip(*(unbind(s, 0) for s in given), strict=True)))
         final = tuple(stack(list(parts), 0) for parts in zip(*ends, strict=True))
@@ -225,7 +225,7 @@ class _Cell(_Weights):
     def _step(self, input: Tensor, state: State | None, count: int) -> State:
         if input.ndim not in (1, 2) or input._a.shape[-1] != self.input_size:
             raise ShapeError(f"{type(self).__name__}: expected [N, {self.input_size}], got {input._l.type}")
-        shape = (*input.type.shape[:-1], self.hidden_size)
+        shape = (*input.ttype.shape[:-1], self.hidden_size)
         given = tuple(zeros(*shape, dtype=input.dtype) for _ in range(count)) if state is None else state
         added = linear(input, self._get("weight_ih"), self._get("bias_ih"))
         return _STEPS[self.kind](added, given, self._get("weight_hh"), self._get("bias_hh"))

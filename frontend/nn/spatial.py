@@ -49,8 +49,8 @@ def conv2d(
 def _with_bias(name: str, out: Tensor, bias: Tensor | None) -> Tensor:
     if bias is None:
         return out
-    channels = out.type.shape[1]
-    if bias.ndim != 1 or bias.type.shape[0] != channels:
+    channels = out.ttype.shape[1]
+    if bias.ndim != 1 or bias.ttype.shape[0] != channels:
         raise ShapeError(
             f"{name}: bias is {bias._l.type}, expected one number for each of the {channels} output channels"
         )
@@ -109,7 +109,7 @@ def conv_transpose2d(
         raise ArgumentError(f"{name}: output padding must be smaller than either stride or dilation, got {more}")
     sizes: list[Any] = [
         n * s + (d * (k - 1) + m + 1 - s - 2 * p)
-        for n, s, d, k, m, p in zip(x.type.shape[2:], steps, holes, weight._a.shape[2:], more, pads, strict=True)
+        for n, s, d, k, m, p in zip(x.ttype.shape[2:], steps, holes, weight._a.shape[2:], more, pads, strict=True)
     ]
     both = tuple((p, p) for p in pads)
     made: Tensor = ops.conv2d_input_grad(
@@ -251,7 +251,7 @@ def interpolate(
             f"interpolate: mode 'nearest' with whole factors is supported, got {mode!r} and {scales}"
         )
     up, across = (int(s) for s in scales)
-    n, c, h, w = x.type.shape
+    n, c, h, w = x.ttype.shape
     spread = expand(reshape(x, (n, c, h, 1, w, 1)), (n, c, h, up, w, across))
     out = reshape(spread, (n, c, h * up, w * across))
     return squeeze(out, 0) if single_ else out
@@ -261,7 +261,7 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     """[N, C * r * r, H, W] -> [N, C, H * r, W * r]. Raises ShapeError."""
     x, single_ = batched("pixel_shuffle", input)
     r = upscale_factor
-    n, c, h, w = x.type.shape
+    n, c, h, w = x.ttype.shape
     if x._a.shape[1] % (r * r):
         raise ShapeError(f"pixel_shuffle: the channels of {x._l.type} must be a multiple of {r}^2")
     split = reshape(x, (n, c // (r * r), r, r, h, w))

@@ -49,7 +49,7 @@ def _train_infer(x: TensorType, *affine: TensorType, eps: float) -> tuple[Tensor
 
 
 def _train_decompose(x: Any, *affine: Any, eps: float) -> tuple[Any, Any, Any]:
-    ndim, channels = x.type.ndim, x.type.shape[1:2]
+    ndim, channels = x.ttype.ndim, x.ttype.shape[1:2]
     centre = mean(x, dim=_others(ndim), keepdim=True)
     centred = pw.sub(x, centre)
     variance = mean(pw.mul(centred, centred), dim=_others(ndim), keepdim=True)
@@ -70,7 +70,7 @@ def _train_reference(x: Array, *affine: Array, eps: float) -> tuple[Array, Array
 def _train_vjp(g: Any, out: Any, x: Any, *affine: Any, needs: Needs, eps: float) -> tuple[Any, ...]:
     gy, g_mean, g_variance = g
     centre, variance = out[1], out[2]
-    weight = affine[0] if affine else ones(centre.type.shape, x)
+    weight = affine[0] if affine else ones(centre.ttype.shape, x)
     gy = create.zeros_like(x) if gy is None else gy
     gx, gw, gb = batch_norm_grad(gy, x, centre, variance, weight, eps=eps)
     for extra in _statistics_grads(g_mean, g_variance, x, centre):
@@ -80,8 +80,8 @@ def _train_vjp(g: Any, out: Any, x: Any, *affine: Any, needs: Needs, eps: float)
 
 def _statistics_grads(g_mean: Any, g_variance: Any, x: Any, centre: Any) -> Iterator[Any]:
     """What the gradients of the batch statistics themselves add to that of x."""
-    ndim, shape = x.type.ndim, x.type.shape
-    count = number(count_along(shape, _others(ndim)), x.type.dtype)
+    ndim, shape = x.ttype.ndim, x.ttype.shape
+    count = number(count_along(shape, _others(ndim)), x.ttype.dtype)
     if g_mean is not None:
         yield movement.expand(per_channel(pw.div(g_mean, count), ndim), shape=shape)
     if g_variance is not None:
@@ -126,20 +126,20 @@ def _bn_grad_infer(
 
 
 def _bn_grad_decompose(g: Any, x: Any, centre: Any, variance: Any, weight: Any, *, eps: float) -> tuple[Any, ...]:
-    ndim, others = x.type.ndim, _others(x.type.ndim)
+    ndim, others = x.ttype.ndim, _others(x.ttype.ndim)
     centred = pw.sub(x, per_channel(centre, ndim))
     inverse = inverse_std(per_channel(variance, ndim), eps)
     bias_grad = sum_(g, dim=others, keepdim=True)
     weight_grad = pw.mul(sum_(pw.mul(g, centred), dim=others, keepdim=True), inverse)
     # gx = weight/std * (g - mean(g) - xhat * mean(g * xhat)), with all that is a number a channel worked out first
-    count = number(count_along(x.type.shape, others), x.type.dtype)
+    count = number(count_along(x.ttype.shape, others), x.ttype.dtype)
     slope = pw.div(pw.mul(weight_grad, inverse), count)
     inner = pw.sub(pw.sub(g, pw.div(bias_grad, count)), pw.mul(centred, slope))
     gx = pw.mul(inner, pw.mul(per_channel(weight, ndim), inverse))
     return (
         gx,
-        movement.reshape(weight_grad, shape=weight.type.shape),
-        movement.reshape(bias_grad, shape=weight.type.shape),
+        movement.reshape(weight_grad, shape=weight.ttype.shape),
+        movement.reshape(bias_grad, shape=weight.ttype.shape),
     )
 
 
@@ -188,7 +188,7 @@ def _eval_infer(x: TensorType, centre: TensorType, variance: TensorType, *affine
 
 
 def _eval_decompose(x: Any, centre: Any, variance: Any, *affine: Any, eps: float) -> Any:
-    ndim = x.type.ndim
+    ndim = x.ttype.ndim
     centred = pw.sub(x, per_channel(centre, ndim))
     return _apply_channels(centred, per_channel(variance, ndim), [per_channel(p, ndim) for p in affine], eps)
 
@@ -196,7 +196,7 @@ def _eval_decompose(x: Any, centre: Any, variance: Any, *affine: Any, eps: float
 def _eval_vjp(
     g: Any, out: Any, x: Any, centre: Any, variance: Any, *affine: Any, needs: Needs, eps: float
 ) -> tuple[Any, ...]:
-    ndim, others = x.type.ndim, _others(x.type.ndim)
+    ndim, others = x.ttype.ndim, _others(x.ttype.ndim)
     scale = inverse_std(variance, eps)
     hat = pw.mul(pw.sub(x, per_channel(centre, ndim)), per_channel(scale, ndim))
     weighted = pw.mul(g, per_channel(affine[0], ndim)) if affine else g

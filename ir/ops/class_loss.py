@@ -53,7 +53,7 @@ def _sample_weights(target: Any, weight: Sequence[Any], like: Any, ignore_index:
     kept = pw.ne(target, ignore_index)
     safe = fill(target, pw.bitwise_not(kept), 0)
     if not weight:
-        return kept, safe, pw.cast(kept, dtype=like.type.dtype)
+        return kept, safe, pw.cast(kept, dtype=like.ttype.dtype)
     return kept, safe, fill(index_select(weight[0], safe, dim=0), pw.bitwise_not(kept), 0)
 
 
@@ -64,9 +64,9 @@ def _with_class_axis(shape: Shape, size: Any) -> Shape:
 
 def _nll_terms(log_p: Any, kept: Any, safe: Any, weights: Any) -> Any:
     """-weight * log p of the target class, 0 where the sample is ignored."""
-    dim = class_dim(log_p.type.ndim)
-    place = movement.reshape(safe, shape=_with_class_axis(safe.type.shape, 1))
-    picked = movement.reshape(gather(log_p, place, dim=dim), shape=safe.type.shape)
+    dim = class_dim(log_p.ttype.ndim)
+    place = movement.reshape(safe, shape=_with_class_axis(safe.ttype.shape, 1))
+    picked = movement.reshape(gather(log_p, place, dim=dim), shape=safe.ttype.shape)
     return fill(pw.neg(pw.mul(picked, weights)), pw.bitwise_not(kept), 0)
 
 
@@ -148,21 +148,21 @@ def _cross_infer(
 
 def _per_class(values: Any, ndim: int) -> Any:
     """A value a class, shaped to meet the logits."""
-    return movement.reshape(values, shape=(*values.type.shape, *(1,) * (ndim - class_dim(ndim) - 1)))
+    return movement.reshape(values, shape=(*values.ttype.shape, *(1,) * (ndim - class_dim(ndim) - 1)))
 
 
 def _cross_decompose(
     x: Any, target: Any, *weight: Any, reduction: str, ignore_index: int, label_smoothing: float
 ) -> Any:
-    dim = class_dim(x.type.ndim)
+    dim = class_dim(x.ttype.ndim)
     log_p = log_softmax(x, dim=dim)
     kept, safe, weights = _sample_weights(target, weight, x, ignore_index)
     terms = _nll_terms(log_p, kept, safe, weights)
     if label_smoothing:
-        weighted = pw.mul(log_p, _per_class(weight[0], x.type.ndim)) if weight else log_p
+        weighted = pw.mul(log_p, _per_class(weight[0], x.ttype.ndim)) if weight else log_p
         smooth = pw.neg(sum_(weighted, dim=(dim,), keepdim=False))
         smooth = fill(smooth, pw.bitwise_not(kept), 0)
-        share = pw.mul(smooth, label_smoothing / x.type.shape[dim])
+        share = pw.mul(smooth, label_smoothing / x.ttype.shape[dim])
         terms = pw.add(pw.mul(terms, 1.0 - label_smoothing), share)
     return _weighted(terms, weights, reduction)
 
@@ -210,13 +210,13 @@ def _cross_grad_decompose(
     g: Any, x: Any, target: Any, *weight: Any, reduction: str, ignore_index: int, label_smoothing: float
 ) -> Any:
     """(p * Σq - q) * g, where q is how much each class weighs in the sample's loss."""
-    ndim, shape = x.type.ndim, x.type.shape
+    ndim, shape = x.ttype.ndim, x.ttype.shape
     dim = class_dim(ndim)
     kept, safe, weights = _sample_weights(target, weight, x, ignore_index)
     if reduction == "mean":
         g = pw.div(g, sum_(weights, dim=all_dims(weights), keepdim=False))
-    upstream = fill(movement.expand(g, shape=target.type.shape), pw.bitwise_not(kept), 0)
-    along = _with_class_axis(target.type.shape, 1)
+    upstream = fill(movement.expand(g, shape=target.ttype.shape), pw.bitwise_not(kept), 0)
+    along = _with_class_axis(target.ttype.shape, 1)
     upstream, place, total = (movement.reshape(v, shape=along) for v in (upstream, safe, weights))
     hit = pw.eq(create.iota(shape=shape, dim=dim, dtype=int64), place)
     q = pw.where(hit, total, create.scalar_like(x, 0))

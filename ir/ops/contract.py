@@ -96,7 +96,7 @@ def _batch_strides(t: TensorType, batch: tuple[int, ...]) -> tuple[int, ...]:
 
 def _sum_to(x: Any, shape: Shape) -> Any:
     """`x` summed over the leading axes that broadcasting added or stretched to reach its shape from `shape`."""
-    have: Shape = x.type.shape
+    have: Shape = x.ttype.shape
     extra = len(have) - len(shape)
     dims = [*range(extra)] + [extra + i for i, s in enumerate(shape) if s == 1 and have[extra + i] != 1]
     if not dims:
@@ -106,7 +106,7 @@ def _sum_to(x: Any, shape: Shape) -> Any:
 
 def _rows(x: Any) -> Any:
     """All leading axes folded into one."""
-    shape: Shape = x.type.shape
+    shape: Shape = x.ttype.shape
     rows: Size = 1
     for s in shape[:-1]:
         rows = rows * s
@@ -119,12 +119,12 @@ def _matmul_vjp(
     ga = gb = None
     if needs[0]:
         ga = matmul(b, g, ta=tb, tb=True) if ta else matmul(g, b, ta=False, tb=not tb)
-        ga = _sum_to(ga, a.type.shape)
+        ga = _sum_to(ga, a.ttype.shape)
     if needs[1]:
-        if b.type.ndim == 2 and not ta:  # one sum over every row, not one a batch element
+        if b.ttype.ndim == 2 and not ta:  # one sum over every row, not one a batch element
             a, g = _rows(a), _rows(g)
         gb = matmul(g, a, ta=True, tb=ta) if tb else matmul(a, g, ta=not ta, tb=False)
-        gb = _sum_to(gb, b.type.shape)
+        gb = _sum_to(gb, b.ttype.shape)
     return ga, gb
 
 
@@ -194,7 +194,7 @@ def _linear_vjp(
     gw = matmul(_rows(g), _rows(x), ta=True) if needs[1] else None
     if not bias:
         return gx, gw
-    leading = tuple(range(g.type.ndim - 1))
+    leading = tuple(range(g.ttype.ndim - 1))
     return gx, gw, op_named("sum")(g, dim=leading, keepdim=False) if needs[2] else None
 
 

@@ -308,8 +308,8 @@ def _grad_piece(
 def _conv_vjp(
     g: Any, out: Any, x: Any, w: Any, *, needs: tuple[bool, ...], algorithm: str = "direct", **how: Any
 ) -> Any:
-    gx = conv2d_input_grad(g, w, input_shape=x.type.shape[2:], **how) if needs[0] else None
-    gw = conv2d_weight_grad(g, x, kernel_size=w.type.shape[2:], **how) if needs[1] else None
+    gx = conv2d_input_grad(g, w, input_shape=x.ttype.shape[2:], **how) if needs[0] else None
+    gw = conv2d_weight_grad(g, x, kernel_size=w.ttype.shape[2:], **how) if needs[1] else None
     return gx, gw
 
 
@@ -317,7 +317,7 @@ def _grad_vjp(
     c: Any, out: Any, g: Any, w: Any, *, needs: tuple[bool, ...], input_shape: tuple[Size, Size], **how: Any
 ) -> Any:
     gg = conv2d(c, w, **how) if needs[0] else None
-    gw = conv2d_weight_grad(g, c, kernel_size=w.type.shape[2:], **how) if needs[1] else None
+    gw = conv2d_weight_grad(g, c, kernel_size=w.ttype.shape[2:], **how) if needs[1] else None
     return gg, gw
 
 
@@ -325,7 +325,7 @@ def _weight_vjp(
     c: Any, out: Any, g: Any, x: Any, *, needs: tuple[bool, ...], kernel_size: tuple[Size, Size], **how: Any
 ) -> Any:
     gg = conv2d(x, c, **how) if needs[0] else None
-    gx = conv2d_input_grad(g, c, input_shape=x.type.shape[2:], **how) if needs[1] else None
+    gx = conv2d_input_grad(g, c, input_shape=x.ttype.shape[2:], **how) if needs[1] else None
     return gg, gx
 
 

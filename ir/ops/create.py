@@ -46,12 +46,12 @@ constant: Op = define(
 
 def scalar_like(like: Any, number: bool | int | float) -> Any:
     """A 0-d constant of the dtype of the operand `like`."""
-    return constant(value=np.asarray(number, like.type.dtype.np))
+    return constant(value=np.asarray(number, like.ttype.dtype.np))
 
 
 def zeros_like(like: Any) -> Any:
     """Zeros of the type of the operand `like`."""
-    return full(shape=like.type.shape, value=0, dtype=like.type.dtype)
+    return full(shape=like.ttype.shape, value=0, dtype=like.ttype.dtype)
 
 
 def _full_type(*, shape: Shape, value: bool | int | float | Dim, dtype: DType) -> TensorType:

@@ -63,7 +63,7 @@ def function(name: str) -> Callable[..., Expr]:
 
 def unbroadcast(g: Any, type: TensorType) -> Any:
     """`g` summed over the axes that were broadcast, so that it has the shape of `type`."""
-    shape = g.type.shape
+    shape = g.ttype.shape
     if shape == type.shape:
         return g
     from graphc.ir.ops.movement import reshape
@@ -73,7 +73,7 @@ def unbroadcast(g: Any, type: TensorType) -> Any:
     grown = [extra + a for a, size in enumerate(type.shape) if size == 1 and shape[extra + a] != 1]
     dims = (*range(extra), *grown)
     total = sum_(g, dim=dims, keepdim=True) if dims else g
-    return reshape(total, shape=type.shape) if total.type.shape != type.shape else total
+    return reshape(total, shape=type.shape) if total.ttype.shape != type.shape else total
 
 
 def samples_of(

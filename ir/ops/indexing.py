@@ -68,8 +68,8 @@ def _index_decompose(x: Any, *indices: Any, dim: int) -> Any:
     count = len(indices)
     if count == 1:
         return index_select(x, indices[0], dim=dim)
-    rows = _row_numbers(indices, x.type.shape[dim : dim + count])
-    return index_select(movement.reshape(x, shape=_merged(x.type.shape, dim, count)), rows, dim=dim)
+    rows = _row_numbers(indices, x.ttype.shape[dim : dim + count])
+    return index_select(movement.reshape(x, shape=_merged(x.ttype.shape, dim, count)), rows, dim=dim)
 
 
 def _index_reference(x: Array, *indices: Array, dim: int) -> Array:
@@ -121,7 +121,7 @@ def _put_decompose(base: Any, value: Any, *indices: Any, dim: int, accumulate: b
     count, write = len(indices), index_add if accumulate else index_copy
     if count == 1:
         return write(base, indices[0], value, dim=dim)
-    shape = base.type.shape
+    shape = base.ttype.shape
     rows = _row_numbers(indices, shape[dim : dim + count])
     flat = write(movement.reshape(base, shape=_merged(shape, dim, count)), rows, value, dim=dim)
     return movement.reshape(flat, shape=shape)
@@ -171,7 +171,7 @@ def _masked_infer(x: TensorType, mask: TensorType, *, value: bool | int | float)
 def _masked_vjp(
     g: Any, out: Operand, x: Operand, mask: Any, *, needs: Needs, value: bool | int | float
 ) -> tuple[Any, None]:
-    return unbroadcast(fill(g, mask, 0), x.type), None
+    return unbroadcast(fill(g, mask, 0), x.ttype), None
 
 
 def _masked_samples(rng: np.random.Generator) -> Iterator[Sample]:
@@ -207,7 +207,7 @@ def _embedding_vjp(
 ) -> tuple[Any, None]:
     if padding_idx is not None:
         padding = pw.eq(index, padding_idx)
-        g = fill(g, movement.reshape(padding, shape=(*padding.type.shape, 1)), 0)
+        g = fill(g, movement.reshape(padding, shape=(*padding.ttype.shape, 1)), 0)
     return index_add(create.zeros_like(weight), index, g, dim=0), None
 
 

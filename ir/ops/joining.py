@@ -57,7 +57,7 @@ def _cat_vjp(g: Any, out: Operand, *xs: Operand, needs: Needs, dim: int) -> tupl
     grads = []
     start: Size = 0
     for x, need in zip(xs, needs, strict=True):
-        stop = start + x.type.shape[dim]
+        stop = start + x.ttype.shape[dim]
         grads.append(slice_of(g, dim, start, stop) if need else None)
         start = stop
     return tuple(grads)

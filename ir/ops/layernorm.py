@@ -53,7 +53,7 @@ def _normalized(x: Any, dims: Dims, eps: float) -> tuple[Any, Any]:
 
 
 def _ln_decompose(x: Any, *affine: Any, normalized_dims: int, eps: float) -> Any:
-    y, _ = _normalized(x, _last(x.type.ndim, normalized_dims), eps)
+    y, _ = _normalized(x, _last(x.ttype.ndim, normalized_dims), eps)
     y = pw.mul(y, affine[0]) if affine else y
     return pw.add(y, affine[1]) if len(affine) == 2 else y
 
@@ -76,7 +76,7 @@ def _ln_reference(x: Array, *affine: Array, normalized_dims: int, eps: float) ->
 def _ln_vjp(
     g: Any, out: Operand, x: Any, *affine: Any, needs: Needs, normalized_dims: int, eps: float
 ) -> tuple[Any, ...]:
-    weight = affine[0] if affine else ones(x.type.shape[x.type.ndim - normalized_dims :], x)
+    weight = affine[0] if affine else ones(x.ttype.shape[x.ttype.ndim - normalized_dims :], x)
     grads = layer_norm_grad(g, x, weight, normalized_dims=normalized_dims, eps=eps)
     return tuple(grads[: 1 + len(affine)])
 
@@ -123,8 +123,8 @@ def _ln_grad_infer(
 
 
 def _ln_grad_decompose(g: Any, x: Any, weight: Any, *, normalized_dims: int, eps: float) -> tuple[Any, ...]:
-    dims = _last(x.type.ndim, normalized_dims)
-    lead = tuple(range(x.type.ndim - normalized_dims))
+    dims = _last(x.ttype.ndim, normalized_dims)
+    lead = tuple(range(x.ttype.ndim - normalized_dims))
     xhat, inverse = _normalized(x, dims, eps)
     scaled = pw.mul(g, weight)
     along = pw.mul(xhat, mean(pw.mul(scaled, xhat), dim=dims, keepdim=True))
@@ -173,7 +173,7 @@ def _rms_infer(x: TensorType, *weight: TensorType, normalized_dims: int, eps: fl
 
 
 def _rms_decompose(x: Any, *weight: Any, normalized_dims: int, eps: float) -> Any:
-    dims = _last(x.type.ndim, normalized_dims)
+    dims = _last(x.ttype.ndim, normalized_dims)
     y = pw.mul(x, inverse_std(mean(pw.mul(x, x), dim=dims, keepdim=True), eps))
     return pw.mul(y, weight[0]) if weight else y
 
@@ -215,11 +215,13 @@ def _group_infer(x: TensorType, *affine: TensorType, groups: int, eps: float) ->
 
 
 def _group_decompose(x: Any, *affine: Any, groups: int, eps: float) -> Any:
-    n, c, *space = x.type.shape
+    n, c, *space = x.ttype.shape
     cut = movement.reshape(x, shape=(n, groups, c // groups, *space))
-    y, _ = _normalized(cut, tuple(range(2, cut.type.ndim)), eps)
-    y = movement.reshape(y, shape=x.type.shape)
-    return pw.add(pw.mul(y, per_channel(affine[0], x.type.ndim)), per_channel(affine[1], x.type.ndim)) if affine else y
+    y, _ = _normalized(cut, tuple(range(2, cut.ttype.ndim)), eps)
+    y = movement.reshape(y, shape=x.ttype.shape)
+    if not affine:
+        return y
+    return pw.add(pw.mul(y, per_channel(affine[0], x.ttype.ndim)), per_channel(affine[1], x.ttype.ndim))
 
 
 def _group_reference(x: Array, *affine: Array, groups: int, eps: float) -> Array:

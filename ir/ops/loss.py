@@ -23,7 +23,7 @@ REDUCTIONS = ("none", "sum", "mean")
 
 def all_dims(x: Any) -> tuple[int, ...]:
     """Every axis of `x`."""
-    return tuple(range(x.type.ndim))
+    return tuple(range(x.ttype.ndim))
 
 
 def check_reduction(name: str, reduction: str) -> None:
@@ -71,7 +71,7 @@ def _value_loss(
 
     def vjp(g: Any, out: Operand, x: Any, y: Any, *, needs: Needs, reduction: str, **attrs: float) -> tuple[Any, Any]:
         assert slopes is not None
-        g = pw.div(g, number(x.type.numel, x.type.dtype)) if reduction == "mean" else g
+        g = pw.div(g, number(x.ttype.numel, x.ttype.dtype)) if reduction == "mean" else g
         found = slopes(x, y, **attrs)
         return pw.mul(found[0], g) if needs[0] else None, pw.mul(found[1], g) if needs[1] else None
 

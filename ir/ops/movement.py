@@ -53,11 +53,11 @@ def _reshape_lower(at: At, index: Index, types: Types, *, shape: Shape) -> Expr:
 
 
 def _reshape_vjp(g: Any, out: Operand, x: Operand, *, needs: Needs, shape: Shape) -> tuple[Any]:
-    return (reshape(g, shape=x.type.shape),)
+    return (reshape(g, shape=x.ttype.shape),)
 
 
 def _reshape_scatter(base: Operand, value: Any, *, shape: Shape) -> Any:
-    return reshape(value, shape=base.type.shape)
+    return reshape(value, shape=base.ttype.shape)
 
 
 def _reshape_samples(rng: np.random.Generator) -> Iterator[Sample]:
@@ -132,16 +132,16 @@ def _expand_lower(at: At, index: Index, types: Types, *, shape: Shape) -> Expr:
 
 
 def _expand_vjp(g: Any, out: Operand, x: Operand, *, needs: Needs, shape: Shape) -> tuple[Any]:
-    return (unbroadcast(g, x.type),)
+    return (unbroadcast(g, x.ttype),)
 
 
 def _expand_scatter(base: Operand, value: Any, *, shape: Shape) -> Any:
-    if base.type.numel != value.type.numel:
+    if base.ttype.numel != value.ttype.numel:
         raise ShapeError(
-            f"expand: cannot write into {base.type} expanded to {list(shape)}, where elements share a place; "
+            f"expand: cannot write into {base.ttype} expanded to {list(shape)}, where elements share a place; "
             "clone() it first"
         )
-    return reshape(value, shape=base.type.shape)
+    return reshape(value, shape=base.ttype.shape)
 
 
 def _expand_view(x: Array, *, shape: tuple[int, ...]) -> Array:
@@ -190,8 +190,8 @@ def _slice_vjp(
     g: Any, out: Operand, x: Operand, *, needs: Needs, dim: int, start: Size, stop: Size, step: int
 ) -> tuple[Any]:
     if step == 1:
-        pads = [(0, 0)] * x.type.ndim  # type: list[tuple[Size, Size]]
-        pads[dim] = (start, x.type.shape[dim] - stop)
+        pads = [(0, 0)] * x.ttype.ndim  # type: list[tuple[Size, Size]]
+        pads[dim] = (start, x.ttype.shape[dim] - stop)
         return (pad(g, pads=tuple(pads), value=0),)
     return (slice_scatter(create.zeros_like(x), g, dim=dim, start=start, stop=stop, step=step),)
 
@@ -292,17 +292,17 @@ def _select_infer(x: TensorType, *, dim: int, index: Size) -> TensorType:
 
 
 def _select_decompose(x: Operand, *, dim: int, index: Size) -> Any:
-    return reshape(slice_of(x, dim, index, index + 1), shape=replaced(x.type.shape, dim))
+    return reshape(slice_of(x, dim, index, index + 1), shape=replaced(x.ttype.shape, dim))
 
 
 def _select_vjp(g: Any, out: Operand, x: Operand, *, needs: Needs, dim: int, index: Size) -> tuple[Any]:
-    pads = [(0, 0)] * x.type.ndim  # type: list[tuple[Size, Size]]
-    pads[dim] = (index, x.type.shape[dim] - index - 1)
-    return (pad(reshape(g, shape=replaced(x.type.shape, dim, 1)), pads=tuple(pads), value=0),)
+    pads = [(0, 0)] * x.ttype.ndim  # type: list[tuple[Size, Size]]
+    pads[dim] = (index, x.ttype.shape[dim] - index - 1)
+    return (pad(reshape(g, shape=replaced(x.ttype.shape, dim, 1)), pads=tuple(pads), value=0),)
 
 
 def _select_scatter(base: Operand, value: Any, *, dim: int, index: Size) -> Any:
-    row = reshape(value, shape=replaced(base.type.shape, dim, 1))
+    row = reshape(value, shape=replaced(base.ttype.shape, dim, 1))
     return slice_scatter(base, row, dim=dim, start=index, stop=index + 1, step=1)
 
 
@@ -387,7 +387,7 @@ def _pad_lower(at: At, index: Index, types: Types, *, pads: Pads, value: bool | 
 def _pad_vjp(g: Any, out: Operand, x: Operand, *, needs: Needs, pads: Pads, value: bool | int | float) -> tuple[Any]:
     for dim, (low, high) in enumerate(pads):
         if low != 0 or high != 0:
-            g = slice_of(g, dim, low, x.type.shape[dim] + low)
+            g = slice_of(g, dim, low, x.ttype.shape[dim] + low)
     return (g,)
 
 

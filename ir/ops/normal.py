@@ -16,7 +16,7 @@ from graphc.ir.types import Shape, TensorType
 
 def ones(shape: Shape, like: Operand) -> Any:
     """Ones of `shape` in the dtype of `like`."""
-    return create.full(shape=shape, value=1, dtype=like.type.dtype)
+    return create.full(shape=shape, value=1, dtype=like.ttype.dtype)
 
 
 def check_parameters(name: str, x: TensorType, shape: Shape, parameters: Sequence[TensorType], first: int = 1) -> None:
@@ -41,7 +41,7 @@ def channels_of(name: str, x: TensorType) -> Shape:
 
 def per_channel(v: Any, ndim: int) -> Any:
     """A value a channel, shaped to meet [N, C, …]."""
-    return movement.reshape(v, shape=(1, *v.type.shape, *(1,) * (ndim - 2)))
+    return movement.reshape(v, shape=(1, *v.ttype.shape, *(1,) * (ndim - 2)))
 
 
 def per_channel_array(v: Array, ndim: int) -> Array:

@@ -182,7 +182,7 @@ relu: Op = unary(
 
 def _sum_to(pairs: tuple[tuple[bool, Callable[[], Any], Any], ...]) -> tuple[Any, ...]:
     """Gradients worked out only where wanted, each summed back to the operand's shape."""
-    return tuple(unbroadcast(make(), x.type) if wanted else None for wanted, make, x in pairs)
+    return tuple(unbroadcast(make(), x.ttype) if wanted else None for wanted, make, x in pairs)
 
 
 def _add_vjp(g: Any, out: Any, x: Any, y: Any, *, needs: Any) -> tuple[Any, ...]:
@@ -464,7 +464,7 @@ def cast_array(x: Array, dtype: DType) -> Array:
 
 
 def _cast_vjp(g: Any, out: Any, x: Any, *, needs: Any, dtype: DType) -> tuple[Any, ...]:
-    return (cast(g, dtype=x.type.dtype),)
+    return (cast(g, dtype=x.ttype.dtype),)
 
 
 def _cast_samples(rng: np.random.Generator) -> Any:

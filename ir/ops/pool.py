@@ -107,7 +107,7 @@ def _best_taps(
     for (row, column), tap in _taps(padded, counts, kernel, stride, dilation):
         moved = row * dilation[0] * width + column * dilation[1]
         if best is None:
-            best, offset = tap, create.full(shape=tap.type.shape, value=moved, dtype=int64)
+            best, offset = tap, create.full(shape=tap.ttype.shape, value=moved, dtype=int64)
             continue
         # not (tap <= best) holds for a NaN tap too; a NaN already found stays
         better = pw.bitwise_and(pw.bitwise_not(pw.le(tap, best)), pw.eq(best, best))
@@ -119,7 +119,7 @@ def _best_taps(
 def _best_windows(padded: Any, kernel: Pair, stride: Pair, dilation: Pair, width: int) -> tuple[Any, Any]:
     """As _best_taps, by reductions over windows."""
     found = windows(padded, dims=(2, 3), size=kernel, stride=stride, dilation=dilation)
-    shape = found.type.shape[:4]
+    shape = found.ttype.shape[:4]
     place = argmax(movement.reshape(found, shape=(*shape, kernel[0] * kernel[1])), dim=4, keepdim=False)
     rows = pw.mul(pw.floor_divide(place, kernel[1]), dilation[0] * width)
     columns = pw.mul(pw.remainder(place, kernel[1]), dilation[1])
@@ -139,9 +139,9 @@ def _first_inside(start: Any, dilation: int) -> Any:
 def _max_decompose(
     x: Any, *, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
 ) -> tuple[Any, Any]:
-    shape = _check("max_pool2d", x.type, kernel, stride, padding, dilation, ceil_mode)
-    width = x.type.shape[3]
-    padded = _padded(x, _pads(x.type, kernel, stride, padding, dilation, ceil_mode), float("-inf"))
+    shape = _check("max_pool2d", x.ttype, kernel, stride, padding, dilation, ceil_mode)
+    width = x.ttype.shape[3]
+    padded = _padded(x, _pads(x.ttype, kernel, stride, padding, dilation, ceil_mode), float("-inf"))
     if _unrolled(kernel):
         best, offset = _best_taps(padded, shape[2:], kernel, stride, dilation, width)
     else:
@@ -172,11 +172,11 @@ def _max_reference(
 
 
 def _max_vjp(g: Any, out: Any, x: Operand, *, needs: Needs, **attrs: Any) -> tuple[Any]:
-    n, c, height, width = x.type.shape
-    plane = create.full(shape=(n, c, height * width), value=0, dtype=x.type.dtype)
-    rows, columns = out[1].type.shape[2:]
+    n, c, height, width = x.ttype.shape
+    plane = create.full(shape=(n, c, height * width), value=0, dtype=x.ttype.dtype)
+    rows, columns = out[1].ttype.shape[2:]
     flat = [movement.reshape(v, shape=(n, c, rows * columns)) for v in (out[1], g[0])]
-    return (movement.reshape(scatter_add(plane, *flat, dim=2), shape=x.type.shape),)
+    return (movement.reshape(scatter_add(plane, *flat, dim=2), shape=x.ttype.shape),)
 
 
 _CASES: tuple[tuple[tuple[int, ...], Pair, Pair, Pair, Pair, bool], ...] = (
@@ -244,7 +244,7 @@ def _divide(
     if not ceil_mode and (count_include_pad or padding == (0, 0)):
         return pw.div(total, area)
     counts = [
-        _covered(size, kernel[k], stride[k], padding[k], total.type.sizes[2 + k], count_include_pad)
+        _covered(size, kernel[k], stride[k], padding[k], total.ttype.sizes[2 + k], count_include_pad)
         for k, size in enumerate(x.sizes[2:])
     ]
     divisors = np.outer(counts[0], counts[1])
@@ -257,8 +257,8 @@ def _avg_decompose(
     x: Any, *, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool, count_include_pad: bool
 ) -> Any:
     attrs = {"kernel": kernel, "stride": stride, "padding": padding, "ceil_mode": ceil_mode}
-    shape = _avg_infer(x.type, **attrs, count_include_pad=count_include_pad).shape  # type: ignore[arg-type]
-    padded = _padded(x, _pads(x.type, kernel, stride, padding, (1, 1), ceil_mode), 0.0)
+    shape = _avg_infer(x.ttype, **attrs, count_include_pad=count_include_pad).shape  # type: ignore[arg-type]
+    padded = _padded(x, _pads(x.ttype, kernel, stride, padding, (1, 1), ceil_mode), 0.0)
     if _unrolled(kernel):
         total: Any = None
         for _, tap in _taps(padded, shape[2:], kernel, stride, (1, 1)):
@@ -266,7 +266,7 @@ def _avg_decompose(
     else:
         found = windows(padded, dims=(2, 3), size=kernel, stride=stride, dilation=(1, 1))
         total = sum_(found, dim=(4, 5), keepdim=False)
-    return _divide(total, x.type, **attrs, count_include_pad=count_include_pad)  # type: ignore[arg-type]
+    return _divide(total, x.ttype, **attrs, count_include_pad=count_include_pad)  # type: ignore[arg-type]
 
 
 def _avg_reference(
@@ -287,16 +287,16 @@ def _avg_reference(
 
 def _avg_vjp(g: Any, out: Operand, x: Operand, *, needs: Needs, **attrs: Any) -> tuple[Any]:
     kernel, stride = attrs["kernel"], attrs["stride"]
-    pads = _pads(x.type, kernel, stride, attrs["padding"], (1, 1), attrs["ceil_mode"])
-    share = _divide(g, x.type, **attrs)
-    shape = share.type.shape
+    pads = _pads(x.ttype, kernel, stride, attrs["padding"], (1, 1), attrs["ceil_mode"])
+    share = _divide(g, x.ttype, **attrs)
+    shape = share.ttype.shape
     every = movement.expand(movement.reshape(share, shape=(*shape, 1, 1)), shape=(*shape, *kernel))
-    padded = tuple(n + low + high for n, (low, high) in zip(x.type.shape, pads, strict=True))
+    padded = tuple(n + low + high for n, (low, high) in zip(x.ttype.shape, pads, strict=True))
     grad = windows_grad(every, shape=padded, dims=(2, 3), size=kernel, stride=stride, dilation=(1, 1))
     for dim in (2, 3):
         low, high = pads[dim]
         if low or high:
-            grad = movement.slice_of(grad, dim, low, x.type.shape[dim] + low)
+            grad = movement.slice_of(grad, dim, low, x.ttype.shape[dim] + low)
     return (grad,)
 
 

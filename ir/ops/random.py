@@ -282,8 +282,8 @@ def _bernoulli_type(p: TensorType, state: TensorType, *, offset: int = 0) -> Ten
 
 
 def _bernoulli(p: Any, state: Any, *, offset: int = 0) -> Any:
-    u = rand(state, shape=p.type.shape, dtype=p.type.dtype, offset=offset)
-    return cast(lt(u, p), dtype=p.type.dtype)
+    u = rand(state, shape=p.ttype.shape, dtype=p.ttype.dtype, offset=offset)
+    return cast(lt(u, p), dtype=p.ttype.dtype)
 
 
 def _bernoulli_reference(p: Array, state: Array, *, offset: int = 0) -> Array:
@@ -322,7 +322,7 @@ def _dropout_type(x: TensorType, state: TensorType, *, p: float, offset: int = 0
 
 def _keep(x: Any, state: Any, p: float, offset: int) -> Any:
     """The mask; drawn in float32 for every dtype."""
-    return ge(rand(state, shape=x.type.shape, dtype=float32, offset=offset), p)
+    return ge(rand(state, shape=x.ttype.shape, dtype=float32, offset=offset), p)
 
 
 def _scale(p: float) -> float:

@@ -57,8 +57,8 @@ def kept_shape(shape: Shape, dim: Sequence[int]) -> Shape:
 def spread(x: Any, like: Operand, dim: Sequence[int], keepdim: bool) -> Any:
     """A reduced operand brought back to the shape of `like` (which was reduced over `dim`)."""
     if not keepdim:
-        x = movement.reshape(x, shape=kept_shape(like.type.shape, dim))
-    return movement.expand(x, shape=like.type.shape)
+        x = movement.reshape(x, shape=kept_shape(like.ttype.shape, dim))
+    return movement.expand(x, shape=like.ttype.shape)
 
 
 def fill(x: Any, mask: Any, number: bool | int | float) -> Any:
@@ -179,7 +179,7 @@ sum_ = _primitive(
 def _prod_vjp(g: Any, out: Any, x: Any, *, needs: Needs, dim: Dims, keepdim: bool) -> tuple[Any]:
     # With one zero in a row only that element has a gradient (the product of the others); with two, none has.
     zero = pw.eq(x, 0)
-    zeros = spread(sum_(pw.cast(zero, dtype=x.type.dtype), dim=dim, keepdim=keepdim), x, dim, keepdim)
+    zeros = spread(sum_(pw.cast(zero, dtype=x.ttype.dtype), dim=dim, keepdim=keepdim), x, dim, keepdim)
     safe = fill(x, zero, 1)
     others = spread(prod(safe, dim=dim, keepdim=keepdim), x, dim, keepdim)
     at_zero = fill(others, pw.ne(zeros, 1), 0)
@@ -200,7 +200,7 @@ prod = _primitive(
 
 def _extreme_vjp(g: Any, out: Any, x: Any, *, needs: Needs, dim: Dims, keepdim: bool) -> tuple[Any]:
     # Equal extremes share the gradient evenly, as in PyTorch's amax.
-    mask = pw.cast(pw.eq(x, spread(out, x, dim, keepdim)), dtype=x.type.dtype)
+    mask = pw.cast(pw.eq(x, spread(out, x, dim, keepdim)), dtype=x.ttype.dtype)
     count = sum_(mask, dim=dim, keepdim=keepdim)
     return (pw.mul(spread(pw.div(g, count), x, dim, keepdim), mask),)
 

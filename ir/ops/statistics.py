@@ -68,7 +68,7 @@ def _samples(empty: bool, **attrs: Any) -> Callable[[np.random.Generator], Itera
 
 
 def _mean_decompose(x: Any, *, dim: Dims, keepdim: bool) -> Any:
-    return pw.div(sum_(x, dim=dim, keepdim=keepdim), number(count_along(x.type.shape, dim), x.type.dtype))
+    return pw.div(sum_(x, dim=dim, keepdim=keepdim), number(count_along(x.ttype.shape, dim), x.ttype.dtype))
 
 
 def _mean_reference(x: Array, *, dim: Dims, keepdim: bool) -> Array:
@@ -78,7 +78,7 @@ def _mean_reference(x: Array, *, dim: Dims, keepdim: bool) -> Array:
 
 
 def _mean_vjp(g: Any, out: Operand, x: Operand, *, needs: Needs, dim: Dims, keepdim: bool) -> tuple[Any]:
-    share = pw.div(g, number(count_along(x.type.shape, dim), x.type.dtype))
+    share = pw.div(g, number(count_along(x.ttype.shape, dim), x.ttype.dtype))
     return (spread(share, x, dim, keepdim),)
 
 
@@ -98,10 +98,10 @@ mean = define(
 
 def _freedom(x: Operand, dim: Dims, correction: int | float) -> Any:
     """The divisor of a variance: elements less `correction`, at least 0."""
-    count = count_along(x.type.shape, dim)
+    count = count_along(x.ttype.shape, dim)
     if isinstance(count, int):
         return max(count - correction, 0)
-    return pw.maximum(pw.sub(number(count, x.type.dtype), correction), 0)
+    return pw.maximum(pw.sub(number(count, x.ttype.dtype), correction), 0)
 
 
 def _deviation(x: Any, dim: Dims) -> Any:
@@ -179,7 +179,7 @@ def _logsumexp_decompose(x: Any, *, dim: Dims, keepdim: bool) -> Any:
     top = amax(x, dim=dim, keepdim=True)
     top = fill(top, pw.eq(pw.abs_(top), float("inf")), 0)  # inf - inf would be NaN
     total = pw.log(sum_(pw.exp(pw.sub(x, top)), dim=dim, keepdim=keepdim))
-    shape = reduced_shape(x.type.shape, dim, keepdim)
+    shape = reduced_shape(x.ttype.shape, dim, keepdim)
     return pw.add(total, top if keepdim else movement.reshape(top, shape=shape))
 
 
@@ -236,14 +236,14 @@ def _softmax_samples(rng: np.random.Generator) -> Iterator[Sample]:
 
 
 def _softmax_decompose(x: Any, *, dim: int) -> Any:
-    if x.type.shape[dim] == 0:
+    if x.ttype.shape[dim] == 0:
         return movement.clone(x)
     e = pw.exp(pw.sub(x, amax(x, dim=(dim,), keepdim=True)))
     return pw.div(e, sum_(e, dim=(dim,), keepdim=True))
 
 
 def _log_softmax_decompose(x: Any, *, dim: int) -> Any:
-    if x.type.shape[dim] == 0:
+    if x.ttype.shape[dim] == 0:
         return movement.clone(x)
     moved = pw.sub(x, amax(x, dim=(dim,), keepdim=True))
     return pw.sub(moved, pw.log(sum_(pw.exp(moved), dim=(dim,), keepdim=True)))

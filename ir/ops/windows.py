@@ -68,7 +68,7 @@ def _windows_view(x: Array, *, dims: Ints, size: Ints, stride: Ints, dilation: I
 
 
 def _windows_vjp(g: Any, out: Operand, x: Operand, *, needs: Sequence[bool], **attrs: Any) -> tuple[Any]:
-    return (windows_grad(g, shape=x.type.shape, **attrs),)
+    return (windows_grad(g, shape=x.ttype.shape, **attrs),)
 
 
 _CASES: tuple[tuple[Ints, Ints, Ints, Ints, Ints], ...] = (
