@@ -515,5 +515,5 @@ def test_type_names_and_conversions() -> None:
     assert x.type() == "graphc.FloatTensor"
     assert x.type(graphc.int64).tolist() == [1, -2]
     assert x.type("torch.DoubleTensor").dtype is graphc.float64
-    with pytest.raises(ArgumentError, match="HalfTensor"):
+    with pytest.raises(errors.ArgumentError, match="HalfTensor"):
         x.type("torch.HalfTensor")
