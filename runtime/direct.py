@@ -38,14 +38,14 @@ def direct(exe: Executable) -> Callable[..., Array] | None:
 
 
 def _one(exe: Executable) -> Callable[[Array], Array]:
-    free, new, pack, run, empty, shape, dtype, nothing = _parts(exe)
+    free, pack, run, empty, shape, dtype, nothing = _parts(exe)
 
     def call(x: Array) -> Array:
         out: Array = empty(shape, dtype)
         try:
             context = free.pop()  # one caller at a time: another thread finds the list empty
         except IndexError:
-            context = new()
+            context = exe.new_context()  # this also keeps `exe` alive: the context holds addresses of its arrays
         pack(context.view, IO_AT, id(x), id(out), nothing)
         run(context.frame)
         free.append(context)
@@ -55,14 +55,14 @@ def _one(exe: Executable) -> Callable[[Array], Array]:
 
 
 def _two(exe: Executable) -> Callable[[Array, Array], Array]:
-    free, new, pack, run, empty, shape, dtype, nothing = _parts(exe)
+    free, pack, run, empty, shape, dtype, nothing = _parts(exe)
 
     def call(x: Array, y: Array) -> Array:
         out: Array = empty(shape, dtype)
         try:
             context = free.pop()
         except IndexError:
-            context = new()
+            context = exe.new_context()
         pack(context.view, IO_AT, id(x), id(y), id(out), nothing)
         run(context.frame)
         free.append(context)
@@ -75,7 +75,6 @@ def _parts(exe: Executable) -> Any:
     layout = exe.program.outputs[0].layout
     return (
         [],
-        exe.new_context,
         exe.pack,
         native().run_held,
         np.empty,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,9 @@ import graphc
 from graphc import compiler
 from graphc.errors import ArgumentError
 from graphc.ir.graph import Graph
-from graphc.ir.op import Array, op_named
+from graphc.ir.op import Array, Attrs, Op, op_named
 from graphc.ir.types import DType, Layout, bool_, float32, float64, int64
+from graphc.runtime.executable import Executable
 from graphc.runtime.interpret import interpret
 
 
@@ -120,6 +123,25 @@ def test_eager_executables_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(1, 20):
         compiler.eager_run(op_named("abs"), [np.ones(n, np.float32)], {})
         assert 0 < len(compiler._eager) <= 8
+
+
+def test_the_short_way_keeps_its_executable(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[Executable]] = []
+    real = compiler.eager_executable
+
+    def watched(op: Op, layouts: Sequence[Layout], attrs: Attrs) -> Executable:
+        exe = real(op, layouts, attrs)
+        made.append(weakref.ref(exe))
+        return exe
+
+    monkeypatch.setattr(compiler, "eager_executable", watched)
+    run = compiler.eager_direct(op_named("softplus"), [Layout(f32(100))])  # its constants lie in memory
+    gc.collect()
+    exe = made[0]()
+    assert run is not None and exe is not None and exe.program.constants
+    del exe, run
+    gc.collect()
+    assert made[0]() is None
 
 
 def test_several_outputs() -> None:
