@@ -95,7 +95,7 @@ class Pool:
         return ctypes.c_int32.from_address(self.page + offset)
 
     def _record(self, index: int) -> ctypes.Array[ctypes.c_int64]:
-        return (ctypes.c_int64 * 3).from_address(self.page + pool_ir.RECORDS + pool_ir.RECORD_BYTES * (index - 1))
+        return (ctypes.c_int64 * 4).from_address(self.page + pool_ir.RECORDS + pool_ir.RECORD_BYTES * (index - 1))
 
     def _exclusively(self, change: functools.partial[None]) -> None:
         """Do `change` while no job runs; callers meanwhile run alone."""
@@ -155,9 +155,10 @@ class Pool:
 
     def _set_scratch(self, index: int, nbytes: int) -> None:
         record = self._record(index)
-        old, record[2] = record[2], map_pages(nbytes) if nbytes else 0
+        old, size = record[2], record[3]
+        record[2], record[3] = map_pages(nbytes) if nbytes else 0, nbytes
         if old:
-            unmap_pages(old, self._scratch_bytes)
+            unmap_pages(old, size)
 
 
 def _cores() -> int:

@@ -21,7 +21,7 @@ REMAINING, PENDING, SLEEPERS, LOCK, WAITING, LIVE = 0, 128, 256, 384, 512, 640
 LIMIT = 768  # number of threads besides the caller; a thread with a larger index leaves
 JOB_FUNCTION, JOB_BLOCK, JOB_UNITS, JOB_CHUNK, JOB_CHUNKS = 896, 904, 912, 920, 928
 SYSCALL, SPINS = 1024, 1032
-RECORDS = 1152  # one record a thread: page, index, scratch
+RECORDS = 1152  # one record a thread: page, index, scratch and (for Python alone) its size
 RECORD_BYTES = 64
 CHUNKS_PER_THREAD = 4  # a slow thread is then at most a quarter of its share late
 

@@ -233,6 +233,30 @@ job.run(10)
 assert (job.data == 20).all() and pool().live == 2
 """
 
+FORK_AND_GROW = """
+import os
+from graphc.runtime import pool as module
+mapped, wrong, real = {}, [], (module.map_pages, module.unmap_pages)
+def map_pages(nbytes):
+    address = real[0](nbytes)
+    mapped[address] = nbytes
+    return address
+def unmap_pages(address, nbytes):
+    wrong.extend([nbytes] if mapped.pop(address) != nbytes else [])
+    real[1](address, nbytes)
+module.map_pages, module.unmap_pages = map_pages, unmap_pages
+module.set_num_threads(2)
+module.pool().reserve_scratch(4096)
+module.pool().ensure()
+child = os.fork()
+if child == 0:
+    module.pool().reserve_scratch(1 << 20)
+    module.pool().ensure()
+    os._exit(3 if wrong or sorted(mapped.values())[-1] != 1 << 20 else 0)
+_, status = os.waitpid(child, 0)
+assert os.waitstatus_to_exitcode(status) == 0, status
+"""
+
 EXIT = """
 import threading, sys
 from tests.test_runtime_pool import BUSY, Job, pool, set_num_threads
@@ -252,6 +276,10 @@ def run_python(code: str) -> None:
 
 def test_fork_with_a_running_pool() -> None:
     run_python(FORK)
+
+
+def test_scratch_that_grows_in_a_child_leaves_other_memory_alone() -> None:
+    run_python(FORK_AND_GROW)
 
 
 def test_exit_with_threads_asleep_spinning_and_working() -> None:
