@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import stat
 import struct
 import time
@@ -25,6 +26,7 @@ MAX_BYTES = 1 << 30
 
 _HEADER = struct.Struct("<8s32sQ32s")
 _SUFFIX = ".gco"
+_ENTRY = re.compile(r"[0-9a-f]{64}\.gco")
 _TEMPORARY = ".tmp-"
 _STALE_SECONDS = 3600.0
 _TOUCH_SECONDS = 86400.0
@@ -177,7 +179,7 @@ def _name(key: bytes) -> str:
 
 def _entries(folder: int) -> Iterator[tuple[str, os.stat_result]]:
     for name in sorted(os.listdir(folder)):
-        if len(name) == 64 + len(_SUFFIX) and name.endswith(_SUFFIX):
+        if _ENTRY.fullmatch(name):
             with contextlib.suppress(FileNotFoundError):
                 yield name, os.stat(name, dir_fd=folder, follow_symlinks=False)
 

@@ -159,6 +159,15 @@ def test_verify_and_clear(store: ObjectCache) -> None:
     assert store.info().entries == 0
 
 
+@pytest.mark.parametrize("name", ["z" * 64, "ab " * 21 + "a", "A" * 64])
+def test_files_that_are_no_entries_are_left_alone(store: ObjectCache, name: str) -> None:
+    other = store.folder / f"{name}.gco"
+    other.write_bytes(b"not ours")
+    assert store.verify() == 0 and store.info().entries == 1
+    store.clear()
+    assert list(store.folder.iterdir()) == [other]
+
+
 def test_damaged_object_files_never_reach_llvm(tmp_path: Path) -> None:
     def emit(_: HostTarget) -> str:
         return "define i64 @f() nounwind {\n  ret i64 42\n}\n"
