@@ -3,7 +3,7 @@
 An Expr says how one element of a result is computed from loads at given places. Expressions are immutable and
 hash-consed: equal expressions are the same object, so a DAG shares its common parts and `is` compares structure.
 int64 expressions serve as indices; the smart constructors `iadd` and `imul` keep affine indices in one canonical form,
-`affine()` reads it back. Only codegen decides how an Expr is vectorised; `evaluate` is its NumPy meaning.
+`affine()` reads it back. Only codegen decides how an Expr is vectorised; ir/expr_numpy.py holds its NumPy meaning.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 from graphc.errors import InternalError
 from graphc.ir.types import DType, bool_, int64
 
-# name -> number of operands. The result dtype is that of the first operand unless stated in `result_dtype`.
+# name -> number of operands. The result dtype is that of the first operand (select: the second) unless stated.
 FUNCTIONS: dict[str, int] = {
     # float and integer arithmetic; integers wrap; idiv is floor division and irem its remainder with x//0 = x%0 = 0
     "neg": 1, "abs": 1, "sign": 1, "add": 2, "sub": 2, "mul": 2, "div": 2, "idiv": 2, "irem": 2, "fma": 3,
@@ -69,10 +69,10 @@ def _make(op: str, dtype: DType, args: tuple[Expr, ...] = (), value: Any = None)
 
 
 def const(value: bool | int | float, dtype: DType) -> Expr:
-    """A literal of `dtype`. NaN is one value."""
+    """A literal of `dtype`. NaN is one value; an integer wraps to 64 bits."""
     if dtype.kind == "f":
         return _make("const", dtype, value=float("nan") if value != value else float(value))
-    return _make("const", dtype, value=bool(value) if dtype is bool_ else int(value))
+    return _make("const", dtype, value=bool(value) if dtype is bool_ else (int(value) + 2**63) % 2**64 - 2**63)
 
 
 def index(axis: int) -> Expr:

@@ -22,6 +22,7 @@ from tests.op_checks import (
     check_reference,
     evaluate,
     expand_composition,
+    gradients,
     sample_arrays,
 )
 
@@ -113,6 +114,49 @@ def test_integer_division_by_zero_and_wrapping() -> None:
     assert run("remainder", low, by).tolist() == [0, 0, 1]
     assert run("fmod", low, by).tolist() == [0, 0, -1]
     assert run("pow", np.array([3, 2, -1, 0]), np.array([41, 64, -3, -1])).tolist() == [3**41 - 2**65, 0, -1, 0]
+
+
+def test_integer_powers_of_a_negative_exponent() -> None:
+    x, y = np.array([-(2**63), -(2**63), 1 - 2**63, 1, -1, -1, 0, 2]), np.array([-1, -2, -1, -7, -7, -8, -1, -1])
+    want = [0, 0, 0, 1, -1, 1, 0, 0]
+    assert run("pow", x, y).tolist() == want
+    assert lowered(op_named("pow"), (x, y), {}).tolist() == want
+
+
+def test_integer_literals_wrap() -> None:
+    top = expr.iconst(2**63 - 1)
+    assert expr.apply("add", top, expr.iconst(1)) is expr.iconst(-(2**63))
+    assert expr.apply("mul", top, expr.iconst(3)) is expr.iconst(2**63 - 3)
+
+
+def gradient(name: str, *arrays: Any, upstream: Any = 1.0) -> list[list[float]]:
+    """The gradients of one op for each of its operands."""
+    operands = [np.asarray(a, np.float64) for a in arrays]
+    g = np.broadcast_to(np.asarray(upstream, np.float64), operands[0].shape)
+    with np.errstate(all="ignore"):
+        return [np.asarray(found).tolist() for found in gradients(op_named(name), operands, {}, [g])]
+
+
+@pytest.mark.parametrize("name", ["relu", "relu6"])
+def test_gradients_pass_where_relu_gives_nan(name: str) -> None:
+    assert gradient(name, [math.nan, -1.0, 0.0, 2.0]) == [[1.0, 0.0, 0.0, 1.0]]
+
+
+@pytest.mark.parametrize(("name", "winner"), [("maximum", 1.0), ("minimum", 0.0)])
+def test_gradients_of_extremes_go_to_both_where_one_is_nan(name: str, winner: float) -> None:
+    of_x, of_y = gradient(name, [math.nan, 1.0, math.nan, 2.0, 3.0], [1.0, math.nan, math.nan, 2.0, 1.0])
+    assert of_x == [1.0, 1.0, 1.0, 0.5, winner]
+    assert of_y == [1.0, 1.0, 1.0, 0.5, 1.0 - winner]
+
+
+def test_gradient_of_remainder_counts_whole_divisors() -> None:
+    assert 1.0 / 0.1 == 10.0 and 1.0 // 0.1 == 9.0  # 0.1 is more than a tenth: the quotient rounds up
+    assert gradient("remainder", [1.0, -1.0], [0.1, math.inf]) == [[1.0, 1.0], [-9.0, 1.0]]
+
+
+def test_gradients_of_powers_that_are_flat_ignore_what_comes_from_above() -> None:
+    of_x, of_y = gradient("pow", [3.0, 0.0], [0.0, 2.0], upstream=[math.inf, math.inf])
+    assert of_x[0] == 0.0 and of_y[1] == 0.0
 
 
 def test_relu_keeps_nan_and_negative_zero() -> None:

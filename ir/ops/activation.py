@@ -29,6 +29,7 @@ from graphc.ir.ops.pointwise import (
     abs_,
     add,
     bitwise_and,
+    bitwise_or,
     div,
     eq,
     erf,
@@ -335,6 +336,6 @@ relu6: Op = composition(
     "relu6", lambda x: clamp(x, min=0.0, max=6.0), quiet(lambda x: _clamp_reference(x, min=0.0, max=6.0)),
     unary_samples(lambda *s: away(2.0, 4, *s)), saves=("0",), doc="minimum(maximum(x, 0), 6).",
     vjp=lambda g, out, x, *, needs: (
-        where(bitwise_and(gt(x, 0.0), lt(x, 6.0)), g, scalar_like(g, 0)),
+        where(bitwise_or(le(x, 0.0), ge(x, 6.0)), scalar_like(g, 0), g),
     ),
 )  # fmt: skip

@@ -76,15 +76,9 @@ abs_: Op = unary(
 )  # fmt: skip
 
 
-def _sign_expr(x: Expr) -> Expr:
-    zero, one = expr.const(0, x.dtype), expr.const(1, x.dtype)
-    negative = expr.apply("select", expr.apply("lt", x, zero), expr.const(-1, x.dtype), zero)
-    return expr.apply("select", expr.apply("gt", x, zero), one, negative)
-
-
 sign: Op = unary(
-    "sign", _sign_expr, quiet(lambda x: (x > 0).astype(x.dtype) - (x < 0).astype(x.dtype)), unary_samples(_grid(2.0)),
-    NUMBERS, vjp=_zero_gradient, doc="-1, 0 or 1; 0 for NaN and both zeros.",
+    "sign", function("sign"), quiet(lambda x: (x > 0).astype(x.dtype) - (x < 0).astype(x.dtype)),
+    unary_samples(_grid(2.0)), NUMBERS, vjp=_zero_gradient, doc="-1, 0 or 1; 0 for NaN and both zeros.",
 )  # fmt: skip
 
 exp: Op = unary(
@@ -168,12 +162,12 @@ def _relu_expr(x: Expr) -> Expr:
 
 
 def _relu_vjp(g: Any, out: Any, x: Any, *, needs: Any) -> tuple[Any, ...]:
-    return (where(gt(out, 0), g, scalar_like(g, 0)),)
+    return (where(le(out, 0), scalar_like(g, 0), g),)
 
 
 relu: Op = unary(
     "relu", _relu_expr, quiet(lambda x: np.where(x < 0, np.zeros((), x.dtype), x)), unary_samples(_grid(2.0)), NUMBERS,
-    vjp=_relu_vjp, saves=("out",), doc="x < 0 ? 0 : x (NaN stays, -0 stays); the gradient at 0 is 0.",
+    vjp=_relu_vjp, saves=("out",), doc="x < 0 ? 0 : x (NaN stays, -0 stays); the gradient at 0 is 0, at NaN it passes.",
 )  # fmt: skip
 
 
@@ -222,7 +216,7 @@ div: Op = binary(
 
 def _pow_int(x: Expr, y: Expr) -> Expr:
     """Integer power by squaring, wrapping; x ** -n is what rounds 1 / x**n towards 0, and 0 for x = 0."""
-    zero, one, two = expr.iconst(0), expr.iconst(1), expr.iconst(2)
+    zero, one = expr.iconst(0), expr.iconst(1)
     negative = expr.apply("lt", y, zero)
     odd = expr.apply("eq", expr.apply("and", y, one), one)
     left, power, total = y, x, one
@@ -231,9 +225,7 @@ def _pow_int(x: Expr, y: Expr) -> Expr:
         total = expr.apply("select", bit, expr.apply("mul", total, power), total)
         power, left = expr.apply("mul", power, power), expr.apply("shr", left, one)
     sign_ = expr.apply("select", odd, x, one)
-    unit = expr.apply("lt", expr.apply("mul", expr.apply("add", x, one), expr.apply("sub", x, one)), one)
-    unit = expr.apply("and", unit, expr.apply("ne", x, zero))
-    unit = expr.apply("and", unit, expr.apply("lt", expr.apply("abs", x), two))
+    unit = expr.apply("or", expr.apply("eq", x, one), expr.apply("eq", x, expr.iconst(-1)))
     return expr.apply("select", negative, expr.apply("select", unit, sign_, zero), total)
 
 
@@ -247,12 +239,12 @@ def _pow_reference(x: Array, y: Array) -> Array:
 def _pow_vjp(g: Any, out: Any, x: Any, y: Any, *, needs: Any) -> tuple[Any, ...]:
     def of_base() -> Any:
         slope = mul(y, pow_(x, sub(y, 1.0)))
-        return mul(g, where(eq(y, 0.0), scalar_like(slope, 0), slope))
+        return where(eq(y, 0.0), scalar_like(g, 0), mul(g, slope))
 
     def of_exponent() -> Any:
         slope = mul(out, log(x))
         flat = bitwise_and(eq(x, 0.0), ge(y, 0.0))
-        return mul(g, where(flat, scalar_like(slope, 0), slope))
+        return where(flat, scalar_like(g, 0), mul(g, slope))
 
     return _sum_to(((needs[0], of_base, x), (needs[1], of_exponent, y)))
 
@@ -260,7 +252,8 @@ def _pow_vjp(g: Any, out: Any, x: Any, y: Any, *, needs: Any) -> tuple[Any, ...]
 pow_: Op = binary(
     "pow", lambda x, y: (expr.apply("pow", x, y) if x.dtype.kind == "f" else _pow_int(x, y)), quiet(_pow_reference),
     chain(binary_samples(_span(0.5, 3), _span(-2, 4)),
-          samples_of(([2.0, -3.0, 0.0, 1.0, -1.0, 7.0], [63.0, 41.0, 0.0, -3.0, -5.0, -2.0]), grad=False)),
+          samples_of(([2.0, -3.0, 0.0, 1.0, -1.0, 7.0, 0.0], [63.0, 41.0, 0.0, -3.0, -5.0, -2.0, -1.0]), grad=False),
+          samples_of(([-(2.0**63), -(2.0**63), -(2.0**63)], [-1.0, -2.0, 1.0]), grad=False, dtypes=(int64,))),
     vjp=_pow_vjp, saves=("0", "1", "out"),
     doc="x to the power y; integers wrap, and a negative exponent gives 0 unless x is 1 or -1.",
 )  # fmt: skip
@@ -281,14 +274,16 @@ def minimum_array(x: Array, y: Array) -> Array:
 
 
 def _extreme_vjp(beats: Callable[[], Op]) -> Callable[..., tuple[Any, ...]]:
-    """The gradient goes to the operand that won, half to each on a tie."""
+    """The gradient goes to the operand that won, half to each on a tie, all to both where one is NaN."""
 
     def vjp(g: Any, out: Any, x: Any, y: Any, *, needs: Any) -> tuple[Any, ...]:
         wins = beats()
         half, none, tie = mul(g, 0.5), scalar_like(g, 0), eq(x, y)
-        of_x = lambda: where(tie, half, where(wins(x, y), g, none))  # noqa: E731
-        of_y = lambda: where(tie, half, where(wins(y, x), g, none))  # noqa: E731
-        return _sum_to(((needs[0], of_x, x), (needs[1], of_y, y)))
+
+        def of(mine: Any, other: Any) -> Any:
+            return where(tie, half, where(wins(other, mine), none, g))
+
+        return _sum_to(((needs[0], lambda: of(x, y), x), (needs[1], lambda: of(y, x), y)))
 
     return vjp
 
@@ -326,9 +321,11 @@ floor_divide: Op = binary(
 )  # fmt: skip
 
 
-def _remainder_vjp(rounding: Callable[[], Op]) -> Callable[..., tuple[Any, ...]]:
+def _remainder_vjp(quotient: Callable[[Any, Any], Any]) -> Callable[..., tuple[Any, ...]]:
+    """The gradient of x - quotient * y, for a quotient that is a whole number."""
+
     def vjp(g: Any, out: Any, x: Any, y: Any, *, needs: Any) -> tuple[Any, ...]:
-        return _sum_to(((needs[0], lambda: g, x), (needs[1], lambda: neg(mul(g, rounding()(div(x, y)))), y)))
+        return _sum_to(((needs[0], lambda: g, x), (needs[1], lambda: neg(mul(g, quotient(x, y))), y)))
 
     return vjp
 
@@ -349,12 +346,13 @@ _EDGES = samples_of(([-7.0, 7.0, -7.0, 7.0, 5.0], [3.0, -3.0, -3.0, 3.0, 0.0]), 
 
 remainder: Op = binary(
     "remainder", _by_kind(None, "irem", "frem"), quiet(np.remainder),
-    chain(binary_samples(_DIVIDEND, _DIVISOR), _EDGES), vjp=_remainder_vjp(lambda: floor), saves=("0", "1"),
+    chain(binary_samples(_DIVIDEND, _DIVISOR), _EDGES), vjp=_remainder_vjp(floor_divide), saves=("0", "1"),
     doc="Exact remainder with the sign of y, as Python's %; x % 0 is 0 for integers, NaN for floats.",
 )  # fmt: skip
 fmod: Op = binary(
     "fmod", _fmod_expr, quiet(np.fmod), chain(binary_samples(_DIVIDEND, _DIVISOR), _EDGES),
-    vjp=_remainder_vjp(lambda: trunc), saves=("0", "1"), doc="Exact remainder with the sign of x, as C's fmod.",
+    vjp=_remainder_vjp(lambda x, y: trunc(div(x, y))), saves=("0", "1"),
+    doc="Exact remainder with the sign of x, as C's fmod.",
 )  # fmt: skip
 
 
