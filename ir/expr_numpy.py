@@ -68,10 +68,6 @@ def _load(operand: Array, e: Expr, flat: Array, where: Array | None = None) -> A
     return np.asarray(operand[np.where(good, flat, 0)])
 
 
-def _by_kind(on_bool: Callable[..., Any], otherwise: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *args: (on_bool if args[0].dtype == np.bool_ else otherwise)(*args)
-
-
 def _shift(fn: Callable[..., Any], far: Callable[..., Any]) -> Callable[..., Any]:
     def shift(x: Array, y: Array) -> Array:
         inside = (y >= 0) & (y < 64)

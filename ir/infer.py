@@ -54,13 +54,6 @@ def require_dtype(op: str, type: TensorType, allowed: Sequence[DType], operand: 
         raise DTypeError(f"{op}: operand {operand} is {type}, but {op} takes {names}; convert it first")
 
 
-def require_rank(op: str, type: TensorType, ranks: Sequence[int], operand: int = 0) -> None:
-    """Check the number of dimensions of one operand. Raises ShapeError."""
-    if type.ndim not in ranks:
-        wanted = " or ".join(map(str, ranks))
-        raise ShapeError(f"{op}: operand {operand} is {type}, but it needs {wanted} dimensions; reshape it first")
-
-
 def require_arity(op: str, types: Sequence[TensorType], count: int) -> None:
     """Check the number of operands. Raises ArgumentError."""
     if len(types) != count:

@@ -18,10 +18,8 @@ def rebuild(graph: Graph, visit: Visit) -> Graph:
     """A copy of `graph` in which `visit` may replace nodes; `graph` itself when it replaced none.
 
     `visit(out, node, inputs)` is called in order with the graph being built and the node's operands in it. It returns
-    None to keep
-    the node, or the values that stand for its results; ops it calls are added to `out` under the node's line, module
-    and phase.
-    Raises InternalError when a replacement has another type.
+    None to keep the node, or the values that stand for its results; ops it calls are added to `out` under the node's
+    line, module and phase. Raises InternalError when a replacement has another type.
     """
     out = Graph(graph.name)
     mapping: dict[Value, Value] = {i.value: out.add_input(i.value.type, i.name, i.kind) for i in graph.inputs}

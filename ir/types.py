@@ -64,11 +64,6 @@ def dtype_of(array_dtype: Any) -> DType:
     return found
 
 
-def finite_product(sizes: Iterable[int]) -> int:
-    """The product of `sizes` as a Python int."""
-    return math.prod(sizes)
-
-
 class Dim:
     """A size known by name: an integer polynomial over named symbols (`N`, `2*N + 1`, `N*M`).
 

@@ -12,6 +12,7 @@ from graphc.ir.expr import index
 from graphc.ir.infer import broadcast_shape
 from graphc.ir.kernel import Contract, Strided
 from graphc.ir.op import Array, Contraction, ContractPiece, Op, Sample, define, op_named
+from graphc.ir.ops.elementwise import unbroadcast
 from graphc.ir.types import (
     DType,
     Shape,
@@ -94,16 +95,6 @@ def _batch_strides(t: TensorType, batch: tuple[int, ...]) -> tuple[int, ...]:
     return (0,) * missing + tuple(0 if size == 1 else stride for size, stride in own)
 
 
-def _sum_to(x: Any, shape: Shape) -> Any:
-    """`x` summed over the leading axes that broadcasting added or stretched to reach its shape from `shape`."""
-    have: Shape = x.ttype.shape
-    extra = len(have) - len(shape)
-    dims = [*range(extra)] + [extra + i for i, s in enumerate(shape) if s == 1 and have[extra + i] != 1]
-    if not dims:
-        return x
-    return op_named("reshape")(op_named("sum")(x, dim=tuple(dims), keepdim=True), shape=shape)
-
-
 def _rows(x: Any) -> Any:
     """All leading axes folded into one."""
     shape: Shape = x.ttype.shape
@@ -119,12 +110,12 @@ def _matmul_vjp(
     ga = gb = None
     if needs[0]:
         ga = matmul(b, g, ta=tb, tb=True) if ta else matmul(g, b, ta=False, tb=not tb)
-        ga = _sum_to(ga, a.ttype.shape)
+        ga = unbroadcast(ga, a.ttype)
     if needs[1]:
         if b.ttype.ndim == 2 and not ta:  # one sum over every row, not one a batch element
             a, g = _rows(a), _rows(g)
         gb = matmul(g, a, ta=True, tb=ta) if tb else matmul(a, g, ta=not ta, tb=False)
-        gb = _sum_to(gb, b.ttype.shape)
+        gb = unbroadcast(gb, b.ttype)
     return ga, gb
 
 

@@ -29,11 +29,13 @@ def check_parameters(name: str, x: TensorType, shape: Shape, parameters: Sequenc
 
 
 def check_count(name: str, count: int, allowed: Sequence[int]) -> None:
+    """Raises ArgumentError unless the number of operands is one of `allowed`."""
     if count not in allowed:
         raise ArgumentError(f"{name}: takes {' or '.join(map(str, allowed))} operands, got {count}")
 
 
 def channels_of(name: str, x: TensorType) -> Shape:
+    """The shape [C] of the parameters of `x` [N, C, …]. Raises ShapeError for fewer than two dimensions."""
     if x.ndim < 2:
         raise ShapeError(f"{name}: operand 0 is {x}, but at least the dimensions [batch, channel] are needed")
     return (x.shape[1],)
@@ -45,8 +47,10 @@ def per_channel(v: Any, ndim: int) -> Any:
 
 
 def per_channel_array(v: Array, ndim: int) -> Array:
+    """`per_channel` in NumPy."""
     return v.reshape(1, -1, *(1,) * (ndim - 2))
 
 
 def inverse_std(variance: Any, eps: float) -> Any:
+    """1 / sqrt(variance + eps), each step rounded."""
     return pw.div(1.0, pw.sqrt(pw.add(variance, eps)))

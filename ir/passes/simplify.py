@@ -1,11 +1,9 @@
 """Simplify: rewrite nodes by rules that hold exactly, bit for bit, for every input (all NaNs counted equal).
 
 Each rule is one function with its algebra. A rule gets the graph's node with its operands already simplified and
-returns the value
-that stands for the result, or None where it does not apply. What looks tempting and is wrong, so is not here: x + 0.0
-→ x
-(-0.0 + 0.0 is 0.0), x * 0 → 0 for floats (NaN, inf, -0.0), x - x → 0 (NaN, inf), -(a - b) → b - a (the sign of zero),
-reciprocals.
+returns the value that stands for the result, or None where it does not apply. What looks tempting and is wrong, so is
+not here: x + 0.0 → x (-0.0 + 0.0 is 0.0), x * 0 → 0 for floats (NaN, inf, -0.0), x - x → 0 (NaN, inf), -(a - b) →
+b - a (the sign of zero), reciprocals.
 """
 
 from __future__ import annotations
