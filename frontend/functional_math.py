@@ -16,8 +16,10 @@ from graphc.frontend.promote import (
     Number,
     Operand,
     common,
+    convert,
     floating,
     lift,
+    plain,
     promote_types,
     result_type,
     tensor_operand,
@@ -201,22 +203,27 @@ def _test(name: str, input: Tensor, otherwise: bool) -> Tensor:
 # ---------------------------------------------------------------- arithmetic of two operands
 
 
-def _scaled(name: str, other: Operand, alpha: Any) -> Operand:
+def _scaled(name: str, input: Operand, other: Operand, alpha: Any) -> Operand:
+    """other * alpha, in the dtype of the result."""
     if type(alpha) is int and alpha == 1:
         return other
-    if isinstance(alpha, float) and not result_type(other).is_floating_point:
+    other = plain(name, other)
+    dtype = result_type(plain(name, input), other)
+    if isinstance(alpha, float) and not dtype.is_floating_point:
         raise DTypeError(
             f"{name}: for integral input tensors, argument alpha must not be a floating point number, got {alpha}"
         )
-    if isinstance(other, (Tensor, Scalar)) or isinstance(alpha, (Tensor, Scalar)):
-        return mul(other, alpha)
-    scaled: Number = other * alpha
-    return scaled
+    if type(alpha) is bool and dtype is not bool_:
+        raise DTypeError(f"{name}: a bool alpha is for bool results alone, this one is {dtype}; use an int")
+    if isinstance(other, Tensor):
+        return mul(convert(other, dtype), lift(alpha, dtype))
+    scaled: Number = other * alpha  # numbers that a recording follows, too
+    return bool(scaled) if dtype is bool_ else scaled
 
 
 def add(input: Operand, other: Operand, *, alpha: Number = 1) -> Tensor:
-    """input + alpha * other; bools give their or."""
-    x, y = common("add", input, _scaled("add", other, alpha))
+    """input + alpha * other; bools give their or. Raises DTypeError for an alpha of a higher kind than the result."""
+    x, y = common("add", input, _scaled("add", input, other, alpha))
     made: Tensor = (ops.bitwise_or if _both_bool(x, y) else ops.add)(x, y)
     return made
 
@@ -226,8 +233,8 @@ def _both_bool(x: Any, y: Any) -> bool:
 
 
 def sub(input: Operand, other: Operand, *, alpha: Number = 1) -> Tensor:
-    """input - alpha * other. Raises DTypeError for bools."""
-    x, y = common("sub", input, _scaled("sub", other, alpha))
+    """input - alpha * other. Raises DTypeError for bools, and for an alpha of a higher kind than the result."""
+    x, y = common("sub", input, _scaled("sub", input, other, alpha))
     if _bool_among(input, other):
         raise DTypeError("sub: subtraction with a bool operand is not supported; use logical_xor() or convert it first")
     made: Tensor = ops.sub(x, y)

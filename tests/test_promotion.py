@@ -118,9 +118,24 @@ def test_in_place_results_keep_the_dtype() -> None:
         (lambda: ~graphc.ones(2), "bitwise_not: takes bool and integer tensors"),
         (lambda: graphc.tensor([2]) ** -1, "integers to negative integer powers"),
         (lambda: graphc.add(graphc.tensor([1]), 1, alpha=0.5), "alpha must not be a floating point number"),
+        (lambda: graphc.add(graphc.tensor([1]), graphc.tensor([1]), alpha=True), "add: a bool alpha is for bool results"),
+        (lambda: graphc.add(graphc.ones(1), [1], alpha=2), "add: expected a Tensor or a number, got list"),
         (lambda: graphc.div(graphc.ones(1), 1, rounding_mode="up"), "rounding_mode must be None, 'trunc' or 'floor'"),
     ],
 )
 def test_bad_operands(call: object, message: str) -> None:
     with pytest.raises((ArgumentError, DTypeError), match=message):
         call()  # type: ignore[operator]
+
+
+def test_alpha_counts_in_the_dtype_of_the_result() -> None:
+    x, n, b = graphc.tensor([1.0, 2.0]), graphc.tensor([1, 3]), graphc.tensor([True])
+    assert x.add(n, alpha=0.5).tolist() == [1.5, 3.5]
+    assert n.sub(x, alpha=0.5).tolist() == [0.5, 2.0]
+    assert graphc.rsub(n, x, alpha=0.5).tolist() == [0.5, 0.5]
+    assert x.sub(3, alpha=0.5).tolist() == [-0.5, 0.5]
+    assert x.clone().add_(n, alpha=0.5).tolist() == [1.5, 3.5]
+    assert b.add(b, alpha=2).dtype is bool_
+    assert b.add(True, alpha=2).dtype is bool_
+    wide = graphc.zeros(1, dtype=float64).add(graphc.tensor([0.1]), alpha=0.3)
+    assert wide.item() == np.float64(np.float32(0.1)) * 0.3  # not rounded to float32 on the way
