@@ -14,7 +14,7 @@ from graphc.frontend.mode import mode
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import as_dtype, convert, tensor_operand
 from graphc.frontend.size import Size
-from graphc.frontend.tensor import Tensor, alias_of
+from graphc.frontend.tensor import Tensor, alias_of, fresh
 from graphc.ir.infer import normalize_dim
 from graphc.ir.op import Array
 from graphc.ir.types import Dim, bool_, float32, float64, int64
@@ -365,9 +365,7 @@ def deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
 
     with no_grad():
         made: Tensor = ops.clone(self)
-    found = object.__new__(type(self)) if type(self) is not Tensor else made
-    if found is not made:
-        copy_slots(made, found)
+    found = _of_kind(made, type(self))
     found._requires_grad = self._requires_grad
     if self._grad is not None:
         found._grad = deepcopy(self._grad, memo)
@@ -375,26 +373,35 @@ def deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
     return found
 
 
-def copy_slots(source: Tensor, target: Tensor) -> None:
-    """Let `target` (made by `object.__new__`) be what `source` is."""
-    target.__dict__.update(source.__dict__)
-
-
 def reduce_protocol(self: Tensor, protocol: Any) -> Any:
     """Pickling copies the elements. Raises AutogradError for non-leaves."""
     if not self.is_leaf:
         raise AutogradError("only graph leaves can be pickled; detach() the tensor first")
     _escape(self, "pickling")
-    return rebuild, (np.array(self._a, order="C"), self._requires_grad)
+    return rebuild, (np.array(self._a, order="C"), self._requires_grad, type(self))
 
 
-def rebuild(array: Array, requires_grad: builtins.bool) -> Tensor:
+def rebuild(array: Array, requires_grad: builtins.bool, kind: builtins.type[Tensor] = Tensor) -> Tensor:
     """The tensor a pickle stands for."""
-    from graphc.frontend.tensor import fresh
-
-    made = fresh(array)
+    made = _of_kind(fresh(array), kind)
     made._requires_grad = requires_grad
     return made
+
+
+def copy_protocol(self: Tensor) -> Tensor:
+    """`copy.copy(tensor)`: another leaf over the same memory. Raises AutogradError for non-leaves."""
+    if not self.is_leaf:
+        raise AutogradError("only graph leaves can be copied by copy.copy(); use detach() or clone()")
+    return _of_kind(alias_of(self), type(self)).requires_grad_(self._requires_grad)
+
+
+def _of_kind(made: Tensor, kind: builtins.type[Tensor]) -> Tensor:
+    """`made` as an object of a subclass of Tensor."""
+    if kind is Tensor:
+        return made
+    found: Tensor = object.__new__(kind)
+    found.__dict__.update(made.__dict__)
+    return found
 
 
 def format_protocol(self: Tensor, spec: str) -> str:

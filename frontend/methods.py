@@ -124,6 +124,7 @@ class TensorMethods:
     __array_priority__ = 1000
     __repr__ = printing.show
     __format__ = fd.format_protocol
+    __copy__ = fd.copy_protocol
     __deepcopy__ = fd.deepcopy
     __reduce_ex__ = fd.reduce_protocol
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import pickle
 import subprocess
 import sys
 from collections import OrderedDict
@@ -223,6 +224,35 @@ def test_load_reports_everything_and_changes_nothing() -> None:
     assert net.seen.tolist() == [1.0, 1.0]
     with pytest.raises(TypeError):
         net.load_state_dict([1])
+
+
+def test_assigned_parameters_keep_the_flag_of_those_they_replace() -> None:
+    net = nn.Linear(1, 1, bias=False)
+    given = nn.Parameter(graphc.ones(1, 1), requires_grad=False)
+    net.load_state_dict({"weight": given}, assign=True)
+    assert net.weight is given
+    assert given.requires_grad
+    net.requires_grad_(False)
+    net.load_state_dict({"weight": nn.Parameter(graphc.ones(1, 1))}, assign=True)
+    assert not net.weight.requires_grad
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_copies_of_parameters_are_parameters(flag: bool) -> None:
+    p = nn.Parameter(graphc.tensor([1.0, 2.0]), requires_grad=flag)
+    shallow, deep, pickled = copy.copy(p), copy.deepcopy(p), pickle.loads(pickle.dumps(p))
+    for made in (shallow, deep, pickled):
+        assert type(made) is nn.Parameter
+        assert made.requires_grad is flag
+        assert made.is_leaf
+    with graphc.no_grad():
+        p.add_(1)
+    assert shallow.tolist() == [2, 3]  # the same memory
+    assert deep.tolist() == pickled.tolist() == [1, 2]
+    net = pickle.loads(pickle.dumps(nn.Linear(2, 3)))
+    assert [type(q) for q in net.parameters()] == [nn.Parameter] * 2
+    with pytest.raises(AutogradError, match="copy.copy"):
+        copy.copy(graphc.ones(1, requires_grad=True) * 2)
 
 
 def test_load_by_assignment() -> None:

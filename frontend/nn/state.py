@@ -83,7 +83,8 @@ def _place(module: Any, key: str, target: Tensor, value: Tensor, assign: bool) -
     path, _, name = key.rpartition(".")
     owner = module.get_submodule(path)
     if name in owner._parameters:
-        owner._parameters[name] = value if isinstance(value, Parameter) else Parameter(value, target.requires_grad)
+        made = value if isinstance(value, Parameter) else Parameter(value, target.requires_grad)
+        owner._parameters[name] = made.requires_grad_(target.requires_grad)
     else:
         owner._buffers[name] = value
 
