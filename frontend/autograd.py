@@ -293,6 +293,25 @@ def check_inplace(target: Tensor, name: str) -> None:
         )
 
 
+def check_view(target: Tensor, value: Tensor, name: str) -> None:
+    """Raise AutogradError, as PyTorch, where a view written with gradients was not made to be written."""
+    base = target._gbase
+    if base is None or target._history < 0:
+        return
+    old = edge_of(target)
+    if target._many and (old is not None or edge_of(value) is not None):
+        raise AutogradError(
+            f"{name}: this tensor is an output of {target._many}(), a function that returns multiple views, and such "
+            "views cannot be modified in place where gradients are recorded; write through one view of its own, as "
+            "x[k] or x.narrow(), or clone() it"
+        )
+    if old is None and edge_of(base) is not None:
+        raise AutogradError(
+            f"{name}: a view created under no_grad() of a tensor with gradients is being modified in place with "
+            "gradients recorded; move both into the no_grad() block or both out of it"
+        )
+
+
 def rebase(target: Tensor, value: Tensor) -> None:
     """After `target` took the elements of `value`: give it (and the tensor it views) the history of `value`."""
     new, old = edge_of(value), edge_of(target)

@@ -17,7 +17,7 @@ from graphc.frontend.mode import mode
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor, fresh, view_of
 from graphc.ir.op import Array, Attrs, Op, default_apply, set_fallback_apply
-from graphc.ir.types import Dim, DType, Layout, TensorType, bool_, float64, int64
+from graphc.ir.types import Dim, DType, Layout, int64
 
 _SCALARS: dict[tuple[type, str, DType], Tensor] = {}
 _MAX_SCALARS = 4096
@@ -51,13 +51,6 @@ def _forced(value: Any) -> Any:
     if type(value) is tuple:
         return tuple(map(_forced, value))
     return value.plain() if type(value) is Scalar else value
-
-
-def weak_dtype(number: bool | int | float) -> DType:
-    """The dtype a bare Python number stands for when no tensor says otherwise."""
-    if isinstance(number, bool):
-        return bool_
-    return int64 if isinstance(number, int) else float64
 
 
 def apply_op(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
@@ -187,13 +180,15 @@ def _bind(value: Any, bind: Any) -> Any:
 def write(target: Tensor, value: Tensor, name: str) -> Tensor:
     """Replace the elements `target` looks at by those of `value` (same type): the one sink of every in-place operation.
 
-    Raises AutogradError for a leaf that requires gradients, ShapeError for views whose elements overlap.
+    Raises AutogradError for a leaf that requires gradients and views not made
+    to be written with gradients, ShapeError for views whose elements overlap.
     """
     here = mode.get()
     if value._l.type is not target._l.type:
         raise ShapeError(f"{name}: result is {value._l.type}, but the tensor written in place is {target._l.type}")
     if here.grad:
         autograd.check_inplace(target, name)
+        autograd.check_view(target, value, name)
     _check_overlap(target, name)
     if not target._a.flags.writeable and target._a.size:
         raise ArgumentError(f"{name}: the memory of this tensor is read-only; clone() it first")
@@ -220,11 +215,6 @@ def _check_overlap(target: Tensor, name: str) -> None:
                 "clone() it before writing"
             )
         span = stride * (size - 1) + span
-
-
-def out_type(op: Op, *tensors: Tensor, **attrs: Any) -> TensorType:
-    """The inferred type of a one-output op."""
-    return op.infer_types([t._l.type for t in tensors], attrs)[0]
 
 
 def detached_error(what: str) -> AutogradError:

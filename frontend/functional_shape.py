@@ -257,20 +257,25 @@ def movedim(input: Tensor, source: int | Sequence[int], destination: int | Seque
 
 def expand(input: Tensor, *sizes: Any) -> Tensor:
     """A view with axes of size 1 repeated to `sizes`; -1 keeps a size. Raises ShapeError."""
-    x = tensor_operand("expand", input)
-    given, shape = sizes_of("expand", sizes), x.ttype.shape
+    return expand_for("expand", input, *sizes)
+
+
+def expand_for(name: str, input: Tensor, *sizes: Any) -> Tensor:
+    """expand() inside of the function `name`, which its errors name."""
+    x = tensor_operand(name, input)
+    given, shape = sizes_of(name, sizes), x.ttype.shape
     lead = len(given) - len(shape)
     if lead < 0:
         raise ShapeError(
-            f"expand: the number of sizes {list(given)} must not be below the number of dimensions of {x._l.type}"
+            f"{name}: the number of sizes {list(given)} must not be below the number of dimensions of {x._l.type}"
         )
     if -1 in given[:lead]:
-        raise ShapeError(f"expand: -1 is not allowed for a new leading dimension, got {list(given)}")
+        raise ShapeError(f"{name}: -1 is not allowed for a new leading dimension, got {list(given)}")
     target = tuple(shape[k - lead] if s == -1 else s for k, s in enumerate(given))
     for k, (s, old) in enumerate(zip(target[lead:], shape, strict=True)):
         if old != 1 and s != old:
             raise ShapeError(
-                f"expand: the expanded size {s} must match the existing size {old} at non-singleton dimension "
+                f"{name}: the expanded size {s} must match the existing size {old} at non-singleton dimension "
                 f"{k + lead}; {x._l.type} to {list(given)}"
             )
     made: Tensor = ops.expand(x, shape=target)
@@ -334,7 +339,15 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """The views at each index along `dim`."""
     x = tensor_operand("unbind", input)
     d = axis_of("unbind", x, dim)
-    return tuple(ops.select(x, dim=d, index=k) for k in range(static_size("unbind", x, d)))
+    return _many("unbind", (ops.select(x, dim=d, index=k) for k in range(static_size("unbind", x, d))))
+
+
+def _many(name: str, parts: Iterable[Tensor]) -> tuple[Tensor, ...]:
+    """Views that one function returned together."""
+    found = tuple(parts)
+    for part in found:
+        part._many = name
+    return found
 
 
 def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
@@ -347,8 +360,8 @@ def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int =
     if step < 0 or (step == 0 and size):
         raise ShapeError(f"split: expects split_size be positive, got {step}")
     if not size:
-        return (narrow(x, d, 0, 0),)
-    return tuple(narrow(x, d, k, min(step, size - k)) for k in range(0, size, step))
+        return _many("split", [narrow(x, d, 0, 0)])
+    return _many("split", (narrow(x, d, k, min(step, size - k)) for k in range(0, size, step)))
 
 
 def split_with_sizes(input: Tensor, split_sizes: Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
@@ -361,7 +374,7 @@ def split_with_sizes(input: Tensor, split_sizes: Sequence[int], dim: int = 0) ->
             f"split_with_sizes: sizes {sizes} must be >= 0 and sum exactly to {x._a.shape[d]} (size of dim {d} "
             f"of {x._l.type})"
         )
-    return tuple(narrow(x, d, sum(sizes[:k]), s) for k, s in enumerate(sizes))
+    return _many("split_with_sizes", (narrow(x, d, sum(sizes[:k]), s) for k, s in enumerate(sizes)))
 
 
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:

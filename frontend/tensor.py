@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from graphc.errors import AutogradError, InternalError
+from graphc.errors import AutogradError
 from graphc.frontend.mode import mode
 from graphc.ir.op import Array, Attrs, Op
 from graphc.ir.types import DType, Layout, TensorType
@@ -60,6 +58,7 @@ class Tensor(TensorMethods):
     _edge: Any = None  # autograd.Edge | None
     _gbase: Tensor | None = None
     _gskip: int = 0
+    _many: str = ""  # the function of several views this is an output, or a view of an output, of
     _history: int = 0
     _requires_grad: bool = False
     _grad: Tensor | None = None
@@ -151,6 +150,8 @@ def view_of(base: Tensor, array: Array, op: Op, attrs: dict[str, Any], layout: L
     t._gbase = base if base._gbase is None else base._gbase
     t._gskip = t._gbase._gskip if t._gbase._gbase is not None else len(t._gbase._chain)
     t._history = base._s.history
+    if base._many:
+        t._many = base._many
     return t
 
 
@@ -166,24 +167,3 @@ def alias_of(base: Tensor, *, share_version: bool = True) -> Tensor:
 def as_array(x: Tensor) -> Array:
     """The NumPy array over a tensor's memory (not a copy, nothing is recorded)."""
     return x._a
-
-
-def same_memory(a: Tensor, b: Tensor) -> bool:
-    """True when both look at the same elements in the same order."""
-    return a._s is b._s and a._l is b._l and a._a.__array_interface__["data"] == b._a.__array_interface__["data"]
-
-
-def check_no_bug(condition: bool, message: str) -> None:
-    """Raise InternalError unless `condition` holds."""
-    if not condition:
-        raise InternalError(message)
-
-
-def tensors_in(items: Iterable[Any]) -> list[Tensor]:
-    """The tensors among `items`."""
-    return [x for x in items if isinstance(x, Tensor)]
-
-
-def numpy_copy(x: Tensor) -> Array:
-    """A private copy of the elements."""
-    return np.array(x._a, copy=True, order="C")

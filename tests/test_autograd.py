@@ -440,3 +440,50 @@ def test_backward_frees_what_was_kept() -> None:
     assert kept() is not None
     z.backward()
     assert kept() is None
+
+
+PARTS: dict[str, Callable[[Any], Any]] = {
+    "split": lambda y: y.split(1)[0],
+    "split_with_sizes": lambda y: y.split_with_sizes([1, 2])[1],
+    "chunk": lambda y: y.chunk(2)[0],
+    "unbind": lambda y: y.unbind()[1],
+    "iteration": lambda y: next(iter(y)),
+    "a view of one": lambda y: y.unbind()[1][0:1],
+}
+
+
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+def test_views_made_together_are_not_written_with_gradients(part: Callable[[Any], Any]) -> None:
+    y = graphc.ones(3, 2, requires_grad=True) * 2
+    message = r"_: this tensor is an output of \w+\(\), a function that returns multiple views"
+    with pytest.raises(AutogradError, match=message):
+        part(y).mul_(3)
+    with pytest.raises(AutogradError, match=message):
+        part(y).zero_()
+    plain = graphc.zeros(3, 2)
+    with pytest.raises(AutogradError, match=message):
+        part(plain).copy_(y[0, 0])
+    assert (y == 2).all()
+    assert (plain == 0).all()
+    part(plain).add_(1)  # without gradients it is a write like any other
+    part(y).detach().add_(1)
+    with graphc.no_grad():
+        part(y).add_(1)
+    assert plain.sum().item() * 2 == y.sum().item() - 12
+    assert plain.sum().item() > 0
+
+
+def test_a_view_made_without_gradients_is_not_written_with_them() -> None:
+    x = graphc.ones(2, requires_grad=True)
+    y = x * 1
+    with graphc.no_grad():
+        view = y[0:1]
+        view.mul_(2)
+    with pytest.raises(AutogradError, match="mul_: a view created under no_grad"):
+        view.mul_(2)
+    assert y.tolist() == [2, 1]
+    free = graphc.ones(2)
+    with graphc.no_grad():
+        view = free[0:1]
+    view.mul_(2)
+    assert free.tolist() == [2, 1]
