@@ -42,6 +42,11 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
             "for a scalar"
         )
     row, column = x._a.ndim == 1, y._a.ndim == 1
+    if (row or column) and x._a.shape[-1] != y._a.shape[0 if column else -2]:
+        raise ShapeError(
+            f"matmul: operands {x._l.type} and {y._l.type} do not fit: {x._a.shape[-1]} elements along the last axis "
+            f"meet {y._a.shape[0 if column else -2]}; transpose or reshape one of them"
+        )
     if row:
         x = fs.unsqueeze(x, 0)
     if column:

@@ -20,6 +20,7 @@ from graphc.frontend.promote import (
 )
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor
+from graphc.ir.infer import broadcast_shape
 from graphc.ir.types import bool_
 
 __all__ = [
@@ -46,6 +47,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Operand) -> Tensor:
         raise DTypeError(
             f"masked_fill: value {value} cannot be converted to {x.dtype} without loss; convert the tensor first"
         )
+    broadcast_shape("masked_fill", x.ttype.shape, m.ttype.shape)  # to raise under this name
     made: Tensor = ops.where(m, lift(value, x.dtype), x)
     return made
 

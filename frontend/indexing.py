@@ -78,7 +78,7 @@ def _fitted(value: Any, target: Tensor) -> Tensor:
         source = fs.squeeze(source, 0)
     if source.ttype.shape == shape:
         return ops.clone(source) if source.requires_grad and source is value else source
-    return fs.expand(source, shape)
+    return fs.expand_for("setitem", source, shape)
 
 
 # ---------------------------------------------------------------- ints, slices, None, Ellipsis
@@ -232,7 +232,7 @@ def _put(x: Tensor, picks: list[tuple[int, Tensor]], value: Any) -> Tensor:
     source = _value(value, x)
     while source._a.ndim > len(wanted) and source.ttype.shape[0] == 1:
         source = fs.squeeze(source, 0)
-    source = fs.expand(source, wanted)
+    source = fs.expand_for("setitem", source, wanted)
     made: Tensor = ops.index_put(moved, source, *indices, dim=first, accumulate=False)
     if moved is x:
         return made
@@ -251,7 +251,7 @@ def index_put(input: Tensor, indices: tuple[Tensor, ...], values: Tensor, accumu
     given = [check_range("index_put", i, input._a.shape[k], k) for k, i in enumerate(indices)]
     shape = input.ttype.shape
     picked = broadcast_shape("index_put", *(i.ttype.shape for i in given))
-    source = fs.expand(_value(values, input), (*picked, *shape[len(given) :]))
+    source = fs.expand_for("index_put", _value(values, input), (*picked, *shape[len(given) :]))
     made: Tensor = ops.index_put(input, source, *given, dim=0, accumulate=accumulate)
     return made
 
@@ -308,7 +308,7 @@ def _set_masked(self: Tensor, mask: Tensor, value: Any) -> None:
     if source._a.ndim and not _broadcasts(source, self, mask):
         _set_picked(self, mask, source)
         return
-    spread = fs.expand(source, self.ttype.shape)
+    spread = fs.expand_for("setitem", source, self.ttype.shape)
     store(self, fm.where(fs.expand(m, self.ttype.shape), spread, self), "setitem", since)
 
 

@@ -9,12 +9,12 @@ from graphc.errors import ArgumentError, DTypeError, ShapeError
 from graphc.frontend import autograd
 from graphc.frontend.creation import full
 from graphc.frontend.dispatch import nullary, write
-from graphc.frontend.functional_shape import expand
+from graphc.frontend.functional_shape import expand_for
 from graphc.frontend.mode import mode
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import Operand, can_cast, convert, lift, plain
 from graphc.frontend.random import Generator, draw
-from graphc.frontend.random_tensors import rand, randint, randn
+from graphc.frontend.random_tensors import probabilities, rand, randint, randn
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import float32, float64
 
@@ -68,7 +68,7 @@ def copy_(self: Tensor, src: Operand, non_blocking: bool = False) -> Tensor:
     since = autograd.ticket()
     value = source
     if value.ttype.shape != self.ttype.shape:
-        value = expand(value, self.ttype.shape)
+        value = expand_for("copy_", value, self.ttype.shape)
     if mode.get().grad and (value is src and value.requires_grad):
         value = ops.clone(value)
     return store(self, value, "copy_", since)
@@ -83,7 +83,7 @@ def fill_(self: Tensor, value: Operand) -> Tensor:
         scalar = lift(value, self.dtype)
         if scalar._a.ndim:
             raise ShapeError(f"fill_: only supports a 0-dimension value tensor, got {scalar._l.type}; use copy_()")
-        made = expand(scalar, self.ttype.shape)
+        made = expand_for("fill_", scalar, self.ttype.shape)
     return store(self, made, "fill_", since)
 
 
@@ -144,8 +144,9 @@ def random_(self: Tensor, *limits: int, generator: Generator | None = None) -> T
 
 
 def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = None) -> Tensor:
-    """1 with probability `p` (a number, or a tensor of this shape), else 0."""
+    """1 with probability `p` (a number, or a tensor of this shape), else 0. Raises ArgumentError outside [0, 1]."""
     dtype = float64 if self.dtype is float64 else float32
-    chance = convert(p.detach(), dtype) if isinstance(p, Tensor) else full(self.ttype.shape, float(p), dtype=dtype)
+    chance = probabilities("bernoulli_", p.detach() if isinstance(p, Tensor) else p, self, dtype)
     state, offset = draw(generator)
-    return _drawn(self, "bernoulli_", expand(ops.bernoulli(chance, state, offset=offset), self.ttype.shape))
+    made = ops.bernoulli(chance, state, offset=offset)
+    return _drawn(self, "bernoulli_", expand_for("bernoulli_", made, self.ttype.shape))

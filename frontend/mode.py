@@ -44,7 +44,7 @@ class RecorderHooks(Protocol):
     def on_int(self, tensor: Tensor, number: int) -> None:
         """Python uses the int read from a 0-d tensor."""
 
-    def on_range(self, index: Tensor, low: int, high: int, ignored: int | None = None) -> None:
+    def on_range(self, index: Tensor, low: float, high: float, ignored: int | None = None) -> None:
         """All elements of `index` were found to lie in [low, high), or to be `ignored`."""
 
     def on_escape(self, tensor: Tensor, what: str, instead: str | None = None) -> None:

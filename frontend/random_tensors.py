@@ -128,15 +128,35 @@ def normal(
 def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
     """1 with the probability each element says (or `p`), else 0, in the dtype of `input`.
 
-    Raises DTypeError for integers without p.
+    Raises DTypeError for integers without p, ArgumentError for what is no probability.
     """
     x = tensor_operand("bernoulli", input)
     if p is None and not x.dtype.is_floating_point:
         raise DTypeError(f"bernoulli: takes probabilities of a floating-point dtype, got {x._l.type}")
-    state, offset = draw(generator)
     dtype = x.dtype if x.dtype.is_floating_point else float32
-    chance = full(x.ttype.shape, float(p), dtype=dtype) if p is not None else x.detach()
+    chance = probabilities("bernoulli", x.detach() if p is None else p, x, dtype)
+    state, offset = draw(generator)
     return convert(ops.bernoulli(chance, state, offset=offset), x.dtype)
+
+
+def probabilities(name: str, p: Any, like: Tensor, dtype: DType) -> Tensor:
+    """A number as a tensor of the shape of `like`, or a tensor, in `dtype`. Raises ArgumentError outside [0, 1]."""
+    if not isinstance(p, Tensor):
+        number = float(p)
+        if not 0.0 <= number <= 1.0:
+            raise ArgumentError(f"{name}: expects p to be in [0, 1], but got p={number}")
+        return full(like.ttype.shape, number, dtype=dtype)
+    chance = convert(p, dtype)
+    values = chance._a
+    inside = (values >= 0.0) & (values <= 1.0)  # NaN is not
+    if not inside.all():
+        raise ArgumentError(
+            f"{name}: the probabilities {p._l.type} must be in [0, 1], but one is {values[~inside].flat[0]}"
+        )
+    recorder = mode.get().recorder
+    if recorder is not None and values.size:
+        recorder.on_range(chance, 0.0, float(np.nextafter(dtype.np.type(1), dtype.np.type(2))))
+    return chance
 
 
 def randperm(n: int, *, generator: Generator | None = None, dtype: DType | None = None, device: Any = None) -> Tensor:

@@ -137,7 +137,7 @@ def test_bad_keys(key: Any, kind: type[Exception], message: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        (0, graphc.ones(4, 6), "expand: the expanded size 5 must match the existing size 6"),
+        (0, graphc.ones(4, 6), "setitem: the expanded size 5 must match the existing size 6"),
         ([0, 1], graphc.ones(3, 4, 5), "must match the existing size 3"),
         (graphc.tensor([True, True, False]), graphc.ones(3, 4, 5), "3 values cannot be assigned to the 2 elements"),
     ],

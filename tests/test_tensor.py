@@ -199,6 +199,12 @@ def test_layout() -> None:
         (lambda x: x.add_(graphc.ones(4, 2, 3)), errors.ShapeError, "add_: output with type f32\\[2, "
             "3\\] doesn't match"),
         (lambda x: x.expand(2, 2, 3).add_(1), errors.ShapeError, "more than one element of the written-to tensor"),
+        (lambda x: graphc.ones(2, 3) @ graphc.ones(4), errors.ShapeError, "f32\\[2, 3\\] and f32\\[4\\] do not fit"),
+        (lambda x: graphc.ones(4) @ graphc.ones(1, 3, 2), errors.ShapeError, "f32\\[4\\] and f32\\[1, 3, 2\\] do not"),
+        (lambda x: graphc.ones(4) @ graphc.ones(3), errors.ShapeError, "f32\\[4\\] and f32\\[3\\] do not fit"),
+        (lambda x: x.masked_fill(graphc.ones(4) > 0, 1.0), errors.ShapeError, "^masked_fill: operand 1 of shape"),
+        (lambda x: x.copy_(graphc.ones(4)), errors.ShapeError, "^copy_: the expanded size 3 must match"),
+        (lambda x: x.__setitem__(0, graphc.ones(4)), errors.ShapeError, "^setitem: the expanded size 3 must match"),
         (lambda x: x.normal_(std=-1), errors.ArgumentError, "normal_: expects std >= 0.0"),
         (lambda x: graphc.zeros(-1), errors.ShapeError, "zeros: trying to create a tensor with a negative dimension"),
         (lambda x: graphc.tensor([[1], [1, 2]]), errors.ArgumentError, "tensor: expected a sequence of equal length"),
@@ -395,6 +401,36 @@ def test_random_ranges() -> None:
     assert 200 < (draws == 2).sum().item() < 380
     assert sorted(graphc.multinomial(graphc.tensor([1.0, 1.0, 1.0]), 3).tolist()) == [0, 1, 2]
     assert graphc.bernoulli(graphc.full((500,), 0.25)).mean().item() == pytest.approx(0.25, abs=0.08)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda p: graphc.bernoulli(graphc.tensor([0.5, p])),
+        lambda p: graphc.bernoulli(graphc.zeros(2), p),
+        lambda p: graphc.zeros(2).bernoulli_(p),
+        lambda p: graphc.zeros(2).bernoulli_(graphc.tensor([0.5, p])),
+    ],
+)
+@pytest.mark.parametrize("p", [-0.5, 1.0000001, float("nan"), float("inf")])
+def test_bernoulli_refuses_what_is_no_probability(call: Any, p: float) -> None:
+    before = graphc.get_rng_state()
+    with pytest.raises(errors.ArgumentError, match=r"^bernoulli_?: .*\[0, 1\]"):
+        call(p)
+    assert graphc.equal(graphc.get_rng_state(), before)
+    call(1.0)
+    call(0.0)
+
+
+def test_compiled_bernoulli_refuses_what_is_no_probability() -> None:
+    for f in (lambda x: graphc.bernoulli(x), lambda x: graphc.bernoulli(x * 1.0)):
+        compiled = graphc.compile(f, fullgraph=True)
+        for _ in range(4):
+            assert compiled(graphc.tensor([0.0, 1.0])).tolist() == [0.0, 1.0]
+        assert compiled.stats.hits >= 2
+        for bad in (1.0000001, -0.1, float("nan")):
+            with pytest.raises(errors.ArgumentError, match="^bernoulli: the probabilities"):
+                compiled(graphc.tensor([0.0, bad]))
 
 
 # ---------------------------------------------------------------- what a recorder is told

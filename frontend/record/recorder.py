@@ -23,6 +23,7 @@ from graphc.frontend.mode import using
 from graphc.frontend.record import rng
 from graphc.frontend.record.attributes import Rebindings
 from graphc.frontend.record.roots import Root, Slot, starts_with
+from graphc.frontend.record.texts import Texts
 from graphc.frontend.record.trace import RangeGuard, Source, ValueGuard
 from graphc.frontend.record.where import here, kind_of
 from graphc.frontend.scalar import Scalar, holds_scalar
@@ -77,8 +78,7 @@ class Recorder:
         self.value_guards: list[ValueGuard] = []
         self.ranges: list[RangeGuard] = []
         self.constants: list[tuple[str, str]] = []
-        self.shown: list[Location] = []
-        self.texts: list[Location] = []
+        self.texts = Texts()
         # id -> (leaf, its new .grad, line); holds the leaf
         self.grads: dict[int, tuple[Tensor, Tensor | None, Location]] = {}
         self.grad_reads: dict[int, tuple[Tensor, bool, Location]] = {}
@@ -291,7 +291,7 @@ class Recorder:
         if self.exact is not None:
             self.refuse(
                 RecordingError(
-                    f"item() at {here()} gives a number to follow, but {self.exact} compares type(): use isinstance()"
+                    f"item() at {here()} gives a number to follow, but {self.exact} asks what type() or object it is: use isinstance() and =="
                 )
             )
             return number
@@ -319,8 +319,9 @@ class Recorder:
         self.value_guards.append(ValueGuard(self.value_of(wide), int(number), here()))
 
     @_hook
-    def on_range(self, index: Tensor, low: int, high: int, ignored: int | None = None) -> None:
-        """Indices must stay in range: checked on the input where they are one, else on the computed value."""
+    def on_range(self, index: Tensor, low: float, high: float, ignored: int | None = None) -> None:
+        """Indices and probabilities must stay in range: checked on the input where they are one, else
+        on the computed value."""
         if self.sizes:  # files with named sizes check nothing: the bounds are named, too
             return
         self.value_of(index)
@@ -353,12 +354,13 @@ class Recorder:
     @_hook
     def on_show(self, tensor: Tensor) -> None:
         """Printing shows the values while recording only."""
-        self.shown.append(here())
+        self.texts.shown.append(here())
+        self.texts.note(tensor)
 
     @_hook
     def on_text(self, tensor: Tensor) -> None:
         """A number read from `tensor` becomes text."""
-        self.texts.append(here())
+        self.texts.note(tensor)
 
     @_hook
     def on_grad_read(self, leaf: Tensor) -> None:

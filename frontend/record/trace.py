@@ -50,13 +50,13 @@ class Guard:
 @dataclass(frozen=True, slots=True, eq=False)
 class RangeGuard:
     """All elements of graph input `number`, seen through the views of `chain`, must lie in [low, high) or be `ignored`:
-    they are places to read or write.
+    they are places to read or write, or probabilities.
     """
 
     number: int
     chain: tuple[Any, ...]
-    low: int
-    high: int
+    low: float
+    high: float
     ignored: int | None
     loc: Location
 
