@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import pytest
 import graphc
 from graphc import compiler
 from graphc.cli.app import STAGES
-from graphc.cli.exits import run_app
+from graphc.cli.entry import run_app
 from graphc.cli.output import bytes_text, one_line, plain
 from graphc.errors import InternalError, UnsupportedError
 from graphc.ir.graph import Graph, Location, copy_graph
@@ -502,10 +504,32 @@ def test_escapes() -> None:
     assert [bytes_text(n) for n in (0, 1023, 1536, 3 << 30)] == ["0 B", "1023 B", "1.5 KiB", "3.0 GiB"]
 
 
+def test_too_little_memory_is_no_internal_error(run: Run, tmp_path: Path) -> None:
+    """A small file may ask for more memory than there is."""
+    path, n = tmp_path / "large.gcz", 1 << 40
+    program = graphc.trace(lambda x: x.expand(4) * 1, graphc.ones(1))
+    program.save(path)
+    text = print_graph(program.graph).replace("f32[4]", f"f32[{n}]").replace("(4,)", f"({n},)")
+    artifact.save(path, parse_graph(text), {}, artifact.load(path).signature)
+    found = run("run", path)
+    assert found.code == 4 and "not enough memory" in found.err, found.err
+
+
+def test_the_commands_are_imported_one_way() -> None:
+    """No two modules of the command line import one another, late imports included."""
+    folder = Path(graphc.__file__).parent / "cli"
+    wanted = {
+        path.stem: re.findall(r"^ *from graphc\.cli\.(\w+) import", path.read_text(), re.M)
+        for path in sorted(folder.glob("*.py"))
+    }
+    assert "check" in wanted["app"]  # a late one
+    tuple(TopologicalSorter(wanted).static_order())  # raises CycleError
+
+
 def test_process(tmp_path: Path) -> None:
     """As a process: --version and --help load neither NumPy nor LLVM; a closed pipe and an error end quietly."""
     check = (
-        "import sys; from graphc.cli.exits import run_app; code = run_app(['{}']);"
+        "import sys; from graphc.cli.entry import run_app; code = run_app(['{}']);"
         "assert not {{'numpy', 'llvmlite', 'networkx', 'rich', 'safetensors'}} & set(sys.modules); sys.exit(code)"
     )
     for option in ("--help", "--version"):

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 STAGES = ("recorded", "decompose", "fold", "simplify", "cse", "dce", "fuse", "program", "kernels", "llvm", "asm")
-_CODES = "Exit codes: 0 ok, 1 mismatch, 2 usage, 3 bad model file, 4 unsupported, 5 missing extra, 70 internal error."
+_CODES = "Exit codes: 0 ok, 1 mismatch, 2 usage, 3 bad model file, 4 unsupported or out of memory, 5 missing extra, 70 internal error."
 
 Command = Callable[..., Any]
 _FILE = click.Path(path_type=Path)
@@ -68,11 +68,11 @@ def trace(**options: Any) -> int:
 @click.option("--target", default="", help="x86-64-v3, x86-64-v4 or aarch64 for llvm and asm; default: this machine.")
 @_sizes
 @_json
-def show(**options: Any) -> int:
+def show(stage: str, show_all: bool, **options: Any) -> int:
     """Show a model at any stage, from the recorded graph to assembly."""
     from graphc.cli.show import run
 
-    return run(**options)
+    return run(names=STAGES if show_all else (stage,), **options)
 
 
 @app.command(name="run")

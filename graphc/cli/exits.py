@@ -1,18 +1,10 @@
-"""Exit codes, and the one line a failed command writes to stderr."""
+"""Exit codes, and what each error means to the user of the command line."""
 
 from __future__ import annotations
 
-import contextlib
-import faulthandler
-import os
-import sys
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
 
-import click
-
-from graphc.cli.output import plain
 from graphc.errors import ArtifactError, GraphcError, GuardError, InternalError, RecordingError, UnsupportedError
 
 OK, MISMATCH, USAGE, BAD_ARTIFACT, UNSUPPORTED, MISSING_EXTRA, INTERNAL = 0, 1, 2, 3, 4, 5, 70
@@ -28,59 +20,27 @@ class MissingExtra(Exception):
     """A command needs a package that is not installed; the message says what to install."""
 
 
-def run_app(arguments: Sequence[str]) -> int:
-    """Run one command and give its exit code. Nothing but the exit of the process itself gets past it."""
-    with contextlib.suppress(Exception):  # stderr may be closed or have no file descriptor
-        faulthandler.enable()
-    from graphc.cli.app import app
-
-    try:
-        found = app.main(list(arguments), prog_name="graphc", standalone_mode=False)
-        sys.stdout.flush()
-        return found if isinstance(found, int) else OK
-    except BrokenPipeError:  # the reader (head, less) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
-    except click.ClickException as error:
-        return _report(error.format_message(), error, USAGE, _hint(error))
-    except (KeyboardInterrupt, click.Abort) as error:
-        return _report("interrupted", error, INTERRUPTED)
-    except Exception as error:
-        return _report(*_described(error))
-
-
-def _described(error: Exception) -> tuple[str, Exception, int]:
+def described(error: Exception) -> tuple[str, int]:
+    """The message for an error that ended a command, and the exit code."""
     text = str(error)
     if isinstance(error, InternalError):
-        return text, error, INTERNAL
+        return text, INTERNAL
     if isinstance(error, ScriptError):
-        return text, error, USAGE
+        return text, USAGE
     if isinstance(error, MissingExtra):
-        return text, error, MISSING_EXTRA
+        return text, MISSING_EXTRA
     if isinstance(error, ArtifactError):
-        return text, error, BAD_ARTIFACT
+        return text, BAD_ARTIFACT
     if isinstance(error, UnsupportedError | RecordingError | GuardError):
-        return text, error, UNSUPPORTED
+        return text, UNSUPPORTED
     if isinstance(error, GraphcError):
-        return text, error, USAGE
+        return text, USAGE
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{error.filename}: {error.strerror}", error, USAGE
+        return f"{error.filename}: {error.strerror}", USAGE
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {text or 'an allocation failed'}", UNSUPPORTED
     name = type(error).__name__
-    return f"internal error: {name}: {text} (set GRAPHC_DEBUG=1 for the traceback and report it)", error, INTERNAL
-
-
-def _hint(error: click.ClickException) -> str:
-    context = getattr(error, "ctx", None)
-    return f" (see {context.command_path} --help)" if context is not None else ""
-
-
-def _report(message: str, error: BaseException, code: int, hint: str = "") -> int:
-    from graphc.config import config
-
-    if config.debug >= 1:
-        traceback.print_exception(error)
-    print(f"graphc: {plain(' '.join(message.split()))}{hint}", file=sys.stderr)
-    return code
+    return f"internal error: {name}: {text} (set GRAPHC_DEBUG=1 for the traceback and report it)", INTERNAL
 
 
 def script_error(error: Exception, script: Path) -> Exception | None:

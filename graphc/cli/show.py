@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 import graphc
-from graphc.cli.app import STAGES
 from graphc.cli.inputs import bind_sizes, parse_sizes
 from graphc.cli.output import say, say_json
 from graphc.cli.stages import stages
@@ -17,19 +16,18 @@ from graphc.errors import ArgumentError
 from graphc.ir.passes.bind import bind_dims
 
 
-def run(model: Path, stage: str, show_all: bool, lines: bool, target: str, sizes: Sequence[str], as_json: bool) -> int:
-    """The command."""
+def run(model: Path, names: Sequence[str], lines: bool, target: str, sizes: Sequence[str], as_json: bool) -> int:
+    """The command. `names`: the stages to show."""
     graph = graphc.load(model).graph
-    names = STAGES if show_all else (stage,)
     given = parse_sizes(sizes)
-    bound = None if names == ("recorded",) and not given else bind_dims(graph, bind_sizes(graph, given))
+    bound = None if tuple(names) == ("recorded",) and not given else bind_dims(graph, bind_sizes(graph, given))
     found = []
     for shown in stages(graph, bound, names, _target(target)):
         if as_json:
             numbered = [{"text": line.text, "places": line.places.split()} for line in shown.lines]
             found.append({"stage": shown.name, "count": shown.count, "lines": numbered})
         else:
-            if show_all:
+            if len(names) > 1:
                 say(f"==== {shown.name}")
             say(shown.text(gutter=lines))
     if as_json:
