@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from graphc.ir.expr import Expr, walk
 from graphc.ir.graph import Location
@@ -103,7 +103,7 @@ def read_operands(kernel: Kernel) -> dict[int, None]:
 def in_place(kernel: Kernel, source: int, target: int) -> bool:
     """Whether operand `target` may be the memory of operand `source`: every element of the source is read only where
     the same element of the target is then written. In a Rows kernel what is read in an earlier stage of the same row
-    is read before.
+    is read before, what is read in a later one is not.
     """
     if isinstance(kernel, Scatter) or kernel.operands[source] is not kernel.operands[target]:
         return False
@@ -113,7 +113,19 @@ def in_place(kernel: Kernel, source: int, target: int) -> bool:
     if len(stores) != 1 or stores[0].where is not None:
         return False
     loads = [e for e in walk(*expressions_of(kernel)) if e.op == "load" and e.value in (source, target)]
+    if any(e.op == "load" and e.value == source for e in walk(*_after_store(kernel, target))):
+        return False
     return all(e.value == source and e.args[0] is stores[0].flat for e in loads)
+
+
+def _after_store(kernel: Kernel, target: int) -> list[Expr]:
+    """What a Rows kernel evaluates for a row once a stage has stored to operand `target`."""
+    if not isinstance(kernel, Rows):
+        return []
+    for k, stage in enumerate(kernel.stages):
+        if isinstance(stage, MapStage) and any(s.operand == target for s in stage.stores):
+            return expressions_of(replace(kernel, stages=kernel.stages[k + 1 :]))
+    return []
 
 
 def copied(call: Call) -> tuple[Storage, Storage] | None:

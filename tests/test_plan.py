@@ -8,18 +8,22 @@ import numpy as np
 import pytest
 from lowering_graphs import cnn, f32, inputs_of, kinds, mixture, mlp, op, optimised, transformer, unary_graph
 
+import graphc
 from graphc.codegen.assemble import assemble
 from graphc.codegen.lower import Memory, lower_groups
 from graphc.codegen.outputs import place_outputs
 from graphc.errors import GraphError, InternalError
+from graphc.ir.expr import apply, const, imul, index, load, result
 from graphc.ir.graph import Graph
+from graphc.ir.kernel import MapStage, ReduceStage, Rows, Store
 from graphc.ir.passes.fuse import fuse
 from graphc.ir.passes.order import data_arcs, order, peak_bytes
 from graphc.ir.passes.plan import check_plan, lifetimes, plan
-from graphc.ir.steps import Call, Step, Storage
-from graphc.ir.types import Layout
+from graphc.ir.steps import Call, Step, Storage, in_place
+from graphc.ir.types import Layout, float32
 from graphc.runtime.interpret import interpret
 from graphc.runtime.reference import run_graph
+from graphc.testing import assert_same
 
 MODELS: list[Callable[[], Graph]] = [mlp, cnn, lambda: transformer(False), lambda: transformer(True)]
 MODELS += [lambda k=k: optimised(mixture(k)) for k in range(20)]  # type: ignore[misc]
@@ -238,3 +242,25 @@ def test_plan_without_reuse_gives_everything_its_own_place() -> None:
     own = plan(calls, reuse=False)
     pieces: list[Storage] = list(lifetimes(calls))
     assert own == sum(-(-s.nbytes // 64) * 64 for s in pieces) > shared
+
+
+def test_rows_keep_what_a_later_stage_reads() -> None:
+    row = imul(index(0), 1)  # a run of one element: the place in the run adds nothing
+    x, one = load(0, float32, row), const(1.0, float32)
+    stages = (ReduceStage("sum", x), MapStage((Store(1, row, apply("add", x, one)),)))
+    alone = Rows((float32, float32, float32), (8,), 1, stages, (Store(2, row, result(0, float32)),))
+    again = Rows(alone.operands, (8,), 1, stages, (Store(2, row, apply("mul", x, result(0, float32))),))
+    assert in_place(alone, 0, 1) and not in_place(again, 0, 1)
+    assert in_place(again, 0, 2)  # the last to read it
+
+
+def test_rows_of_one_element_read_again_after_a_store() -> None:
+    def program(a: graphc.Tensor, b: graphc.Tensor, c: graphc.Tensor) -> tuple[graphc.Tensor, graphc.Tensor]:
+        x = (a @ b).index_add(0, graphc.arange(64), c)
+        w = x.sin()
+        place = w.argmax(1, keepdim=True)
+        return w.T @ a, (place.to(graphc.float32) + x).T @ a
+
+    rng = np.random.default_rng(0)
+    shapes = ((64, 64), (64, 1), (64, 1))
+    assert_same(program, *(graphc.tensor(rng.standard_normal(s).astype(np.float32)) for s in shapes))
