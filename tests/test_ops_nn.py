@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from op_checks import all_samples, check_gradient, check_reference, evaluate, expand_composition, gradients
 
+import graphc
 from graphc.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
 from graphc.ir.graph import Graph
 from graphc.ir.op import Op, all_ops, op_named
 from graphc.ir.ops import nn
 from graphc.ir.types import Dim, TensorType, float32, float64, int64
+from graphc.nn import functional
 
 OPS = [vars(nn)[n] for n in nn.__all__]
 WRT = {"cross_entropy": (0,)}  # class weights get no gradient
@@ -195,3 +197,14 @@ def test_errors_start_with_the_name_of_the_op(
 ) -> None:
     with pytest.raises(error, match=f"^{name}: "):
         op.infer(*types, **attrs)
+
+
+def test_the_slope_of_logsigmoid_at_zero_is_one_half() -> None:
+    x = graphc.tensor([0.0, -0.0, 200.0, -200.0], requires_grad=True)
+    functional.logsigmoid(x).sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [0.5, 0.5, 0.0, 1.0]
+    logits = graphc.zeros(2, requires_grad=True)
+    functional.binary_cross_entropy_with_logits(
+        logits, graphc.tensor([0.0, 1.0]), pos_weight=graphc.tensor([3.0, 3.0]), reduction="sum"
+    ).backward()
+    assert logits.grad is not None and logits.grad.tolist() == [0.5, -1.5]

@@ -154,7 +154,7 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
 def logsigmoid(input: Tensor) -> Tensor:
     """log(sigmoid(x)) without overflow: min(x, 0) - log1p(exp(-|x|))."""
     x = float_input("logsigmoid", input)
-    return clamp(x, max=0.0) - functional.log1p(functional.exp(-functional.abs(x)))
+    return functional.minimum(x, 0.0) - functional.log1p(functional.exp(-functional.abs(x)))
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
