@@ -1,30 +1,33 @@
 """Nested Python containers as a shape and a flat list of leaves.
 
-Containers are tuple (and named tuple), list, dict and dataclass instances; everything else is a leaf. A TreeSpec is
-plain data: it compares by value and turns into JSON for files.
+Containers are tuple (and named tuple), list, dict (and OrderedDict, defaultdict) and dataclass instances; everything
+else is a leaf. A TreeSpec is plain data: it compares by value and turns into JSON for files.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from graphc.errors import ArtifactError, RecordingError
 
 _MAX_DEPTH = 32
+_DICTS = ("dict", "ordered", "default")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TreeSpec:
-    """kind: "leaf", "tuple", "list", "dict", "named" (named tuple) or "data" (dataclass); keys are dict keys or field
-    names.
+    """kind: "leaf", "tuple", "list", "dict", "ordered" (OrderedDict), "default" (defaultdict), "named" (named tuple) or
+    "data" (dataclass); keys are dict keys or field names.
     """
 
     kind: str
     keys: tuple[Any, ...] = ()
     children: tuple[TreeSpec, ...] = ()
-    make: Callable[..., Any] | None = None  # class of a named tuple or dataclass
+    make: Any = None  # class of a named tuple or dataclass, default_factory of a defaultdict
+    exact: tuple[Any, ...] = ()  # tells keys apart that compare equal: 1, True and 1.0; 0.0 and -0.0
 
     @property
     def leaves(self) -> int:
@@ -49,7 +52,17 @@ def flatten(tree: Any, depth: int = 0) -> tuple[list[Any], TreeSpec]:
         more, spec = flatten(item, depth + 1)
         leaves += more
         specs.append(spec)
-    return leaves, TreeSpec(kind, keys, tuple(specs), make)
+    exact = tuple(map(_exact, keys)) if kind in _DICTS else ()
+    return leaves, TreeSpec(kind, keys, tuple(specs), make, exact)
+
+
+def _exact(key: Any) -> Any:
+    t = type(key)
+    if t is str:
+        return None
+    if t is float:
+        return key.hex()
+    return tuple(map(_exact, key)) if t is tuple else t
 
 
 def _children(x: Any) -> tuple[str, tuple[Any, ...], Sequence[Any], Any] | None:
@@ -58,11 +71,16 @@ def _children(x: Any) -> tuple[str, tuple[Any, ...], Sequence[Any], Any] | None:
         return t.__name__, (), x, None
     if t is dict:
         return "dict", tuple(x), list(x.values()), None
+    if t is OrderedDict:
+        return "ordered", tuple(x), list(x.values()), None
+    if t is defaultdict:
+        return "default", tuple(x), list(x.values()), x.default_factory
     if isinstance(x, tuple) and hasattr(x, "_fields"):
-        return "named", tuple(x._fields), x, t
+        return None if getattr(x, "__dict__", None) else ("named", tuple(x._fields), x, t)
     if dataclasses.is_dataclass(x) and not isinstance(x, type):
         names = tuple(f.name for f in dataclasses.fields(x))
-        return "data", names, [getattr(x, n) for n in names], t
+        whole = all(hasattr(x, n) for n in names) and set(getattr(x, "__dict__", ())) <= set(names)
+        return ("data", names, [getattr(x, n) for n in names], t) if whole else None
     return None
 
 
@@ -85,12 +103,22 @@ def _build(spec: TreeSpec, leaves: Sequence[Any], at: int) -> tuple[Any, int]:
         return tuple(items), at
     if spec.kind == "list":
         return items, at
-    if spec.kind == "dict":
-        return dict(zip(spec.keys, items, strict=True)), at
-    assert spec.make is not None
     if spec.kind == "named":
-        return spec.make(*items), at
-    return spec.make(**dict(zip(spec.keys, items, strict=True))), at
+        return tuple.__new__(spec.make, items), at
+    pairs = zip(spec.keys, items, strict=True)
+    if spec.kind == "data":
+        return _instance(spec.make, pairs), at
+    if spec.kind == "default":
+        return defaultdict(spec.make, pairs), at
+    return (OrderedDict(pairs) if spec.kind == "ordered" else dict(pairs)), at
+
+
+def _instance(cls: type, fields: Iterator[tuple[str, Any]]) -> Any:
+    """An instance of a dataclass with these fields; what its __init__ would do has been done."""
+    made: Any = object.__new__(cls)
+    for name, value in fields:
+        object.__setattr__(made, name, value)
+    return made
 
 
 def substitute(
@@ -112,7 +140,7 @@ def substitute(
             if kind == "data":
                 if getattr(owner, key) is new:
                     object.__setattr__(owner, key, old)
-            elif (key in owner if kind == "dict" else key < len(owner)) and owner[key] is new:
+            elif (key in owner if kind in _DICTS else key < len(owner)) and owner[key] is new:
                 owner[key] = old
 
     return args, kwargs, undo
@@ -126,7 +154,7 @@ def _put(x: Any, spec: TreeSpec, feed: Iterator[Any], changed: list[Any]) -> Any
     if all(a is b for a, b in zip(made, items, strict=True)):
         return x
     if kind in ("tuple", "named"):
-        return tuple(made) if kind == "tuple" else type(x)(*made)
+        return tuple(made) if kind == "tuple" else tuple.__new__(type(x), made)
     for key, old, new in zip(keys or range(len(made)), list(items), made, strict=True):
         if old is not new:
             changed.append((x, kind, key, old, new))
@@ -138,10 +166,12 @@ def _put(x: Any, spec: TreeSpec, feed: Iterator[Any], changed: list[Any]) -> Any
 
 
 def to_json(spec: TreeSpec) -> Any:
-    """Plain JSON for a file; named tuples and dataclasses become dicts there (a file names no classes)."""
+    """Plain JSON for a file; named tuples, dataclasses and all kinds of dict become dicts there (a file names no
+    classes).
+    """
     if spec.kind == "leaf":
         return "*"
-    kind = "dict" if spec.kind in ("named", "data") else spec.kind
+    kind = spec.kind if spec.kind in ("leaf", "tuple", "list") else "dict"
     keys = [str(k) for k in spec.keys]
     return {"kind": kind, "keys": keys, "children": [to_json(c) for c in spec.children]}
 
