@@ -21,17 +21,34 @@ from graphc.ir.op import op_named
 from graphc.ir.types import DType, float64, int64
 
 _LIMIT = 2**63
+_EXACT = 2**53  # up to here every int is a float64
+_SAFE = 2.0**62  # a float64 result below is an int64 result that fits
+
+
+_GROWS = frozenset({"add", "sub", "mul", "floor_divide"})
+
+
+def _bound(name: str, a: int, b: int) -> int:
+    """How large the int result of an operation can get."""
+    if name == "mul":
+        return a * b
+    if name in ("add", "sub"):
+        return a + b
+    return {"remainder": b, "floor_divide": a}.get(name, 1)
 
 
 class Scalar:
     """A number inside a recording: `number` is its value now, `tensor` the 0-d float64, int64 or bool tensor it stands
-    for.
+    for. In later calls an int lies within +-`bound`.
     """
 
-    __slots__ = ("__weakref__", "number", "recorder", "tensor")
+    __slots__ = ("__weakref__", "bound", "number", "recorder", "tensor")
 
-    def __init__(self, tensor: Tensor, number: bool | int | float, recorder: RecorderHooks) -> None:
+    def __init__(
+        self, tensor: Tensor, number: bool | int | float, recorder: RecorderHooks, bound: int = _LIMIT
+    ) -> None:
         self.tensor = tensor
+        self.bound = bound
         self.number = number
         self.recorder = recorder
 
@@ -64,24 +81,59 @@ class Scalar:
         if isinstance(other, Tensor) or not isinstance(other, (bool, int, float)):
             return NotImplemented
         theirs = given.number if type(given) is Scalar else other
+        if name == "div":
+            self._zero(self if swap else given)
         result = compute(theirs, self.number) if swap else compute(self.number, theirs)  # raises what Python raises
         real = name == "div" or float in (type(self.number), type(theirs))
-        if not real and not -_LIMIT <= result < _LIMIT:
-            self.recorder.on_escape(self.tensor, "an integer beyond 64 bits")
+        if real and not (self._exact() and (given._exact() if type(given) is Scalar else self._meets(theirs))):
             return result
-        if name == "div":
-            self._not_zero(self if swap else given)
         wide = float64 if real else int64
         x: Any = self.as_tensor(wide)
-        y: Any = given.as_tensor(wide) if type(given) is Scalar else (float(theirs) if real else int(theirs))
-        out: Tensor = op_named(name)(y, x) if swap else op_named(name)(x, y)
-        return Scalar(out, result, self.recorder)
+        y: Any = given.as_tensor(wide) if type(given) is Scalar else (float(theirs) if real else theirs)
+        if not real and not -_LIMIT <= theirs < _LIMIT:
+            self.recorder.on_escape(self.tensor, "an integer beyond 64 bits")
+            return result
+        theirs_bound = given.bound if type(given) is Scalar else int(abs(theirs)) if not real else 0
+        bound = _LIMIT if real else _bound(name, self.bound, theirs_bound)
+        first, second = (y, x) if swap else (x, y)
+        if bound >= _LIMIT and not real and name in _GROWS and not self._fits(name, first, second, result):
+            return result
+        out: Tensor = op_named(name)(first, second)
+        return Scalar(out, result, self.recorder, min(bound, _LIMIT))
 
-    def _not_zero(self, divisor: Any) -> None:
-        """Python raises for a division by zero, so it is a condition that there is none."""
+    def _fits(self, name: str, x: Any, y: Any, result: int) -> bool:
+        """Python's ints never overflow, so it is a condition that the result has 64 bits; False where it has not."""
+        if not abs(result) < _SAFE:
+            self.recorder.on_escape(self.tensor, "an integer beyond 64 bits")
+            return False
+        x, y = (op_named("cast")(t, dtype=float64) if isinstance(t, Tensor) else float(t) for t in (x, y))
+        size: Tensor = op_named("abs")(op_named(name)(x, y))
+        self.recorder.on_bool(op_named("lt")(size, _SAFE), True)
+        return True
+
+    def _exact(self) -> bool:
+        """True where float64 holds the number, now and in later calls; else the recording ends."""
+        if self.tensor.dtype is not int64 or self.bound <= _EXACT:
+            return True
+        if abs(self.number) > _EXACT:
+            self.recorder.on_escape(self.tensor, "an integer beyond 53 bits that meets a float")
+            return False
+        for name, limit in (("ge", -_EXACT), ("le", _EXACT)):
+            self.recorder.on_bool(op_named(name)(self.tensor, limit), True)
+        return True
+
+    def _meets(self, number: int | float) -> bool:
+        """True for a plain number that float64 holds; else the recording ends."""
+        if isinstance(number, float) or abs(number) <= _EXACT:
+            return True
+        self.recorder.on_escape(self.tensor, "an integer beyond 53 bits that meets a float")
+        return False
+
+    def _zero(self, divisor: Any) -> None:
+        """Python raises for a division by zero, so it is a condition whether there is one."""
         if type(divisor) is Scalar:
             test: Tensor = op_named("ne")(divisor.tensor, 0)
-            self.recorder.on_bool(test, True)
+            self.recorder.on_bool(test, bool(divisor.number != 0))
 
     def __add__(self, other: Any) -> Any:
         return self._binary("add", other, operator.add)
@@ -109,7 +161,7 @@ class Scalar:
 
     def _whole(self, name: str, other: Any, compute: Callable[[Any, Any], Any]) -> Any:
         """Floor division and remainder by an int known now are recorded for ints; anything else forces the number."""
-        if type(self.number) is int and type(other) is int and other != 0:
+        if type(self.number) is int and type(other) is int and other != 0 and (other != -1 or self.bound < _LIMIT):
             return self._binary(name, other, compute)
         return NotImplemented if isinstance(other, Tensor) else compute(self._force(name), other)
 
@@ -128,13 +180,19 @@ class Scalar:
     def __abs__(self) -> Any:
         if type(self.number) is bool:
             return abs(self._force("abs()"))
+        if (
+            self.tensor.dtype is int64
+            and self.bound >= _LIMIT
+            and not self._fits("mul", self.tensor, 1, int(self.number))
+        ):
+            return abs(self.number)
         out: Tensor = op_named("abs")(self.tensor)
-        return Scalar(out, abs(self.number), self.recorder)
+        return Scalar(out, abs(self.number), self.recorder, self.bound)
 
     def _compare(self, name: str, other: Any, compute: Callable[[Any, Any], Any]) -> Any:
         answer = self._binary(name, other, compute)
-        if answer is NotImplemented:
-            return NotImplemented
+        if type(answer) is not Scalar:
+            return answer
         self.recorder.on_bool(answer.tensor, bool(answer.number))
         return bool(answer.number)
 

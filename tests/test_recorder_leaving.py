@@ -166,17 +166,54 @@ def test_item_returned_is_a_number() -> None:
     assert [type(v) for v in out.values()] == [float, int, bool]
 
 
-def test_item_formatted_shows_the_number() -> None:
-    seen: list[str] = []
+def test_item_formatted_and_shown_at_once(capsys: Any) -> None:
+    logger = logging.getLogger("graphc.unheard")
 
-    def f(x: Any) -> Any:
+    def f(x: Any, n: int) -> Any:
         s = x.sum().item()
-        text = f"{s:.1f} {s} {s!r}" + str(s)
-        assert "2.5" in text
-        return x * s
+        print(f"{s:.1f} {s} {n}", [s], str(s), s, sep=";")
+        logger.debug("%s " + f"{s!r}", s)
+        return x * s * n
 
-    follows(f, (v4(),), (v4(),), (v4(),))
-    assert not seen
+    compiled = graphc.compile(f)
+    with pytest.warns(graphc.RecordingWarning, match="shown while recording only"):
+        for k in range(6):
+            assert bits(compiled(v4(), k)) == bits(f(v4(), k))
+    assert compiled.stats.hits == 3
+    assert capsys.readouterr().out.count("2.5 2.5 5") == 1
+
+
+@pytest.mark.parametrize("how", ["len", "parse", "stored", "key", "tensor", "join"])
+def test_text_of_a_value_is_refused(how: str) -> None:
+    def make() -> Any:
+        def f(x: Any) -> Any:
+            s = x.sum().item()
+            if how == "len":
+                return x * len(str(s))  # here
+            if how == "parse":
+                return x * float(f"{s:.2f}")  # here
+            if how == "stored":
+                print(text := f"{s}")  # here
+                return x * len(text)
+            if how == "key":
+                return {f"k{s}": x}  # here
+            if how == "tensor":
+                return x if "2" in repr(x * 2) else -x  # here
+            return x * len("".join(str(v) for v in (s, 1.0)))  # here
+
+        return f, (v4(),)
+
+    refused(make, match="text made of a recorded value")
+
+
+def test_an_int_in_a_text_is_a_guard() -> None:
+    table = {"k1": 2.0, "k2": 3.0}
+
+    def f(x: Any, n: int) -> Any:
+        return x * table[f"k{n}"]
+
+    compiled = follows(f, *[(v4(), n) for n in (1, 1, 2, 2, 2, 1, 1, 1, 2, 1)])
+    assert compiled.stats.hits >= 4
 
 
 def test_float_forced_is_refused() -> None:

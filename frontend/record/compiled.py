@@ -14,16 +14,17 @@ from typing import Any
 from graphc.config import config
 from graphc.errors import GuardError, RecordingError
 from graphc.frontend.mode import mode
-from graphc.frontend.promote import get_default_dtype
+from graphc.frontend.record.kinds import signature
 from graphc.frontend.record.play import MISS, play, prepare, static_guards_hold
-from graphc.frontend.record.session import argument_names, check_function, record_call
+from graphc.frontend.record.session import argument_names, check_function, is_small, record_call
 from graphc.frontend.record.trace import Trace, branches_differ, difference
 from graphc.frontend.record.tree import TreeSpec, flatten
 from graphc.frontend.record.typetest import type_test
 from graphc.frontend.record.watch import is_module
-from graphc.frontend.tensor import Tensor
 
 MAX_TRACES = 8
+MAX_OBJECTS = 32  # arguments known by identity, in calls that are otherwise alike
+MAX_ENTRIES = 256  # signatures that were recorded and not yet compiled
 _no_retrace: ContextVar[bool] = ContextVar("no_retrace", default=False)
 
 
@@ -67,6 +68,7 @@ class Compiled:
         self.fullgraph = fullgraph
         self.stats = Stats()
         self._entries: dict[Any, Entry] = {}
+        self._kinds: dict[Any, int] = {}  # signature but for the identity of objects -> how many there were
         self._exact = type_test(function) is not None  # numbers are part of the signature
         self._lock = threading.RLock()
         # signature but for ints -> (ints seen first, which became inputs)
@@ -85,7 +87,7 @@ class Compiled:
         key, held = signature(leaves, spec, self._exact)
         ints = frozenset() if self._exact else self._changing_ints(key, leaves)
         if ints:
-            key = (*key, ints, *(type(leaves[i]) for i in ints))
+            key = (*key, ints, *(is_small(leaves[i]) for i in sorted(ints)))
             key = (key[0], tuple(p for i, p in enumerate(key[1]) if i not in ints), *key[2:])
         entry = self._entries.get(key)
         if entry is None:
@@ -94,7 +96,7 @@ class Compiled:
                     f"{self._name()} would be recorded again inside no_retrace(): it is called with another kind of "
                     "arguments"
                 )
-            entry = self._entries[key] = Entry(held, ints=ints)
+            entry = self._new_entry(key, held, ints)
         for k, trace in enumerate(entry.traces):
             result = play(trace, leaves)
             if result is not MISS:
@@ -109,6 +111,24 @@ class Compiled:
         if _no_retrace.get() and entry.traces:
             raise GuardError(f"{self._name()} would be recorded again inside no_retrace(): {self._why(entry, leaves)}")
         return self._record(entry, args, kwargs, leaves, spec)
+
+    def _new_entry(self, key: Any, held: list[Any], ints: frozenset[int]) -> Entry:
+        """A place for a new signature; a kind of call that always brings new objects is refused."""
+        entry = Entry(held, ints=ints)
+        if held:
+            kind = (key[0], tuple(object if p[0] is object else p for p in key[1]), *key[2:])
+            count = self._kinds[kind] = self._kinds.get(kind, 0) + 1
+            if count > MAX_OBJECTS:
+                if count == MAX_OBJECTS + 1:
+                    names = ", ".join(sorted({type(x).__name__ for x in held}))
+                    self._refuse(entry, f"it was called with more than {MAX_OBJECTS} different objects ({names})", 5)
+                entry.refusal = entry.refusal or "too many different objects"
+                return entry
+        self._entries[key] = entry
+        young = [k for k, e in self._entries.items() if not e.traces and not e.refusal]
+        if len(young) > MAX_ENTRIES:
+            del self._entries[young[0]]
+        return entry
 
     def _changing_ints(self, key: Any, leaves: list[Any]) -> frozenset[int]:
         """Which int leaves are inputs: those that were another number in an earlier call that was otherwise alike."""
@@ -223,7 +243,7 @@ class Compiled:
 class CompiledModule(Compiled):
     """A compiled Module: calls are compiled, everything else is the Module's own."""
 
-    _own = frozenset({"function", "fullgraph", "stats", "_entries", "_lock", "_exact", "_ints"})
+    _own = frozenset({"function", "fullgraph", "stats", "_entries", "_lock", "_exact", "_ints", "_kinds"})
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["function"], name)
@@ -251,26 +271,6 @@ class CompiledModule(Compiled):
 
     def __repr__(self) -> str:
         return f"compiled {self.function!r}"
-
-
-def signature(leaves: Sequence[Any], spec: TreeSpec, exact: bool = False) -> tuple[Any, list[Any]]:
-    """A hashable key of what must be equal for a trace to be tried, and the objects known by identity (to be held)."""
-    parts: list[Any] = []
-    held: list[Any] = []
-    storages: dict[int, int] = {}
-    for i, x in enumerate(leaves):
-        if isinstance(x, Tensor):
-            first = storages.setdefault(id(x._s), i)
-            same = next((j for j in range(i) if leaves[j] is x), -1)
-            parts.append((x._l, x.requires_grad, x.is_leaf, bool(x._hooks), first, same))
-        elif type(x) is float:
-            parts.append((float, x.hex()) if exact else float)
-        elif isinstance(x, (bool, int, str, bytes, type(None))):
-            parts.append((type(x), x))
-        else:
-            held.append(x)
-            parts.append((object, id(x)))
-    return (spec, tuple(parts), mode.get().grad, get_default_dtype()), held
 
 
 def compile(function: Any = None, *, fullgraph: bool = False) -> Any:

@@ -21,6 +21,7 @@ from graphc.frontend.record.watch import Watcher
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor
 from graphc.ir.graph import Input, Location, Value
+from graphc.ir.types import int64
 
 _CONSTANTS = (bool, int, float, complex, str, bytes, type(None))
 _HELD_ONCE = 4  # references counted in _own_history: the holder, the tuple, the name and the argument
@@ -58,6 +59,7 @@ class Finisher:
     def run(self, result: Any) -> Trace:
         """The whole sequence; raises RecordingError with the user's line for anything that cannot be repeated."""
         self._refuse_effects()
+        self._texts()
         out_leaves, spec = flatten(result)
         grads, attributes = self._kept_grads(), self._kept_attributes()
         everything = [*out_leaves, *(t for t, _, _ in grads if t is not None), *(t for t, _, _ in attributes)]
@@ -86,6 +88,16 @@ class Finisher:
                 "or move the line out of the compiled function"
             )
 
+    def _texts(self) -> None:
+        """Python may act on a text that was not just shown: an int in it is a condition."""
+        for tensor, loc in self.recorder.texts.take():
+            if tensor.dtype is not int64 or tensor.ndim:
+                raise RecordingError(
+                    f"text made of a recorded value at {loc} cannot be followed; return the value instead, or print or "
+                    "log it in the same statement"
+                )
+            self.recorder.on_int(tensor, int(tensor._a))
+
     # ---- returned values
 
     def _leaf(self, x: Any, k: int, all_leaves: list[Any]) -> Leaf:
@@ -96,12 +108,6 @@ class Finisher:
         for i, leaf in enumerate(self.leaves):
             if x is leaf and not isinstance(x, _CONSTANTS) and not self.export:
                 return Leaf("input", i)
-        if isinstance(x, (str, bytes)) and (self.recorder.texts or self.recorder.shown):
-            loc = (self.recorder.texts or self.recorder.shown)[0]
-            raise RecordingError(
-                f"text made of a recorded value at {loc} may be part of the string that is returned; return the value "
-                "instead"
-            )
         if isinstance(x, _CONSTANTS):
             return Leaf("constant", value=x)
         raise RecordingError(
@@ -394,7 +400,7 @@ class Finisher:
         donate = self.export or not recorder.value_guards  # nothing may be written before the last guard was checked
         for value, kind, name in self.outputs:
             recorder.graph.add_output(value, name, kind if donate or kind != "state" else "output")
-        notes = [f"shown while recording only: print at {loc}" for loc in (*self.watcher.prints, *recorder.shown)]
+        notes = [f"shown while recording only: print at {loc}" for loc in (*self.watcher.prints, *recorder.texts.shown)]
         notes += [f"shown while recording only: output at {loc}" for loc in self.watcher.writes]
         if self.reach.unguarded:
             notes.append(f"{self.reach.unguarded} values beyond the first 1,000 are not guarded")

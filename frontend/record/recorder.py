@@ -89,7 +89,7 @@ class Recorder:
             weakref.WeakKeyDictionary()
         )
         self.first_ticket = autograd.ticket()
-        self.exact: Location | None = None  # a line that compares type(): then numbers are not followed
+        self.exact: Location | None = None  # a line that compares type(), or a number by `is`: none is followed
         self.refusal: RecordingError | None = None
         self.finished = False
         self.randoms = 0
@@ -291,7 +291,7 @@ class Recorder:
         if self.exact is not None:
             self.refuse(
                 RecordingError(
-                    f"item() at {here()} gives a number to follow, but {self.exact} asks what type() or object it is: use isinstance() and =="
+                    f"item() at {here()} gives a number to follow, but {self.exact} looks at type() or identity"
                 )
             )
             return number

@@ -25,6 +25,13 @@ from graphc.frontend.tensor import Tensor, fresh
 from graphc.ir.graph import Location
 from graphc.ir.types import Dim, TensorType
 
+SMALL = 2**31  # int inputs below, in size, are a kind of their own: their arithmetic cannot overflow soon
+
+
+def is_small(number: int | float) -> bool:
+    """True for the smaller kind of int inputs."""
+    return -SMALL < number < SMALL
+
 
 class Recorded:
     """What came of recording one call: the function's result, and the trace or why there is none."""
@@ -103,7 +110,7 @@ def record_call(
     """
     recorder = Recorder(getattr(function, "__name__", type(function).__name__), sizes, on_lift, strict)
     recorder.exact = type_test(function)
-    watcher = Watcher()
+    watcher = Watcher(recorder.texts)
     if around is not None:
         around.begin(recorder, watcher)
     inputs = _feed(recorder, leaves, names, types or {}, ints, export)
@@ -214,7 +221,7 @@ def _feed(
         elif recorder.exact is None and (type(x) is float or i in ints):
             t = fresh(np.asarray(x, np.float64 if type(x) is float else np.int64))
             recorder.add_source("float" if type(x) is float else "int", i, name, t)
-            given = Scalar(t, x, recorder)
+            given = Scalar(t, x, recorder, SMALL if is_small(x) else 2**63)
         inputs.append(given)
     return inputs
 

@@ -1,4 +1,6 @@
-"""Code that compares `type(x)` sees that a followed number is none of Python's; it gets plain numbers instead."""
+"""Code that compares `type(x)`, or tests `x is 3`, sees that a followed number is none of Python's; it gets plain
+numbers instead.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ _KNOWN: dict[CodeType, Location | None] = {}
 
 
 def type_test(function: Any) -> Location | None:
-    """The first line, in user code that `function` can name, that compares the result of `type(…)`, if any."""
+    """The first line, in user code that `function` can name, that compares the result of `type(…)` or tests for a
+    number by `is`, if any.
+    """
     method = getattr(function, "forward", None) if hasattr(type(function), "_graphc_module") else function
     for code in _codes(getattr(method, "__func__", method), 0, set()):
         if code not in _KNOWN:
@@ -45,14 +49,16 @@ def _codes(f: Any, depth: int, seen: set[int]) -> Iterator[CodeType]:
 
 
 def _find(code: CodeType) -> Location | None:
-    if "type" not in code.co_names:
-        return None
     line: int | None = None
     calls: dict[int | None, int] = {}  # line -> where type is loaded
+    number = False  # the instruction before loads a number
     for instruction in dis.get_instructions(code):
         line = instruction.starts_line or line
         if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME") and instruction.argval == "type":
             calls[line] = instruction.offset
         elif instruction.opname in _COMPARISONS and line in calls:
             return Location(code, calls[line])
+        elif instruction.opname == "IS_OP" and number:
+            return Location(code, instruction.offset)
+        number = instruction.opname == "LOAD_CONST" and type(instruction.argval) in (int, float)
     return None

@@ -28,6 +28,7 @@ from types import (
 from typing import Any
 
 from graphc.errors import RecordingError
+from graphc.frontend.record.texts import Texts, is_logging
 from graphc.frontend.record.where import is_user_class, kind_of, names_of
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor
@@ -58,7 +59,8 @@ def is_optimizer(x: Any) -> bool:
 class Watcher:
     """Collects executed user code and notes outside objects before they can change."""
 
-    def __init__(self) -> None:
+    def __init__(self, texts: Texts) -> None:
+        self.texts = texts
         self.codes: dict[CodeType, dict[str, Any]] = {}  # code -> its globals
         self.prints: list[Location] = []
         self.writes: list[Location] = []  # to files, streams and logs
@@ -95,12 +97,15 @@ class Watcher:
                 self._enter(frame)
             elif kind == "ours" and frame.f_code.co_argcount:
                 self._called(frame)
+            elif kind == "library" and frame.f_back is not None and is_logging(frame):
+                self.texts.show(frame.f_back)
         elif event == "c_call" and arg.__name__ in _WRITES and isinstance(getattr(arg, "__self__", None), io.IOBase):
             self._written(frame, arg.__self__)
         elif event == "c_call" and kind_of(frame.f_code) == "user":
             owner = getattr(arg, "__self__", None)
             if arg is print:
                 self.prints.append(Location(frame.f_code, frame.f_lasti))
+                self.texts.show(frame)
             elif isinstance(owner, _CONTAINERS) and id(owner) in self._outside:
                 self._calls.append((owner, Location(frame.f_code, frame.f_lasti)))
 
@@ -110,6 +115,7 @@ class Watcher:
             frame = frame.f_back
         if frame is not None and kind_of(frame.f_code) == "user" and not isinstance(file, (io.StringIO, io.BytesIO)):
             self.writes.append(Location(frame.f_code, frame.f_lasti))
+            self.texts.show(frame)
 
     def _called(self, frame: FrameType) -> None:
         """The user calls a method of ours: where, should it change its object."""
