@@ -208,3 +208,11 @@ def test_the_slope_of_logsigmoid_at_zero_is_one_half() -> None:
         logits, graphc.tensor([0.0, 1.0]), pos_weight=graphc.tensor([3.0, 3.0]), reduction="sum"
     ).backward()
     assert logits.grad is not None and logits.grad.tolist() == [0.5, -1.5]
+
+
+def test_hardtanh_has_no_slope_at_its_limits() -> None:
+    x = graphc.tensor([-2.0, -1.0, 0.5, 1.0, 3.0], requires_grad=True)
+    y = functional.hardtanh(x)
+    y.sum().backward()
+    assert y.tolist() == [-1.0, -1.0, 0.5, 1.0, 1.0]
+    assert x.grad is not None and x.grad.tolist() == [0.0, 0.0, 1.0, 0.0, 0.0]

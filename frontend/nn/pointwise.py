@@ -8,7 +8,7 @@ from graphc.errors import ArgumentError, ShapeError
 from graphc.frontend import functional
 from graphc.frontend.autograd import check_inplace, ticket
 from graphc.frontend.creation import ones
-from graphc.frontend.functional import clamp, reshape, where
+from graphc.frontend.functional import reshape, where
 from graphc.frontend.inplace import store
 from graphc.frontend.mode import mode
 from graphc.frontend.nn.checks import float_input
@@ -131,9 +131,13 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
-    """x held between min_val and max_val."""
+    """x held between min_val and max_val; no gradient at the limits themselves."""
     x = float_input("hardtanh", input)
-    return _maybe_in_place("hardtanh", input, inplace, lambda: clamp(x, min_val, max_val))
+
+    def held() -> Tensor:
+        return where(x <= min_val, min_val, where(x >= max_val, max_val, x))
+
+    return _maybe_in_place("hardtanh", input, inplace, held)
 
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
