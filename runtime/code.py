@@ -13,7 +13,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from graphc.runtime import llvm
@@ -25,6 +25,7 @@ KEPT = 4096  # kernels kept after the last executable that uses them is gone
 Emit = Callable[[Any], str]
 Request = tuple[str, str, Emit]
 _Key = tuple[str, str, str, str]
+T = TypeVar("T")
 
 # one lock for all libraries: LLVM compiles one module at a time anyway, and a fork waits for it
 _lock = threading.RLock()
@@ -105,7 +106,25 @@ class KernelLibrary:
             self._recent.popitem(last=False)
 
 
-@functools.cache
+def once(make: Callable[[], T]) -> Callable[[], T]:
+    """`make` as a function that runs at the first call alone: threads that call meanwhile wait for its result.
+
+    (With functools.cache each of them would get a result of its own.)
+    """
+    made: list[T] = []
+
+    @functools.wraps(make)
+    def get() -> T:
+        if not made:
+            with _lock:
+                if not made:
+                    made.append(make())
+        return made[0]
+
+    return get
+
+
+@once
 def library() -> KernelLibrary:
     """The library of this process, with the cache that the settings ask for."""
     return KernelLibrary(ObjectCache.from_config())

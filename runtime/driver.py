@@ -13,12 +13,11 @@ io holds data addresses, or (data offset >= 0) addresses of objects that hold th
 from __future__ import annotations
 
 import ctypes
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from graphc.runtime import llvm
-from graphc.runtime.code import library
+from graphc.runtime.code import library, once
 from graphc.runtime.llvm import TargetSpec
 from graphc.runtime.pool_ir import fill, machine_of, pool_text
 
@@ -148,7 +147,7 @@ def _target() -> TargetSpec:
     return _Portable(triple, "x86-64-v3" if x86 else "generic", "")
 
 
-@functools.cache
+@once
 def native() -> Native:
     """The functions of this machine, compiled or taken from the cache at the first use. Raises UnsupportedError."""
     names = ("graphc_run", "graphc_try_lock", "graphc_unlock", "graphc_wake_all", "graphc_worker")

@@ -18,6 +18,7 @@ import time
 from graphc.config import config
 from graphc.errors import ArgumentError
 from graphc.runtime import pool_ir
+from graphc.runtime.code import once
 from graphc.runtime.driver import native
 from graphc.runtime.memory import libc, map_pages, unmap_pages, whole_pages
 
@@ -165,7 +166,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@functools.cache
+@once
 def pool() -> Pool:
     """The pool of this process."""
     made = Pool(config.num_threads)

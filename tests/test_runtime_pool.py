@@ -268,6 +268,26 @@ threading.Thread(target=job.run, args=(100000,), daemon=True).start()
 """
 
 
+FIRST_CALLS = """
+import sys, threading
+from graphc.runtime.code import library
+from graphc.runtime.driver import native
+from graphc.runtime.pool import pool
+sys.setswitchinterval(1e-6)
+for first in (library, native, pool):
+    found, barrier = [], threading.Barrier(8)
+    def call():
+        barrier.wait()
+        found.append(first())
+    callers = [threading.Thread(target=call) for _ in range(8)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert len(found) == 8 and all(x is found[0] for x in found), first
+"""
+
+
 def run_python(code: str) -> None:
     command = [sys.executable, "-W", "ignore", "-c", code]
     done = subprocess.run(command, cwd=ROOT, timeout=60, capture_output=True, text=True)
@@ -276,6 +296,10 @@ def run_python(code: str) -> None:
 
 def test_fork_with_a_running_pool() -> None:
     run_python(FORK)
+
+
+def test_threads_that_call_first_share_what_is_made() -> None:
+    run_python(FIRST_CALLS)
 
 
 def test_scratch_that_grows_in_a_child_leaves_other_memory_alone() -> None:
