@@ -9,7 +9,10 @@ from typing import Any
 import click
 
 STAGES = ("recorded", "decompose", "fold", "simplify", "cse", "dce", "fuse", "program", "kernels", "llvm", "asm")
-_CODES = "Exit codes: 0 ok, 1 mismatch, 2 usage, 3 bad model file, 4 unsupported or out of memory, 5 missing extra, 70 internal error."
+_CODES = (
+    "Exit codes: 0 ok, 1 mismatch, 2 usage, 3 bad model file, 4 unsupported or out of memory, 5 missing extra, "
+    "70 internal error."
+)
 
 Command = Callable[..., Any]
 _FILE = click.Path(path_type=Path)
