@@ -433,28 +433,6 @@ def where(condition: Tensor, input: Operand | None = None, other: Operand | None
     return made
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 absolute = abs
 divide = true_divide = div
 greater, greater_equal, less, less_equal, not_equal = gt, ge, lt, le, ne

@@ -251,7 +251,7 @@ def test_copies_of_parameters_are_parameters(flag: bool) -> None:
     assert deep.tolist() == pickled.tolist() == [1, 2]
     net = pickle.loads(pickle.dumps(nn.Linear(2, 3)))
     assert [type(q) for q in net.parameters()] == [nn.Parameter] * 2
-    with pytest.raises(AutogradError, match="copy.copy"):
+    with pytest.raises(AutogradError, match=r"copy\.copy"):
         copy.copy(graphc.ones(1, requires_grad=True) * 2)
 
 
@@ -695,3 +695,27 @@ def test_batches_of_any_size(make: Callable[[], nn.Module], shape: tuple[int, ..
     for name, value in model.named_buffers():
         state = next(array for key, array in program.state.items() if key.endswith(name))
         np.testing.assert_array_equal(state, value.numpy(), name)
+
+
+@pytest.mark.parametrize("loss", ["MSELoss", "L1Loss", "SmoothL1Loss", "BCELoss", "BCEWithLogitsLoss", "KLDivLoss"])
+@pytest.mark.parametrize(
+    ("old", "reduction"),
+    [({"size_average": False}, "sum"), ({"reduce": False}, "none"), ({"size_average": True}, "mean")],
+)
+def test_the_old_spelling_of_a_reduction(loss: str, old: dict[str, bool], reduction: str) -> None:
+    x, y = graphc.tensor([0.25, 0.5]), graphc.tensor([1.0, 0.0])
+    expected = getattr(nn, loss)(reduction=reduction)(x, y)
+    assert graphc.equal(getattr(nn, loss)(**old)(x, y), expected)
+    name = {"BCELoss": "binary_cross_entropy", "BCEWithLogitsLoss": "binary_cross_entropy_with_logits"}.get(loss)
+    name = name or {"SmoothL1Loss": "smooth_l1_loss", "KLDivLoss": "kl_div"}.get(loss, f"{loss[:-4].lower()}_loss")
+    assert graphc.equal(getattr(F, name)(x, y, **old), expected)
+
+
+@pytest.mark.parametrize("loss", ["CrossEntropyLoss", "NLLLoss"])
+def test_the_old_spelling_of_a_reduction_over_classes(loss: str) -> None:
+    x, y = graphc.tensor([[0.25, 0.5], [1.0, 2.0]]), graphc.tensor([1, 0])
+    function = F.cross_entropy if loss == "CrossEntropyLoss" else F.nll_loss
+    for old, reduction in (({"size_average": False}, "sum"), ({"reduce": False}, "none")):
+        expected = getattr(nn, loss)(reduction=reduction)(x, y)
+        assert graphc.equal(getattr(nn, loss)(**old)(x, y), expected)
+        assert graphc.equal(function(x, y, **old), expected)  # type: ignore[arg-type]

@@ -429,7 +429,7 @@ def test_compiled_bernoulli_refuses_what_is_no_probability() -> None:
             assert compiled(graphc.tensor([0.0, 1.0])).tolist() == [0.0, 1.0]
         assert compiled.stats.hits >= 2
         for bad in (1.0000001, -0.1, float("nan")):
-            with pytest.raises(errors.ArgumentError, match="^bernoulli: the probabilities"):
+            with pytest.raises(errors.ArgumentError, match=r"^bernoulli: the probabilities"):
                 compiled(graphc.tensor([0.0, bad]))
 
 

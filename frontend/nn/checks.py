@@ -46,3 +46,12 @@ def single(name: str, value: Pair, what: str) -> int:
     if len(items) != 1 or not isinstance(items[0], int) or isinstance(items[0], bool):
         raise ArgumentError(f"{name}: {what} must be an int, got {value!r}")
     return items[0]
+
+
+def reduction_of(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
+    """The reduction of a loss. The first two are its old spelling, and count before the third where they are given."""
+    if size_average is None and reduce is None:
+        return reduction
+    if reduce is False:
+        return "none"
+    return "sum" if size_average is False else "mean"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from graphc.errors import ArgumentError, DTypeError, IndexingError, ShapeError
 from graphc.frontend.functional import exp, squeeze, unsqueeze
 from graphc.frontend.mode import mode
-from graphc.frontend.nn.checks import float_input
+from graphc.frontend.nn.checks import float_input, reduction_of
 from graphc.frontend.nn.pointwise import logsigmoid
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import convert, result_type
@@ -37,9 +37,9 @@ def cross_entropy(
     input: Tensor,
     target: Tensor,
     weight: Tensor | None = None,
-    size_average: None = None,
+    size_average: bool | None = None,
     ignore_index: int = -100,
-    reduce: None = None,
+    reduce: bool | None = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
@@ -47,6 +47,7 @@ def cross_entropy(
 
     Raises ShapeError, DTypeError, and (eagerly) IndexingError for a target that is no class.
     """
+    reduction = reduction_of(size_average, reduce, reduction)
     x, y, single = _class_inputs("cross_entropy", input, target, ignore_index)
     extra = () if weight is None else (weight,)
     out: Tensor = ops.cross_entropy(
@@ -59,15 +60,16 @@ def nll_loss(
     input: Tensor,
     target: Tensor,
     weight: Tensor | None = None,
-    size_average: None = None,
+    size_average: bool | None = None,
     ignore_index: int = -100,
-    reduce: None = None,
+    reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
     """Minus the input at the target class: input [N, C, …] of log probabilities, int64 targets [N, …].
 
     Raises ShapeError, DTypeError, and (eagerly) IndexingError for a target that is no class.
     """
+    reduction = reduction_of(size_average, reduce, reduction)
     x, y, single = _class_inputs("nll_loss", input, target, ignore_index)
     out: Tensor = ops.nll_loss(
         x, y, *(() if weight is None else (weight,)), reduction=reduction, ignore_index=ignore_index
@@ -109,17 +111,19 @@ def _pairwise(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]
 
 
 def mse_loss(
-    input: Tensor, target: Tensor, size_average: None = None, reduce: None = None, reduction: str = "mean"
+    input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"
 ) -> Tensor:
     """Mean of (input - target)^2."""
+    reduction = reduction_of(size_average, reduce, reduction)
     out: Tensor = ops.mse_loss(*_pairwise("mse_loss", input, target), reduction=reduction)
     return out
 
 
 def l1_loss(
-    input: Tensor, target: Tensor, size_average: None = None, reduce: None = None, reduction: str = "mean"
+    input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"
 ) -> Tensor:
     """Mean of |input - target|."""
+    reduction = reduction_of(size_average, reduce, reduction)
     out: Tensor = ops.l1_loss(*_pairwise("l1_loss", input, target), reduction=reduction)
     return out
 
@@ -127,12 +131,13 @@ def l1_loss(
 def smooth_l1_loss(
     input: Tensor,
     target: Tensor,
-    size_average: None = None,
-    reduce: None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
     reduction: str = "mean",
     beta: float = 1.0,
 ) -> Tensor:
     """Quadratic below `beta`, linear above."""
+    reduction = reduction_of(size_average, reduce, reduction)
     if beta == 0:
         return l1_loss(input, target, reduction=reduction)
     out: Tensor = ops.smooth_l1_loss(*_pairwise("smooth_l1_loss", input, target), reduction=reduction, beta=float(beta))
@@ -149,11 +154,12 @@ def binary_cross_entropy(
     input: Tensor,
     target: Tensor,
     weight: Tensor | None = None,
-    size_average: None = None,
-    reduce: None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
     """-(y log x + (1 - y) log(1 - x)) with the logarithms held above -100, times `weight`."""
+    reduction = reduction_of(size_average, reduce, reduction)
     pairs = _pairwise("binary_cross_entropy", input, target)
     if weight is not None:
         elements: Tensor = ops.binary_cross_entropy(*pairs, reduction="none")
@@ -166,8 +172,8 @@ def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
     weight: Tensor | None = None,
-    size_average: None = None,
-    reduce: None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
     reduction: str = "mean",
     pos_weight: Tensor | None = None,
 ) -> Tensor:
@@ -175,6 +181,7 @@ def binary_cross_entropy_with_logits(
 
     Positive targets count `pos_weight` times.
     """
+    reduction = reduction_of(size_average, reduce, reduction)
     name = "binary_cross_entropy_with_logits"
     x, y = _pairwise(name, input, target)
     if weight is None and pos_weight is None:
@@ -190,8 +197,8 @@ def binary_cross_entropy_with_logits(
 def kl_div(
     input: Tensor,
     target: Tensor,
-    size_average: None = None,
-    reduce: None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
     reduction: str = "mean",
     log_target: bool = False,
 ) -> Tensor:
@@ -199,6 +206,7 @@ def kl_div(
 
     `reduction="batchmean"` divides the sum by the first size.
     """
+    reduction = reduction_of(size_average, reduce, reduction)
     x, y = _pairwise("kl_div", input, target)
     kind = "sum" if reduction == "batchmean" else reduction
     out: Tensor
