@@ -261,3 +261,18 @@ def test_plateau() -> None:
         schedule.step(value)
         seen.append(schedule.get_last_lr()[0])
     assert seen == [1.0, 1.0, 1.0, 0.5, 0.5, 0.25]
+
+
+def test_loaded_state_has_the_dtype_of_the_parameters() -> None:
+    p, q = (graphc.ones(2, dtype=dtype, requires_grad=True) for dtype in (graphc.float32, graphc.float64))
+    first, second = optim.Adam([p]), optim.Adam([q])
+    p.grad = graphc.ones(2)
+    first.step()
+    second.load_state_dict(first.state_dict())
+    assert {key: value.dtype for key, value in second.state[q].items()} == dict.fromkeys(
+        ("step", "exp_avg", "exp_avg_sq"), graphc.float64
+    )
+    third = optim.Adam([p])
+    third.load_state_dict(second.state_dict())
+    assert third.state[p]["exp_avg"].dtype is graphc.float32
+    assert third.state[p]["step"].dtype is graphc.float64

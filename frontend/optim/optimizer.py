@@ -150,7 +150,10 @@ class Optimizer:
         return {"state": {numbers[id(p)]: dict(s) for p, s in self.state.items() if s}, "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over settings and a copy of the state. Raises StateError when the groups do not fit."""
+        """Take over settings and a copy of the state, in the dtypes of the parameters.
+
+        Raises StateError when the groups do not fit.
+        """
         groups = state_dict["param_groups"]
         if len(groups) != len(self.param_groups):
             raise StateError(
@@ -177,7 +180,12 @@ class Optimizer:
                 raise StateError(
                     f"{type(self).__name__}: loaded {key!r} is {value._l.type}, but its parameter is {p._l.type}"
                 )
-            copies[key] = value.detach().clone() if isinstance(value, Tensor) else copy.deepcopy(value)
+            if isinstance(value, Tensor):
+                kept = value.detach().clone()
+                like = key != "step" and kept.dtype.is_floating_point  # a count of steps keeps its own dtype
+                copies[key] = kept.to(p.dtype) if like else kept
+            else:
+                copies[key] = copy.deepcopy(value)
         return copies
 
     def __repr__(self) -> str:
