@@ -78,12 +78,11 @@ class Node:
 class AccumulateGrad:
     """Where gradients of a leaf end."""
 
-    __slots__ = ("__weakref__", "hooks", "leaf", "retained", "seq")
+    __slots__ = ("__weakref__", "leaf", "retained", "seq")
 
     def __init__(self, leaf: Tensor) -> None:
         self.leaf = leaf
         self.seq = 0
-        self.hooks: dict[int, Callable[..., Any]] | None = None
         self.retained = None
 
     next_functions: tuple[tuple[Any, int], ...] = ()

@@ -86,9 +86,9 @@ def _seeds(roots: list[Tensor], given: Tensor | Sequence[Tensor | None] | None) 
     if len(grads) != len(roots):
         raise AutogradError(f"got {len(roots)} tensors and {len(grads)} gradients")
     seeds = []
-    for t, g in zip(roots, grads, strict=True):
+    for k, (t, g) in enumerate(zip(roots, grads, strict=True)):
         if edge_of(t) is None:
-            raise AutogradError("element 0 of tensors does not require grad and does not have a grad_fn")
+            raise AutogradError(f"element {k} of tensors does not require grad and does not have a grad_fn")
         if g is None:
             if t._a.size != 1:
                 raise AutogradError(f"grad can be implicitly created only for scalar outputs, this one is {t._l.type}")
@@ -259,7 +259,9 @@ def _rule(node: Node, slot: dict[int, Tensor], needs: tuple[bool, ...]) -> tuple
 
 
 def accumulate(leaf: Tensor, g: Tensor, create: bool) -> None:
-    """Add `g` to `leaf.grad`. The first contribution is taken as it is; `.grad` shares storage with nothing else."""
+    """Add `g` to `leaf.grad`. The first contribution is copied, so that `.grad` shares storage with nothing else; with
+    `create` it is taken as it is, with its history.
+    """
     recorder = mode.get().recorder
     if recorder is not None:
         recorder.on_grad_read(leaf)
@@ -279,6 +281,6 @@ def accumulate(leaf: Tensor, g: Tensor, create: bool) -> None:
 
 
 def _own(g: Tensor) -> Tensor:
-    """`g` itself when nobody else can see its memory, else a copy; without history either way."""
+    """A copy: hooks and other tensors may hold `g`, and `.grad` is written in place later."""
     copy: Tensor = op_named("clone")(g)
     return copy
