@@ -85,7 +85,7 @@ def test_a_chain_of_views() -> None:
         lambda y: y.split(2, 1)[1].zero_(),
         lambda y: y.chunk(2, 1)[0].add_(1),
         lambda y: y.unbind(0)[2].add_(1),
-        lambda y: y.diagonal().add_(1) if hasattr(y, "diagonal") else y.add_(1),
+        lambda y: y.add_(1),
         lambda y: y.__setitem__((slice(None), 0), y[:, 1]),
         lambda y: y.__setitem__(graphc.tensor([0, 2]), 1.0),
         lambda y: y.__setitem__(y > 0, 1.0),
@@ -96,9 +96,7 @@ def test_a_chain_of_views() -> None:
         lambda y: y.masked_fill_(y > 0, 2.0),
         lambda y: y.detach().add_(1),
         lambda y: y.data.add_(1),
-        lambda y: (
-            y.view(-1).index_add_(0, graphc.tensor([1, 1]), graphc.ones(2)) if hasattr(y, "index_add_") else y.add_(1)
-        ),
+        lambda y: y.view(-1).index_add_(0, graphc.tensor([1, 1]), graphc.ones(2)),
     ],
 )
 def test_writes_through_views(write: Any) -> None:
@@ -230,13 +228,7 @@ def test_in_place_on_an_output_of_unbind_with_grad() -> None:
         y.unbind(0)[0].add_(1)
         return y
 
-    x = x34().requires_grad_()
-    try:
-        f(x)
-    except graphc.errors.GraphcError:
-        raises_like(f, x)
-    else:
-        assert_same(f, x)
+    raises_like(f, x34().requires_grad_())
 
 
 def test_mutation_through_identity_dropout() -> None:
