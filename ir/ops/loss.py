@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,19 @@ def _reduced_array(x: Array, reduction: str) -> Array:
         return np.asarray(total / np.float64(x.size) if reduction == "mean" else total)
 
 
+def _pairs(low: float, high: float, attrs: Mapping[str, float]) -> Callable[[np.random.Generator], Iterator[Sample]]:
+    """Samples of two operands with elements in [low, high), under every reduction."""
+
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
+        for shape in ((), (5,), (3, 4), (0, 2), (2, 40)):
+            x, y = (np.asarray(rng.uniform(low, high, shape)) for _ in range(2))
+            for reduction in REDUCTIONS:
+                name = f"{shape} {reduction}"
+                yield Sample((x, y), {"reduction": reduction, **attrs}, name, grad=bool(x.size))
+
+    return samples
+
+
 def _value_loss(
     name: str,
     terms: Callable[..., Any],
@@ -75,18 +88,12 @@ def _value_loss(
         found = slopes(x, y, **attrs)
         return pw.mul(found[0], g) if needs[0] else None, pw.mul(found[1], g) if needs[1] else None
 
-    def samples(rng: np.random.Generator) -> Iterator[Sample]:
-        for shape in ((), (5,), (3, 4), (2, 40)):
-            x, y = (np.asarray(rng.uniform(low, high, shape)) for _ in range(2))
-            for reduction in REDUCTIONS:
-                yield Sample((x, y), {"reduction": reduction, **defaults}, f"{shape} {reduction}")
-
     return define(
         Op(
             name,
             infer,
             reference,
-            samples,
+            _pairs(low, high, defaults),
             decompose=lambda x, y, *, reduction, **attrs: _reduced(terms(x, y, **attrs), reduction),
             vjp=None if slopes is None else vjp,
             saves=("0", "1") if slopes is not None else (),

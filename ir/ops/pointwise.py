@@ -340,17 +340,23 @@ def _fmod_expr(x: Expr, y: Expr) -> Expr:
 
 
 # operands whose quotient keeps away from integers: the remainder jumps there
-_DIVIDEND = lambda *s: lambda rng: np.asarray(7.0 * (rng.integers(-4, 4, s) + rng.uniform(0.35, 0.65, s)))  # noqa: E731
-_DIVISOR = lambda *s: lambda rng: np.asarray(7.0 * rng.choice([-1.0, 1.0], s))  # noqa: E731
+def _dividend(*shape: int) -> Callable[[np.random.Generator], Array]:
+    return lambda rng: np.asarray(7.0 * (rng.integers(-4, 4, shape) + rng.uniform(0.35, 0.65, shape)))
+
+
+def _divisor(*shape: int) -> Callable[[np.random.Generator], Array]:
+    return lambda rng: np.asarray(7.0 * rng.choice([-1.0, 1.0], shape))
+
+
 _EDGES = samples_of(([-7.0, 7.0, -7.0, 7.0, 5.0], [3.0, -3.0, -3.0, 3.0, 0.0]), grad=False)
 
 remainder: Op = binary(
     "remainder", _by_kind(None, "irem", "frem"), quiet(np.remainder),
-    chain(binary_samples(_DIVIDEND, _DIVISOR), _EDGES), vjp=_remainder_vjp(floor_divide), saves=("0", "1"),
+    chain(binary_samples(_dividend, _divisor), _EDGES), vjp=_remainder_vjp(floor_divide), saves=("0", "1"),
     doc="Exact remainder with the sign of y, as Python's %; x % 0 is 0 for integers, NaN for floats.",
 )  # fmt: skip
 fmod: Op = binary(
-    "fmod", _fmod_expr, quiet(np.fmod), chain(binary_samples(_DIVIDEND, _DIVISOR), _EDGES),
+    "fmod", _fmod_expr, quiet(np.fmod), chain(binary_samples(_dividend, _divisor), _EDGES),
     vjp=_remainder_vjp(lambda x, y: trunc(div(x, y))), saves=("0", "1"),
     doc="Exact remainder with the sign of x, as C's fmod.",
 )  # fmt: skip
