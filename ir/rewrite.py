@@ -9,6 +9,7 @@ import numpy as np
 
 from graphc.errors import InternalError
 from graphc.ir.graph import Graph, Node, Value, copy_outputs
+from graphc.ir.types import Dim
 
 Replacement = Value | tuple[Value, ...] | None
 Visit = Callable[[Graph, Node, tuple[Value, ...]], Replacement]
@@ -65,7 +66,7 @@ def clone_node(out: Graph, node: Node, inputs: Sequence[Value]) -> tuple[Value, 
 
 
 def uniform(value: Value) -> bool | int | float | None:
-    """The number every element of `value` is known to be, or None.
+    """The number every element of `value` is known to be, or None; a named size is not known.
 
     Looks through movement ops that only repeat or reorder.
     """
@@ -74,7 +75,7 @@ def uniform(value: Value) -> bool | int | float | None:
         node = node.inputs[0].node
     if node is None:
         return None
-    if node.op.name == "full":
+    if node.op.name == "full" and not isinstance(node.attrs["value"], Dim):
         # through the dtype, since full(value=0.1, dtype=float32) holds the rounded number
         with np.errstate(all="ignore"):
             return _number(np.asarray(node.attrs["value"]).astype(node.out.dtype.np))

@@ -320,6 +320,15 @@ def test_uniform_reads_constants_through_movement() -> None:
     assert uniform(graph.constant(np.ones(3))) is None
 
 
+def test_simplify_leaves_named_sizes_to_their_binding() -> None:
+    graph = Graph()
+    x = graph.add_input(TensorType(float32, (Dim("N"), 3)), "x")
+    graph.add_output(call("mean", x, dim=(0,), keepdim=False), "y")
+    graph = decompose.run(graph)
+    assert simplify.run(graph) is graph
+    assert "full" in [n.op.name for n in graph.nodes]
+
+
 # ---------------------------------------------------------------- cse, dce
 
 
