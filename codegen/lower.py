@@ -138,7 +138,7 @@ def _lower_rows(memory: Memory, group: Group, stored: list[Node]) -> list[Call]:
     axes = squeezed_axes(group.space)
     space = tuple(n for _, n in axes)
     run = count([group.domain[d] for d in group.dims])
-    full = _full_index(group, axes, run)
+    full = _full_index(group, axes)
     builder = Builder(memory, (*space, run), dict.fromkeys(n.out for n in group.nodes))
     for k, node in enumerate(group.reductions):  # all named before any is pulled: none may be inlined
         place = match(axes, node.out.type)
@@ -159,7 +159,7 @@ def _lower_rows(memory: Memory, group: Group, stored: list[Node]) -> list[Call]:
     return [builder.call(Rows(builder.types(), space, run, tuple(stages), tuple(narrow)), group.nodes)]
 
 
-def _full_index(group: Group, axes: tuple[tuple[Expr, int], ...], run: int) -> Index:
+def _full_index(group: Group, axes: tuple[tuple[Expr, int], ...]) -> Index:
     """The index into the full domain for the axes of the space and the run axis, which comes after them."""
     left = iter(axes)
     rest: Expr = index(len(axes))

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
@@ -502,6 +503,30 @@ def test_escapes() -> None:
     assert plain("a\x1b[0m\u202e\tü\n\U000e0001") == "a\\x1b[0m\\u202e\\x09ü\n\\U000e0001"
     assert one_line("a\nb\x9b") == "a\\nb\\x9b"
     assert [bytes_text(n) for n in (0, 1023, 1536, 3 << 30)] == ["0 B", "1023 B", "1.5 KiB", "3.0 GiB"]
+
+
+def _npy(header: str) -> bytes:
+    text = header.encode() + b" " * (-(len(header) + 11) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+def test_damaged_archives(run: Run, model: Path) -> None:
+    """Whatever is wrong with a .npz file is the fault of that file, and the message names it."""
+    path = model.parent / "in.npz"
+    np.savez_compressed(path, x=np.arange(1000, dtype=np.float32))
+    good, start = path.read_bytes(), 100  # inside of the compressed data
+    entry = good.index(b"PK\1\2")
+    damaged = [good[:-30], good[:start] + b"\xff" * 40 + good[start + 40 :]]
+    for at, value in ((entry + 8, 1), (entry + 10, 99), (entry + 6, 99)):  # encrypted, odd compression, newer version
+        damaged.append(good[:at] + bytes([value]) + good[at + 1 :])
+    for header in ("[", f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({1 << 70},)}}"):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("x.npy", _npy(header))
+        damaged.append(path.read_bytes())
+    for data in damaged:
+        path.write_bytes(data)
+        found = run("run", model, "--inputs", path)
+        assert found.code == 2 and "not a readable .npz file" in found.err, found.err
 
 
 def test_too_little_memory_is_no_internal_error(run: Run, tmp_path: Path) -> None:

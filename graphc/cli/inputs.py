@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,9 @@ Array = np.ndarray[Any, Any]
 _SPEC = re.compile(r"(\w+)\[([\d,\s]*)\](?::(\d+))?\Z")
 _INT_BOUND = 2  # random integers are 0 or 1 unless the spec says more: small enough for any index
 _MAX_BYTES = 1 << 34
+_BROKEN = (  # what NumPy and zipfile raise for a damaged archive, or one of a kind they do not read
+    ValueError, EOFError, KeyError, OverflowError, RuntimeError, zipfile.BadZipFile, zlib.error, tokenize.TokenError,
+)  # fmt: skip
 
 
 def parse_sizes(sizes: Sequence[str]) -> dict[str, int]:
@@ -50,13 +55,13 @@ def given_values(specs: Sequence[str], archive: Path | None, seed: int) -> dict[
 def read_archive(path: Path) -> dict[str, Array]:
     """The arrays of a .npz file; objects in it are refused. Raises click.UsageError."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise click.UsageError(f"{path}: not a .npz file")
             return {name: archive[name] for name in archive.files}
     except OSError as error:
         raise click.UsageError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except _BROKEN as error:
         raise click.UsageError(f"{path}: not a readable .npz file: {error}") from error
 
 
