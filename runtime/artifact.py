@@ -1,11 +1,9 @@
 """`model.gcz`: a graph with its weights in one file. A file is data: reading one runs nothing from it.
 
 One ZIP of stored members (runtime/container.py): `manifest.json` (format and numerics version, signature, size and
-sha256 of each
-member), `graph.txt` (ir/text.py), `constants.safetensors` (arrays that the text only names) and `weights.safetensors`
-(one tensor
-for each state input, under its name). Whatever is wrong with a file, the only error is ArtifactError, and it names
-the member.
+sha256 of each member), `graph.txt` (ir/text.py), `constants.safetensors` (arrays that the text only names) and
+`weights.safetensors` (one tensor for each state input, under its name). Whatever is wrong with a file, the only error
+is ArtifactError, and it names the member.
 """
 
 from __future__ import annotations

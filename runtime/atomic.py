@@ -16,8 +16,7 @@ def atomic_write(path: str | os.PathLike[str], chunks: Iterable[bytes]) -> None:
     """Write `chunks` to a new file in the folder of `path`, flush it to the disk, and rename it to `path`.
 
     The mode comes from the umask. A file that others hold open or mapped under this name stays as it is. Raises
-    OSError;
-    then the old file is intact and the new one is removed.
+    OSError; then the old file is intact and the new one is removed.
     """
     target = Path(path)
     sweep(target.parent)
