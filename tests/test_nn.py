@@ -719,3 +719,33 @@ def test_the_old_spelling_of_a_reduction_over_classes(loss: str) -> None:
         expected = getattr(nn, loss)(reduction=reduction)(x, y)
         assert graphc.equal(getattr(nn, loss)(**old)(x, y), expected)
         assert graphc.equal(function(x, y, **old), expected)  # type: ignore[arg-type]
+
+
+DEVICE_LAYERS: dict[str, tuple[Any, ...]] = {
+    "Linear": (1, 1),
+    "Embedding": (1, 1),
+    "Conv1d": (1, 1, 1),
+    "Conv2d": (1, 1, 1),
+    "ConvTranspose2d": (1, 1, 1),
+    "BatchNorm1d": (1,),
+    "BatchNorm2d": (1,),
+    "LayerNorm": (1,),
+    "RMSNorm": (1,),
+    "GroupNorm": (1, 1),
+    "InstanceNorm2d": (1,),
+    "PReLU": (),
+    "LSTM": (1, 1),
+    "GRUCell": (1, 1),
+}
+
+
+@pytest.mark.parametrize(("layer", "sizes"), DEVICE_LAYERS.items(), ids=DEVICE_LAYERS)
+def test_layers_refuse_devices_there_are_not(layer: str, sizes: tuple[Any, ...]) -> None:
+    with pytest.raises(UnsupportedError, match=f"^{layer}: .*'cuda' is not available"):
+        getattr(nn, layer)(*sizes, device="cuda")
+    getattr(nn, layer)(*sizes, device="cpu")
+
+
+def test_align_corners_has_no_meaning_for_nearest() -> None:
+    with pytest.raises(ArgumentError, match="align_corners"):
+        F.interpolate(graphc.ones(1, 1, 2, 2), scale_factor=2, align_corners=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from graphc.frontend.creation import full
+from graphc.frontend.device import check_device
 from graphc.frontend.nn import functional as F
 from graphc.frontend.nn.module import Module
 from graphc.frontend.nn.parameter import Parameter
@@ -127,6 +128,7 @@ class PReLU(Module):
         self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: DType | None = None
     ) -> None:
         super().__init__()
+        check_device(type(self).__name__, device)
         self.num_parameters = num_parameters
         self.weight = Parameter(full((num_parameters,), float(init), dtype=dtype))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from graphc.errors import ArgumentError, UnsupportedError
 from graphc.frontend.creation import empty
+from graphc.frontend.device import check_device
 from graphc.frontend.nn import functional as F
 from graphc.frontend.nn import init
 from graphc.frontend.nn.checks import Pair, pair, single
@@ -41,6 +42,7 @@ class _Conv(Module):
         dtype: DType | None = None,
     ) -> None:
         super().__init__()
+        check_device(type(self).__name__, device)
         name = type(self).__name__
         if padding_mode != "zeros":
             raise UnsupportedError(f"{name}: padding_mode is 'zeros', got {padding_mode!r}; pad with F.pad instead")

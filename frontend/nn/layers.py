@@ -8,6 +8,7 @@ from typing import Any
 
 from graphc.errors import ArgumentError
 from graphc.frontend.creation import empty
+from graphc.frontend.device import check_device
 from graphc.frontend.grad_mode import no_grad
 from graphc.frontend.nn import functional as F
 from graphc.frontend.nn import init
@@ -46,6 +47,7 @@ class Linear(Module):
         self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: DType | None = None
     ) -> None:
         super().__init__()
+        check_device(type(self).__name__, device)
         self.in_features, self.out_features = in_features, out_features
         self.weight = Parameter(empty(out_features, in_features, dtype=dtype))
         if bias:
@@ -87,6 +89,7 @@ class Embedding(Module):
         dtype: DType | None = None,
     ) -> None:
         super().__init__()
+        check_device(type(self).__name__, device)
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
             raise ArgumentError("padding_idx must be within num_embeddings")

@@ -7,6 +7,7 @@ from typing import Any
 
 from graphc.errors import ArgumentError, ShapeError, UnsupportedError
 from graphc.frontend.creation import ones, tensor, zeros
+from graphc.frontend.device import check_device
 from graphc.frontend.grad_mode import no_grad
 from graphc.frontend.nn import functional as F
 from graphc.frontend.nn import init
@@ -36,6 +37,7 @@ class _BatchNorm(Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
+        check_device(type(self).__name__, device)
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
         self.register_parameter("weight", Parameter(ones(num_features, dtype=dtype)) if affine else None)
@@ -107,6 +109,7 @@ class LayerNorm(Module):
         dtype: DType | None = None,
     ) -> None:
         super().__init__()
+        check_device(type(self).__name__, device)
         self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
         self.register_parameter(
@@ -137,6 +140,7 @@ class RMSNorm(Module):
         dtype: DType | None = None,
     ) -> None:
         super().__init__()
+        check_device(type(self).__name__, device)
         self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
         weight = Parameter(ones(*self.normalized_shape, dtype=dtype)) if elementwise_affine else None
@@ -170,6 +174,7 @@ class GroupNorm(Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
+        check_device(type(self).__name__, device)
         if num_channels % num_groups:
             raise ArgumentError("num_channels must be divisible by num_groups")
         self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
@@ -199,6 +204,7 @@ class InstanceNorm2d(Module):
         dtype: DType | None = None,
     ) -> None:
         super().__init__()
+        check_device(type(self).__name__, device)
         if track_running_stats:
             raise UnsupportedError("InstanceNorm2d: track_running_stats is not supported; use BatchNorm2d")
         self.num_features, self.eps, self.momentum = num_features, eps, momentum

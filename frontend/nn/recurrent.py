@@ -7,6 +7,7 @@ from typing import Any
 
 from graphc.errors import ArgumentError, ShapeError, UnsupportedError
 from graphc.frontend.creation import empty, zeros
+from graphc.frontend.device import check_device
 from graphc.frontend.functional import cat, chunk, flip, linear, relu, sigmoid, stack, tanh, transpose, unbind
 from graphc.frontend.nn import init
 from graphc.frontend.nn.module import Module
@@ -88,6 +89,7 @@ class _Recurrent(_Weights):
         dtype: DType | None = None,
     ) -> None:
         super().__init__()
+        check_device(type(self).__name__, device)
         if hidden_size <= 0 or num_layers <= 0 or not 0 <= dropout <= 1:
             raise ArgumentError(f"{type(self).__name__}: sizes must be positive and dropout between 0 and 1")
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
@@ -214,6 +216,7 @@ class _Cell(_Weights):
         self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: DType | None = None
     ) -> None:
         super().__init__()
+        check_device(type(self).__name__, device)
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
         self._add("", input_size, hidden_size, bias, dtype)
         self.reset_parameters()

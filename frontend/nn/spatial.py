@@ -250,6 +250,8 @@ def interpolate(
         raise UnsupportedError(
             f"interpolate: mode 'nearest' with whole factors is supported, got {mode!r} and {scales}"
         )
+    if align_corners is not None:
+        raise ArgumentError("interpolate: align_corners can only be set with interpolating modes, not 'nearest'")
     up, across = (int(s) for s in scales)
     n, c, h, w = x.ttype.shape
     spread = expand(reshape(x, (n, c, h, 1, w, 1)), (n, c, h, up, w, across))
