@@ -12,7 +12,7 @@ import numpy as np
 
 from graphc.errors import ArgumentError, DTypeError, IndexingError, ShapeError
 from graphc.frontend.functional_shape import axis_of, expand
-from graphc.frontend.mode import mode
+from graphc.frontend.mode import mode, refuse_values
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import Number, Operand, can_cast, lift, result_type, tensor_operand
 from graphc.frontend.tensor import Tensor
@@ -36,6 +36,7 @@ def check_range(name: str, index: Tensor, size: int, dim: int, low: int | None =
     places = index._a
     if places.size and (int(np.min(places)) < low or int(np.max(places)) >= size):
         bad = places[(places < low) | (places >= size)].flat[0]
+        refuse_values(index)
         raise IndexingError(f"{name}: index {bad} is out of bounds for dimension {dim} with size {size}")
     recorder = mode.get().recorder
     if recorder is not None and places.size:

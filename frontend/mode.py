@@ -47,6 +47,9 @@ class RecorderHooks(Protocol):
     def on_range(self, index: Tensor, low: float, high: float, ignored: int | None = None) -> None:
         """All elements of `index` were found to lie in [low, high), or to be `ignored`."""
 
+    def on_failure(self, tensor: Tensor) -> None:
+        """An error is about to be raised because of the values of `tensor`."""
+
     def on_escape(self, tensor: Tensor, what: str, instead: str | None = None) -> None:
         """The elements become visible to Python (`numpy()`, `tolist()`, a buffer). `instead`: what a graph can do."""
 
@@ -118,3 +121,10 @@ def using(**changes: Any) -> Iterator[None]:
         yield
     finally:
         mode.reset(token)
+
+
+def refuse_values(tensor: Tensor) -> None:
+    """Call before raising an error that depends on the values of `tensor`: a recording must know."""
+    recorder = mode.get().recorder
+    if recorder is not None:
+        recorder.on_failure(tensor)

@@ -13,7 +13,7 @@ from graphc.frontend import functional_mixed as fx
 from graphc.frontend.creation import _checked, _flagged, _options, full
 from graphc.frontend.device import check_device
 from graphc.frontend.functional_shape import sizes_of
-from graphc.frontend.mode import mode
+from graphc.frontend.mode import mode, refuse_values
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import as_dtype, convert, tensor_operand
 from graphc.frontend.random import Generator, draw
@@ -150,6 +150,7 @@ def probabilities(name: str, p: Any, like: Tensor, dtype: DType) -> Tensor:
     values = chance._a
     inside = (values >= 0.0) & (values <= 1.0)  # NaN is not
     if not inside.all():
+        refuse_values(p)
         raise ArgumentError(
             f"{name}: the probabilities {p._l.type} must be in [0, 1], but one is {values[~inside].flat[0]}"
         )

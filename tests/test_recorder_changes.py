@@ -98,7 +98,7 @@ def test_python_randomness_and_time_are_refused(source: Any) -> None:
         random.seed(1)
         np.random.seed(1)
 
-        def f(x: Any) -> Any:
+        def f(x: Any) -> Any:  # here
             return x * (0.0 * float(source()))  # here
 
         return f, (graphc.ones(2),)
@@ -120,12 +120,12 @@ def test_python_randomness_and_time_are_refused(source: Any) -> None:
         random.seed(1)
         np.random.seed(1)
 
-        def f(x: Any) -> Any:
+        def f(x: Any) -> Any:  # here
             return x * float(source())  # here
 
         return f, (graphc.ones(2),)
 
-    refused(drift, match="pass what changes as an argument")
+    refused(drift, match="random is moved on")
 
 
 def test_random_state_advances_as_eager() -> None:

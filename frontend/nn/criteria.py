@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphc.errors import ArgumentError, DTypeError, IndexingError, ShapeError
 from graphc.frontend.functional import exp, squeeze, unsqueeze
-from graphc.frontend.mode import mode
+from graphc.frontend.mode import mode, refuse_values
 from graphc.frontend.nn.checks import float_input, reduction_of
 from graphc.frontend.nn.pointwise import logsigmoid
 from graphc.frontend.ops import ops
@@ -94,6 +94,7 @@ def _check_targets(name: str, target: Tensor, classes: int, ignore_index: int) -
     y = target._a
     wrong = ((y < 0) | (y >= classes)) & (y != ignore_index)
     if wrong.any():
+        refuse_values(target)
         raise IndexingError(
             f"{name}: target {int(y[wrong][0])} is out of bounds: there are {classes} classes, numbered from 0 "
             f"(ignore_index is {ignore_index})"

@@ -7,7 +7,7 @@ import math
 from graphc.errors import DTypeError, IndexingError, ShapeError
 from graphc.frontend.creation import arange, ones
 from graphc.frontend.functional import eq, linear, matmul, softmax, transpose, tril, where
-from graphc.frontend.mode import mode
+from graphc.frontend.mode import mode, refuse_values
 from graphc.frontend.nn.checks import float_input
 from graphc.frontend.nn.pointwise import dropout
 from graphc.frontend.ops import ops
@@ -24,6 +24,7 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> 
     if input._a.size:
         low, high = int(input._a.min()), int(input._a.max())
         if low < 0 or high >= weight._a.shape[0]:
+            refuse_values(input)
             raise IndexingError(
                 f"embedding: index {low if low < 0 else high} is out of range for {weight._a.shape[0]} rows"
             )
@@ -40,6 +41,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
         raise DTypeError(f"one_hot: expected an int64 tensor, got {tensor._l.type}")
     classes = int(tensor.max().item()) + 1 if num_classes == -1 else num_classes
     if tensor._a.size and not 0 <= int(tensor._a.min()) <= int(tensor._a.max()) < classes:
+        refuse_values(tensor)
         raise IndexingError(f"one_hot: the classes of {tensor._l.type} are not all in [0, {classes})")
     recorder = mode.get().recorder
     if recorder is not None and tensor._a.size:

@@ -50,7 +50,7 @@ class Finisher:
         self.effects: list[Effect] = []
         self.outputs: list[tuple[Value, str, str]] = []
         self.owned: list[Tensor] = []
-        self.reach = Reach(self.table, watcher.codes, recorder.old_grads)
+        self.reach = Reach(self.table, watcher.codes, recorder.old_grads, leaves)
         self.function = function
         self._bases: dict[int, tuple[Any, int]] = {}
         self._groups: dict[int, tuple[Tensor, int]] = {}  # detached tensors that are returned or viewed

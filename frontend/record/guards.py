@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ _FLAT = frozenset({bool, int, float, complex, str, bytes, type(None), DType})
 def flat(x: Any) -> bool:
     """True for a container of numbers, strings and None only (keys of a dict included)."""
     items = (*x, *x.values()) if isinstance(x, dict) else x
-    return type(x) in (list, tuple, dict, set, frozenset) and all(type(i) in _FLAT for i in items)
+    return type(x) in (list, tuple, dict, set, frozenset, deque) and all(type(i) in _FLAT for i in items)
 
 
 def fingerprint(x: Any) -> Any:
@@ -60,7 +62,7 @@ def _keys(value: Any, expected: Any) -> bool:
     kind, keys = expected
     if type(value) is not kind or len(value) != len(keys):
         return False
-    return not isinstance(value, dict) or all(map(_same_key, value, keys))
+    return not isinstance(value, (dict, MappingProxyType)) or all(map(_same_key, value, keys))
 
 
 def _same_key(a: Any, b: Any) -> bool:
@@ -83,6 +85,14 @@ def _array(value: Any, expected: Any) -> bool:
     )
 
 
+def _bytes(value: Any, expected: Any) -> bool:
+    return type(value) is expected[0] and bytes(value) == expected[1]
+
+
+def _absent(value: Any, expected: Any) -> bool:
+    return bool(expected.isdisjoint(value))
+
+
 def _grad_is_none(value: Any, expected: Any) -> bool:
     return (getattr(value, "_grad", None) is None) is expected
 
@@ -94,5 +104,7 @@ CHECKS = {
     "flat": _flat,
     "fields": _fields,
     "array": _array,
+    "bytes": _bytes,
+    "absent": _absent,
     "grad": _grad_is_none,
 }

@@ -17,7 +17,7 @@ _MISSING = object()
 @dataclass(frozen=True, slots=True)
 class Step:
     """kind: "arg" (leaf number of the arguments), "held" (the object itself), "cell", "item", "attr", "var" (instance
-    dictionary), "grad".
+    dictionary), "grad", "context" (what a ContextVar holds).
     """
 
     kind: str
@@ -62,7 +62,13 @@ def _grad(owner: Any, _: Any) -> Any:
     return getattr(owner, "_grad", _MISSING)
 
 
-_GET: dict[str, Callable[[Any, Any], Any]] = {"cell": _cell, "item": _item, "attr": _attr, "var": _var, "grad": _grad}
+def _context(owner: Any, _: Any) -> Any:
+    return owner.get(_MISSING)
+
+
+_GET: dict[str, Callable[[Any, Any], Any]] = {
+    "cell": _cell, "item": _item, "attr": _attr, "var": _var, "grad": _grad, "context": _context,
+}  # fmt: skip
 
 
 class PathTable:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from contextvars import ContextVar
 from itertools import chain
 from operator import attrgetter, getitem, is_
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from graphc.frontend.record.guards import holds
-from graphc.frontend.record.paths import look
+from graphc.frontend.record.paths import look, missing
 from graphc.frontend.record.trace import Guard, Trace
 from graphc.frontend.tensor import Tensor
 from graphc.ir.op import Array
@@ -27,6 +29,10 @@ _contents = attrgetter("cell_contents")
 _fields = attrgetter("__dict__")
 _CHANGED = (KeyError, IndexError, AttributeError, ValueError, TypeError)
 _IMMUTABLE = (tuple, frozenset)
+
+
+def _variable(variable: ContextVar[Any]) -> Any:
+    return variable.get(missing())
 
 
 class Picture:
@@ -45,6 +51,8 @@ class Picture:
         self.attr_found: list[Any] = []
         self.cells: list[Any] = []
         self.cell_found: list[Any] = []
+        self.variables: list[Any] = []  # of the context
+        self.held_there: list[Any] = []
         self.objects: dict[int, Any] = {}  # whose __dict__ is looked into
         self.ordered: list[Any] = []  # containers whose keys and order matter
         self.sized: list[Any] = []  # lists: their items are looked up one by one
@@ -70,6 +78,9 @@ class Picture:
         if step.kind == "cell":
             self.cells.append(owner)
             self.cell_found.append(value)
+        elif step.kind == "context":
+            self.variables.append(owner)
+            self.held_there.append(value)
         elif step.kind in ("attr", "grad"):
             self.attr_owners.append(owner)
             self.attr_names.append("_grad" if step.kind == "grad" else step.key)
@@ -84,13 +95,15 @@ class Picture:
 
     def _guard(self, guard: Guard) -> None:
         value = self.values[guard.step]
-        if guard.step in self.changing or guard.kind == "array":
+        if guard.step in self.changing or guard.kind in ("array", "bytes"):
             self.late.append(guard)
         elif guard.kind == "fields":
             self.objects[id(value)] = value
             self.ordered.append(value.__dict__)
         elif guard.kind == "keys" and not isinstance(value, _IMMUTABLE):
-            (self.ordered if isinstance(value, dict) else self.sized).append(value)
+            (self.ordered if isinstance(value, (dict, MappingProxyType)) else self.sized).append(value)
+        elif guard.kind == "absent":
+            self.sized.append(value)
         elif guard.kind == "flat" and not isinstance(value, _IMMUTABLE):
             if value:
                 self.late.append(guard)
@@ -143,6 +156,7 @@ class Picture:
             and all(map(is_, map(getitem, self.owners, self.keys), self.found))
             and all(map(is_, map(getattr, self.attr_owners, self.attr_names), self.attr_found))
             and all(map(is_, map(_contents, self.cells), self.cell_found))
+            and (not self.variables or all(map(is_, map(_variable, self.variables), self.held_there)))
             and list(map(len, self.sized)) == self.lengths
             and all(map(is_, chain.from_iterable(self.ordered), self.order))
             and not any(map(len, self.empties))

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+import array
 import functools
-from collections.abc import Mapping
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from types import BuiltinFunctionType, CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 
 from graphc.frontend.record.guards import fingerprint, flat
-from graphc.frontend.record.paths import PathTable
+from graphc.frontend.record.paths import PathTable, missing
 from graphc.frontend.record.trace import Guard
 from graphc.frontend.record.watch import is_module, is_optimizer
-from graphc.frontend.record.where import is_user_class, kind_of, names_of
+from graphc.frontend.record.where import (
+    imported_modules,
+    is_user_class,
+    kind_of,
+    loaded_globals,
+    names_of,
+    users_fields,
+)
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import DType
 
 _SCALARS = (bool, int, float, complex, str, bytes, type(None), DType)
 _BY_IDENTITY = (type, FunctionType, BuiltinFunctionType, np.ufunc, np.dtype, property)
-_CONTAINERS = (list, tuple, dict, set, frozenset)
+_CONTAINERS = (list, tuple, dict, set, frozenset, deque, MappingProxyType)
+_BYTES = (bytearray, array.array)
+_WRAPPERS = ("collections", "os", "types")  # whose mappings and sequences keep their content in attributes
+_ALL_FIELDS = frozenset({"vars", "__dict__"})  # who says this may read every attribute
 _MAX_LEAVES = 1000
-_MAX_BYTES = 4096
+_MAX_BYTES = 1 << 18
 _DEPTH = 8
 _HIDDEN = frozenset({"__builtins__"})
 _STORES = ("_parameters", "_buffers", "_modules")
@@ -40,11 +54,13 @@ class Reach:
         table: PathTable,
         codes: dict[CodeType, dict[str, Any]],
         old_grads: Mapping[int, tuple[Tensor, Tensor | None]],
+        arguments: Sequence[Any] = (),
     ) -> None:
         self.table = table
         self.codes = codes
         self.old_grads = old_grads  # id of a leaf -> the leaf, and its `.grad` before the call replaced it
-        self.names = frozenset(n for c in codes for n in names_of(c))
+        words = frozenset(x for x in arguments if isinstance(x, str))  # may be given to getattr()
+        self.names = words.union(*map(names_of, codes))
         self.guards: list[Guard] = []
         self.tensors: dict[int, tuple[Tensor, int]] = {}
         self.shared: set[int] = set()  # tensors with more than one path
@@ -74,6 +90,12 @@ class Reach:
             for key in code.co_names:
                 if key in globals_ and key not in _HIDDEN:
                     self.visit(globals_[key], self.table.step("item", root, key, key), 0)
+            absent = loaded_globals(code) - globals_.keys()
+            if absent:  # builtins, or names yet to come
+                self._guard("absent", root, absent)
+            for key in sorted(imported_modules(code) & sys.modules.keys()):
+                modules = self.table.hold(sys.modules, "sys.modules")
+                self.visit(sys.modules[key], self.table.step("item", modules, key, key), 0)
 
     def argument(self, x: Any, number: int, name: str) -> None:
         """Start at argument leaf `number`."""
@@ -86,7 +108,7 @@ class Reach:
         elif isinstance(x, _SCALARS):
             if guard:
                 self._guard("bits", step, x)
-        elif isinstance(x, _BY_IDENTITY):
+        elif isinstance(x, _BY_IDENTITY) or x is missing():
             if guard:
                 self._guard("is", step, x)
             if id(x) not in self.owners:
@@ -99,6 +121,9 @@ class Reach:
         if isinstance(x, FunctionType) and (x.__code__ in self.codes or kind_of(x.__code__) != "user"):
             self.owners[id(x)] = (x, step)
             self._closure(x, depth)
+            if kind_of(x.__code__) == "user":
+                self._guard("is", self.table.step("attr", step, "__code__"), x.__code__)
+                self._fields(x, step, depth, self.names)
         elif isinstance(x, property) and x.fget is not None:
             self.owners[id(x)] = (x, step)
             self.visit(x.fget, self.table.step("attr", step, "fget"), depth + 1)
@@ -128,6 +153,8 @@ class Reach:
                 self.tensor(grad, self.table.step("grad", step, None))
         if t._hooks:
             self.visit(t._hooks, self.table.step("attr", step, "_hooks"), _DEPTH - 2)
+        for name in sorted(self.names & users_fields(t)):
+            self.visit(t.__dict__[name], self.table.step("var", step, name), _DEPTH - 4)
 
     def _closure(self, f: FunctionType, depth: int) -> None:
         for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
@@ -150,6 +177,10 @@ class Reach:
             self.visit(x.__func__, self.table.step("attr", step, "__func__"), depth + 1)
         elif isinstance(x, np.ndarray):
             self._array(x, step)
+        elif isinstance(x, _BYTES):
+            self._guard("bytes", step, (type(x), bytes(x)))
+        elif isinstance(x, ContextVar):
+            self.visit(x.get(missing()), self.table.step("context", step, None), depth + 1)
         else:
             if guard:
                 self._guard("is", step, x)
@@ -166,7 +197,9 @@ class Reach:
         elif hasattr(type(x), "_graphc_compiled"):
             self.visit(x.function, self.table.step("var", step, "function", self.table.names[step]), depth + 1)
         elif not isinstance(x, ModuleType) or not x.__name__.startswith(("graphc", "numpy")):
-            self._fields(x, step, depth, self.names)
+            whole = type(x).__module__ in _WRAPPERS and isinstance(x, (Mapping, Sequence))
+            whole = whole or (not self.names.isdisjoint(_ALL_FIELDS) and is_user_class(type(x)))
+            self._fields(x, step, depth, self.names.union(getattr(x, "__dict__", ())) if whole else self.names)
 
     def _fields(self, x: Any, step: int, depth: int, names: frozenset[str]) -> None:
         """Attributes of an object, of its slots and of its class."""
@@ -190,10 +223,17 @@ class Reach:
         holder = self.table.hold(cls, cls.__name__)
         self.owners[id(cls)] = (cls, holder)
         for name in sorted(self.names | _CALLED):
-            owner = next((c for c in cls.__mro__ if name in c.__dict__), None)
-            if owner is None or not is_user_class(owner):
+            owners = [c for c in cls.__mro__ if name in c.__dict__]
+            for base in owners[1:] if "super" in self.names else ():
+                if is_user_class(base) and isinstance(base.__dict__[name], FunctionType):
+                    self.visit(
+                        base.__dict__[name],
+                        self.table.step("attr", self.table.hold(base, base.__name__), name),
+                        depth + 1,
+                    )
+            if not owners or not is_user_class(owners[0]):
                 continue
-            raw = owner.__dict__[name]
+            raw = owners[0].__dict__[name]
             if isinstance(raw, classmethod):
                 step = self.table.step("attr", self.table.step("attr", holder, name), "__func__")
                 self.visit(raw.__func__, step, depth + 1)
@@ -217,7 +257,7 @@ class Reach:
             self._guard("is", step, x)
             self.unguarded += 1
             return
-        keys = list(x) if isinstance(x, dict) else list(range(len(x)))
+        keys = list(x) if isinstance(x, (dict, MappingProxyType)) else list(range(len(x)))
         self._guard("keys", step, (type(x), tuple(keys)))
         for key in keys:
             self.visit(x[key], self.table.step("item", step, key), depth + 1)
@@ -258,7 +298,8 @@ class Reach:
                         place = self.table.step("item", path, k)
                         self._params.add(place)
                         self.tensor(p, place)
-                elif not isinstance(value, float):  # floats are inputs: a schedule changes them
+                elif not isinstance(value, float) or "param_groups" in self.names:
+                    # floats are inputs (a schedule changes them), unless the user's code looks for itself
                     self.visit(value, path, 4)
         self._optimizers.append((x, step))
         for name in ("_pre_hooks", "_post_hooks"):

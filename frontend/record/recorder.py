@@ -8,11 +8,9 @@ it refuses.
 from __future__ import annotations
 
 import functools
-import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,7 +23,7 @@ from graphc.frontend.record.attributes import Rebindings
 from graphc.frontend.record.roots import Root, Slot, starts_with
 from graphc.frontend.record.texts import Texts
 from graphc.frontend.record.trace import RangeGuard, Source, ValueGuard
-from graphc.frontend.record.where import here, kind_of
+from graphc.frontend.record.where import here
 from graphc.frontend.scalar import Scalar, holds_scalar
 from graphc.frontend.tensor import Tensor, alias_of, fresh
 from graphc.ir.graph import Graph, Input, Location, Value
@@ -337,6 +335,15 @@ class Recorder:
                 flag = op_named("all")(inside.reshape((-1,)), dim=(0,), keepdim=False)
             self.value_guards.append(ValueGuard(self.value_of(flag), True, here()))
 
+    def on_failure(self, tensor: Tensor) -> None:
+        """The user may catch the error and go on; the graph would know nothing of it."""
+        if not self._paused and not self.finished and self.refusal is None:
+            self.refusal = RecordingError(
+                f"the error at {here()} is caught, and depends on the values of {tensor._l.type}; test the values "
+                "before, as a tensor operation or a branch"
+            )
+            self.advance_random()
+
     @_hook
     def on_escape(self, tensor: Tensor, what: str, instead: str | None = None) -> None:
         """Elements that leave for Python cannot be followed."""
@@ -417,27 +424,6 @@ class Recorder:
         if not self.sizes or self._paused or self.refusal is not None:
             return tensor._l.type
         return self.value_of(tensor).type
-
-    def ask_size(self, size: Dim, how: str, other: Any) -> Any:
-        """A named size is compared: answered when the answer is the same for all sizes, else an error at the user's
-        line.
-        """
-        frame: FrameType | None = sys._getframe(3)
-        while frame is not None and kind_of(frame.f_code) == "library":
-            frame = frame.f_back
-        if frame is None or kind_of(frame.f_code) == "ours":
-            return NotImplemented
-        if isinstance(other, (int, Dim)):
-            gap = size - other
-            if isinstance(gap, int):
-                return {"==": gap == 0, "!=": gap != 0, "<": gap < 0, "<=": gap <= 0, ">": gap > 0, ">=": gap >= 0}[how]
-        elif how not in ("hash", "bool"):
-            return NotImplemented
-        what = f"is compared with {other} ({how})" if how not in ("hash", "bool") else f"decides something ({how})"
-        raise RecordingError(
-            f"the named size {size} {what} at {here()}; a program for every size cannot branch on it: trace without "
-            "making it dynamic"
-        )
 
     def bind_size(self, size: Dim) -> int:
         """The number a named size stands for now."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dis
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from graphc.frontend.record.trace import Trace
 from graphc.frontend.record.tree import TreeSpec, flatten, substitute, unflatten
 from graphc.frontend.record.typetest import type_test
 from graphc.frontend.record.watch import Watcher
-from graphc.frontend.record.where import kind_of
+from graphc.frontend.record.where import here, kind_of
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor, fresh
 from graphc.ir.graph import Location
@@ -149,13 +151,35 @@ def record_call(
     return recorded
 
 
+def ask_size(size: Dim, how: str, other: Any) -> Any:
+    """A named size is compared: answered when the answer is the same for all sizes, else an error at the user's
+    line.
+    """
+    frame: FrameType | None = sys._getframe(3)
+    while frame is not None and kind_of(frame.f_code) == "library":
+        frame = frame.f_back
+    if frame is None or kind_of(frame.f_code) == "ours":
+        return NotImplemented
+    if isinstance(other, (int, Dim)):
+        gap = size - other
+        if isinstance(gap, int):
+            return {"==": gap == 0, "!=": gap != 0, "<": gap < 0, "<=": gap <= 0, ">": gap > 0, ">=": gap >= 0}[how]
+    elif how not in ("hash", "bool"):
+        return NotImplemented
+    what = f"is compared with {other} ({how})" if how not in ("hash", "bool") else f"decides something ({how})"
+    raise RecordingError(
+        f"the named size {size} {what} at {here()}; a program for every size cannot branch on it: trace without "
+        "making it dynamic"
+    )
+
+
 @contextmanager
 def asked_sizes(recorder: Recorder) -> Iterator[None]:
     """Inside, the user's code may not branch on a named size, nor use it as a plain number."""
     if not recorder.sizes:
         yield
         return
-    before, Dim.ask = Dim.ask, recorder.ask_size
+    before, Dim.ask = Dim.ask, staticmethod(ask_size)
     try:
         yield
     except TypeError as error:

@@ -12,9 +12,10 @@ import dis
 import io
 import itertools
 import operator
+import random
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import (
     BuiltinFunctionType,
     CellType,
@@ -27,9 +28,11 @@ from types import (
 )
 from typing import Any
 
+import numpy as np
+
 from graphc.errors import RecordingError
 from graphc.frontend.record.texts import Texts, is_logging
-from graphc.frontend.record.where import is_user_class, kind_of, names_of
+from graphc.frontend.record.where import imported_modules, is_user_class, kind_of, names_of, users_fields
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor
 from graphc.ir.graph import Location
@@ -73,6 +76,7 @@ class Watcher:
         self._notes: list[tuple[str, Any, Any, str]] = []  # (kind, object, what it held, how the user calls it)
         self._globals: dict[tuple[int, str], tuple[dict[str, Any], str, Any]] = {}
         self._cells: dict[int, tuple[CellType, Any, str]] = {}
+        self._draws: list[Location] = []  # random numbers of Python's
         self._calls: list[tuple[Any, Location]] = []  # methods the user called on noted objects
         self._previous: Callable[..., Any] | None = None
 
@@ -82,6 +86,7 @@ class Watcher:
         self._names.update(names_of(code) if code is not None else ())
         self._roots += [(x, "an argument") for x in arguments]
         self._roots.append((function, getattr(function, "__name__", "the function")))
+        self._random = _random_states()
         self._walk()
         self._previous = sys.getprofile()
         sys.setprofile(self._event)
@@ -106,6 +111,8 @@ class Watcher:
             if arg is print:
                 self.prints.append(Location(frame.f_code, frame.f_lasti))
                 self.texts.show(frame)
+            elif isinstance(owner, random.Random):
+                self._draws.append(Location(frame.f_code, frame.f_lasti))
             elif isinstance(owner, _CONTAINERS) and id(owner) in self._outside:
                 self._calls.append((owner, Location(frame.f_code, frame.f_lasti)))
 
@@ -136,6 +143,8 @@ class Watcher:
             self._globals.setdefault((id(frame.f_globals), name), (frame.f_globals, name, value))
             if value is not _MISSING:
                 self._roots.append((value, name))
+        for name in sorted(imported_modules(code) & sys.modules.keys()):
+            self._roots.append((sys.modules[name], name))
         self._walk()
 
     # ---- noting
@@ -152,7 +161,10 @@ class Watcher:
             self._notes.append((kind, x, before, label))
 
     def _note(self, x: Any, label: str, depth: int) -> None:
-        if depth > _DEPTH or id(x) in self._seen or isinstance(x, (Tensor, _PLAIN)):
+        if depth > _DEPTH or id(x) in self._seen or isinstance(x, _PLAIN):
+            return
+        if isinstance(x, Tensor):
+            self._note_tensor(x, label, depth)
             return
         self._seen.add(id(x))
         if isinstance(x, FunctionType):
@@ -174,10 +186,19 @@ class Watcher:
         elif not isinstance(x, ModuleType) or x.__name__.split(".")[0] not in _LIBRARIES:
             self._note_object(x, label, depth)
 
+    def _note_tensor(self, t: Tensor, label: str, depth: int) -> None:
+        """Only what a user gave it: attributes of our own are followed."""
+        names = users_fields(t)
+        self._keep("given", t, {n: t.__dict__[n] for n in names}, label)
+        for name in sorted(self._names & names):
+            self._note(t.__dict__[name], f"{label}.{name}", depth + 1)
+
     def _note_function(self, f: FunctionType, depth: int) -> None:
         cells = zip(f.__code__.co_freevars, f.__closure__ or (), strict=True)
         if kind_of(f.__code__) == "user":
-            self._outside[id(f)] = f
+            self._keep("fields", f, dict(f.__dict__), f.__name__)
+            for name in sorted(self._names & f.__dict__.keys()):
+                self._note(f.__dict__[name], f"{f.__name__}.{name}", depth + 1)
         for name, cell in cells:
             try:
                 value = cell.cell_contents
@@ -238,6 +259,11 @@ class Watcher:
         return [e for e in found if e[1] is not None] + [e for e in found if e[1] is None]
 
     def _effects(self) -> Iterator[Effect]:
+        for name, before, now in zip(("random", "numpy.random"), self._random, _random_states(), strict=True):
+            if before != now:
+                line = self._line(("LOAD_GLOBAL", "LOAD_ATTR", "LOAD_DEREF", "LOAD_METHOD"), "random")
+                drawn = self._draws[0] if self._draws else self._first_line()
+                yield f"the state of {name} is moved on", line or drawn
         for globals_, name, value in self._globals.values():
             now = globals_.get(name, _MISSING)
             if now is not value:
@@ -266,11 +292,15 @@ class Watcher:
                     self._line(("LOAD_DEREF", "LOAD_GLOBAL", "LOAD_ATTR"), label),
                 )
         else:
-            fields = x.__dict__ if kind == "fields" else {n: getattr(x, n, _MISSING) for n in before}
+            fields = _fields_of(kind, x, before)
             for name in sorted(fields.keys() | before.keys()):
                 if fields.get(name, _MISSING) is not before.get(name, _MISSING) and not name.startswith("__"):
                     line = self._line(("STORE_ATTR", "DELETE_ATTR"), name)
                     yield f"{label}.{name} is written", line or called or self._line(("LOAD_CONST",), name)
+
+    def _first_line(self) -> Location | None:
+        """Of the function watched, where nothing better is known."""
+        return next((Location(code, 0) for code in self.codes if not code.co_filename.startswith("<")), None)
 
     def _owner_called(self, store: Any) -> Location | None:
         """Where the user called a method of the module that holds `store`."""
@@ -304,8 +334,8 @@ class Watcher:
                 for key, item in _items(x):
                     if isinstance(item, Scalar):
                         x[key] = item.number
-            elif kind in ("fields", "slots"):
-                names = list(x.__dict__) if kind == "fields" else list(before)
+            elif kind in ("fields", "slots", "given"):
+                names = list(before) if kind == "slots" else list(x.__dict__)
                 for name in names:
                     value = getattr(x, name, None) if kind == "slots" else x.__dict__.get(name)
                     if isinstance(value, Scalar):
@@ -338,10 +368,22 @@ class Watcher:
         return None
 
 
+def _fields_of(kind: str, x: Any, before: dict[str, Any]) -> Mapping[str, Any]:
+    if kind == "fields":
+        return x.__dict__  # type: ignore[no-any-return]
+    names = users_fields(x) if kind == "given" else before
+    return {n: getattr(x, n, _MISSING) for n in names}
+
+
 def _identical(a: Any, b: Any) -> bool:
     if type(a) is tuple and type(b) is tuple:
         return len(a) == len(b) and all(x is y for x, y in zip(a, b, strict=True))
     return a is b
+
+
+def _random_states() -> tuple[Any, Any]:
+    name, keys, *rest = np.random.get_state(legacy=True)
+    return random.getstate(), (name, bytes(keys), *rest)  # type: ignore[arg-type]
 
 
 def _content(x: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import os
 import sys
 import sysconfig
@@ -28,6 +29,7 @@ _LIBRARIES = tuple(os.sep + part for part in ("site-packages", "dist-packages"))
 _DEPENDENCIES = tuple(f"{os.sep}{name}{os.sep}" for name in ("numpy", "llvmlite", "networkx", "safetensors"))
 _KIND: dict[str, str] = {}  # of files
 _NAMES: dict[CodeType, frozenset[str]] = {}
+_LOADS: dict[CodeType, tuple[frozenset[str], frozenset[str]]] = {}
 _CLASSES: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
 
 
@@ -70,6 +72,30 @@ def names_of(code: CodeType) -> frozenset[str]:
         strings = {c for c in _constants(code.co_consts) if isinstance(c, str) and c.isidentifier()}
         found = _NAMES[code] = frozenset(strings).union(code.co_names, code.co_freevars)
     return found
+
+
+def loaded_globals(code: CodeType) -> frozenset[str]:
+    """The names the code looks up among globals and builtins."""
+    return _instructions(code)[0]
+
+
+def imported_modules(code: CodeType) -> frozenset[str]:
+    """The modules that import statements in the code name."""
+    return _instructions(code)[1]
+
+
+def _instructions(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
+    found = _LOADS.get(code)
+    if found is None:
+        pairs = [(i.opname, i.argval) for i in dis.get_instructions(code)]
+        loads = frozenset(name for op, name in pairs if op in ("LOAD_GLOBAL", "LOAD_NAME"))
+        found = _LOADS[code] = loads, frozenset(name for op, name in pairs if op == "IMPORT_NAME")
+    return found
+
+
+def users_fields(tensor: Any) -> frozenset[str]:
+    """The attributes a user gave a tensor."""
+    return frozenset(n for n in vars(tensor) if not n.startswith("_"))
 
 
 def _constants(values: tuple[Any, ...]) -> Iterator[Any]:
