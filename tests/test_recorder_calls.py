@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
+import pickle
 import threading
 import time
 from typing import Any
@@ -275,3 +277,78 @@ def test_sorting_is_refused_with_what_to_do(name: str) -> None:
         return calls[name], (graphc.ones(2, 4),)
 
     refused(make, match="graphs have no sorting; ")
+
+
+@graphc.compile
+def _doubled(x: Any) -> Any:
+    return x * 2
+
+
+def test_copies_and_pickles_of_compiled_functions() -> None:
+    model = graphc.compile(graphc.nn.Linear(2, 2), fullgraph=True)
+    x = graphc.ones(1, 2)
+    for _ in range(3):
+        model(x)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert type(other) is type(model) and other.fullgraph
+        assert other.function is not model.function
+        assert bits(other(x)) == bits(model(x))
+        with graphc.no_grad():
+            other.weight.mul_(3)
+        assert bits(other(x)) != bits(model(x))
+    assert pickle.loads(pickle.dumps(_doubled)) is _doubled
+    twin = copy.deepcopy(_doubled)
+    assert twin is not _doubled and twin.stats.calls == 0 and bits(twin(x)) == bits(x * 2)
+    assert repr(twin).startswith("<compiled <function _doubled")
+
+
+def test_static_and_class_methods_in_any_order() -> None:
+    class A:
+        k = 2.0
+
+        @graphc.compile
+        @staticmethod
+        def first(x: Any) -> Any:
+            return x * 3
+
+        @classmethod
+        @graphc.compile
+        def second(cls, x: Any) -> Any:
+            return x * cls.k
+
+        @graphc.compile
+        @classmethod
+        def third(cls, x: Any) -> Any:
+            return x * cls.k + 1
+
+    for _ in range(4):
+        assert A().first(graphc.ones(1)).tolist() == [3.0]
+        assert A.second(graphc.ones(1)).tolist() == [2.0]
+        assert A().third(graphc.ones(1)).tolist() == [3.0]
+    assert A.first.stats.hits == 2
+
+
+def test_containers_that_hold_themselves_run_eagerly() -> None:
+    loop: list[Any] = [graphc.ones(1)]
+    loop.append(loop)
+
+    def out(x: Any) -> Any:
+        made: list[Any] = [x * 2]
+        made.append(made)
+        return made
+
+    for fn, given in ((lambda items: items[0] * 2, loop), (out, graphc.ones(1))):
+        compiled = graphc.compile(fn)
+        with pytest.warns(graphc.RecordingWarning, match="hold themselves") as caught:
+            for _ in range(3):
+                found = compiled(given)
+        assert len(caught) == 1 and caught[0].filename == __file__
+        assert (found[0] if isinstance(found, list) else found).tolist() == [2.0]
+        with pytest.raises(RecordingError, match="hold themselves"):
+            graphc.compile(fn, fullgraph=True)(given)
+
+
+def test_a_tensor_as_a_key() -> None:
+    key = graphc.ones(2)
+    compiled = follows(lambda d: sum(d.values()), *[({key: graphc.ones(1) * k},) for k in range(4)])
+    assert compiled.stats.hits == 2

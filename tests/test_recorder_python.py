@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recorder_checks import bits, follows, refused
 
 import graphc
+from tests.recorder_checks import bits, follows, refused
 
 Pair = namedtuple("Pair", "a b")
 
@@ -96,6 +96,12 @@ def test_an_instance_with_more_than_its_fields_is_refused() -> None:
         return f, (v(),)
 
     refused(make)
+
+
+def test_int_keys_stay_ints_in_a_file(tmp_path: Path) -> None:
+    graphc.trace(lambda d: {1: d[2] * 2, "1": d["b"]}, {2: v(), "b": v(3.0)}).save(tmp_path / "keys.graphc")
+    found = graphc.load(tmp_path / "keys.graphc")({2: v(), "b": v(3.0)})
+    assert bits([*found.items()]) == bits([(1, v() * 2), ("1", v(3.0))])
 
 
 # ---- arguments

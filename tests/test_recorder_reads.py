@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recorder_checks import bits, follows, refused
 
 import graphc
 from graphc import nn, optim
+from tests.recorder_checks import bits, follows, refused
 
 _LATER = "RECORDER_LATER"
 

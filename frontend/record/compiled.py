@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -78,7 +80,10 @@ class Compiled:
         """Run the compiled graph where its guards hold, else the function itself."""
         if not config.compile or mode.get().recorder is not None:
             return self.function(*args, **kwargs)  # switched off, or recorded by an outer compiled function
-        leaves, spec = flatten((args, kwargs))
+        try:
+            leaves, spec = flatten((args, kwargs))
+        except RecordingError as error:
+            return self._eager(error, args, kwargs)
         with self._lock:
             return self._call(args, kwargs, leaves, spec)
 
@@ -111,6 +116,15 @@ class Compiled:
         if _no_retrace.get() and entry.traces:
             raise GuardError(f"{self._name()} would be recorded again inside no_retrace(): {self._why(entry, leaves)}")
         return self._record(entry, args, kwargs, leaves, spec)
+
+    def _eager(self, error: RecordingError, args: Any, kwargs: Any) -> Any:
+        """Run a call whose arguments are no tree; the first time with a warning."""
+        with self._lock:
+            self.stats.calls += 1
+            self.stats.eager += 1
+            if self.stats.eager == 1 or self.fullgraph:
+                self._refuse(Entry([]), f"the arguments are no tree: {error}", 4)
+        return self.function(*args, **kwargs)
 
     def _new_entry(self, key: Any, held: list[Any], ints: frozenset[int]) -> Entry:
         """A place for a new signature; a kind of call that always brings new objects is refused."""
@@ -236,6 +250,19 @@ class Compiled:
             )
         return found[0].graph
 
+    def __repr__(self) -> str:
+        return f"<compiled {self.function!r}>"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return compile(copy.deepcopy(self.function, memo), fullgraph=self.fullgraph)  # nothing is compiled yet
+
+    def __reduce__(self) -> Any:
+        name = getattr(self, "__qualname__", "") if not is_module(self.function) else ""
+        home = sys.modules.get(getattr(self, "__module__", ""))
+        if name and getattr(home, name, None) is self:
+            return name  # the decorated function itself
+        return _compiled, (self.function, self.fullgraph)
+
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         return self if owner is None else functools.partial(self, owner)
 
@@ -285,10 +312,17 @@ def compile(function: Any = None, *, fullgraph: bool = False) -> Any:
         return functools.partial(compile, fullgraph=fullgraph)
     if isinstance(function, Compiled):
         return function
+    if isinstance(function, (staticmethod, classmethod)):
+        return type(function)(compile(function.__func__, fullgraph=fullgraph))
     check_function("compile", function)
     if hasattr(type(function), "_graphc_module"):
         return CompiledModule(function, fullgraph)
     return Compiled(function, fullgraph)
+
+
+def _compiled(function: Any, fullgraph: bool) -> Any:
+    """A Compiled out of a pickle."""
+    return compile(function, fullgraph=fullgraph)
 
 
 @contextmanager

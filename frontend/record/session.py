@@ -252,7 +252,10 @@ def _feed(
 
 def _plain(result: Any, recorder: Recorder) -> Any:
     """The result with Scalars as the numbers they are."""
-    leaves, spec = flatten(result)
+    try:
+        leaves, spec = flatten(result)
+    except RecordingError:  # a container that holds itself; refused before
+        return result
     if not any(isinstance(x, Scalar) for x in leaves):
         return result
     return unflatten(spec, [x.number if isinstance(x, Scalar) else x for x in leaves])

@@ -172,7 +172,7 @@ def to_json(spec: TreeSpec) -> Any:
     if spec.kind == "leaf":
         return "*"
     kind = spec.kind if spec.kind in ("leaf", "tuple", "list") else "dict"
-    keys = [str(k) for k in spec.keys]
+    keys = [k if type(k) is int else str(k) for k in spec.keys]
     return {"kind": kind, "keys": keys, "children": [to_json(c) for c in spec.children]}
 
 
@@ -185,6 +185,6 @@ def from_json(data: Any, depth: int = 0) -> TreeSpec:
     kind, keys, children = data["kind"], data["keys"], data["children"]
     if kind not in ("tuple", "list", "dict") or not isinstance(keys, list) or not isinstance(children, list):
         raise ArtifactError("signature: not a tree of inputs or outputs")
-    if any(not isinstance(k, str) for k in keys) or (kind == "dict" and len(keys) != len(children)):
+    if any(type(k) not in (str, int) for k in keys) or (kind == "dict" and len(keys) != len(children)):
         raise ArtifactError("signature: the keys of a dict do not fit")
     return TreeSpec(kind, tuple(keys), tuple(from_json(c, depth + 1) for c in children))

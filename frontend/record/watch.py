@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import RecordingError
+from graphc.frontend.mode import using
 from graphc.frontend.record.texts import Texts, is_logging
 from graphc.frontend.record.where import imported_modules, is_user_class, kind_of, names_of, users_fields
 from graphc.frontend.scalar import Scalar
@@ -152,8 +153,9 @@ class Watcher:
     def _walk(self) -> None:
         """Note all that can be reached from outside along the names known by now."""
         self._seen = set()
-        for x, label in self._roots:
-            self._note(x, label, 0)
+        with using(recorder=None):  # a label may show a tensor that is a key
+            for x, label in self._roots:
+                self._note(x, label, 0)
 
     def _keep(self, kind: str, x: Any, before: Any, label: str) -> None:
         if id(x) not in self._outside:
