@@ -52,6 +52,11 @@ def _tensor_tag_is_a_tensor() -> Any:
     return lambda x: x * t * t.scale, lambda: setattr(t, "scale", v(5.0))
 
 
+def _tensor_without_tag() -> Any:
+    t = v(2.0)
+    return lambda x: x * t if hasattr(t, "tag") else x, lambda: setattr(t, "tag", 1)
+
+
 def _parameter_tag() -> Any:
     m = nn.Linear(2, 2)
     m.weight.rate = 3.0
@@ -184,6 +189,7 @@ def _rate_read_by_hand() -> Any:
     [
         _tensor_tag,
         _tensor_tag_is_a_tensor,
+        _tensor_without_tag,
         _parameter_tag,
         _deque,
         _deque_of_tensors,

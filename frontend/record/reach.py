@@ -33,6 +33,7 @@ _BY_IDENTITY = (type, FunctionType, BuiltinFunctionType, np.ufunc, np.dtype, pro
 _CONTAINERS = (list, tuple, dict, set, frozenset, deque, MappingProxyType)
 _BYTES = (bytearray, array.array)
 _WRAPPERS = ("collections", "os", "types")  # whose mappings and sequences keep their content in attributes
+_ASKS = frozenset({"hasattr", "getattr"})
 _ALL_FIELDS = frozenset({"vars", "__dict__"})  # who says this may read every attribute
 _MAX_LEAVES = 1000
 _MAX_BYTES = 1 << 18
@@ -61,6 +62,8 @@ class Reach:
         self.old_grads = old_grads  # id of a leaf -> the leaf, and its `.grad` before the call replaced it
         words = frozenset(x for x in arguments if isinstance(x, str))  # may be given to getattr()
         self.names = words.union(*map(names_of, codes))
+        asks = not self.names.isdisjoint(_ASKS)  # whether an attribute is there at all
+        self.asked = frozenset(n for n in self.names if not hasattr(Tensor, n)) if asks else frozenset()
         self.guards: list[Guard] = []
         self.tensors: dict[int, tuple[Tensor, int]] = {}
         self.shared: set[int] = set()  # tensors with more than one path
@@ -153,7 +156,10 @@ class Reach:
                 self.tensor(grad, self.table.step("grad", step, None))
         if t._hooks:
             self.visit(t._hooks, self.table.step("attr", step, "_hooks"), _DEPTH - 2)
-        for name in sorted(self.names & users_fields(t)):
+        given = users_fields(t)
+        if self.asked - given:
+            self._guard("absent", self.table.step("attr", step, "__dict__"), self.asked - given)
+        for name in sorted(self.names & given):
             self.visit(t.__dict__[name], self.table.step("var", step, name), _DEPTH - 4)
 
     def _closure(self, f: FunctionType, depth: int) -> None:
