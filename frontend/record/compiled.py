@@ -254,7 +254,7 @@ class Compiled:
         return f"<compiled {self.function!r}>"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return compile(copy.deepcopy(self.function, memo), fullgraph=self.fullgraph)  # nothing is compiled yet
+        return _compiled(copy.deepcopy(self.function, memo), self.fullgraph)  # nothing is compiled yet
 
     def __reduce__(self) -> Any:
         name = getattr(self, "__qualname__", "") if not is_module(self.function) else ""
@@ -310,19 +310,18 @@ def compile(function: Any = None, *, fullgraph: bool = False) -> Any:
     """
     if function is None:
         return functools.partial(compile, fullgraph=fullgraph)
+    return _compiled(function, fullgraph)
+
+
+def _compiled(function: Any, fullgraph: bool) -> Any:
     if isinstance(function, Compiled):
         return function
     if isinstance(function, (staticmethod, classmethod)):
-        return type(function)(compile(function.__func__, fullgraph=fullgraph))
+        return type(function)(_compiled(function.__func__, fullgraph))
     check_function("compile", function)
     if hasattr(type(function), "_graphc_module"):
         return CompiledModule(function, fullgraph)
     return Compiled(function, fullgraph)
-
-
-def _compiled(function: Any, fullgraph: bool) -> Any:
-    """A Compiled out of a pickle."""
-    return compile(function, fullgraph=fullgraph)
 
 
 @contextmanager
