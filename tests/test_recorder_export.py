@@ -455,3 +455,16 @@ def test_numpy_results_are_own_memory() -> None:
     x = x34()
     out = program(x)
     assert not any(np.shares_memory(o.numpy(), x.numpy()) for o in out)
+
+
+def test_a_file_checks_its_indices(tmp_path: Any) -> None:
+    def f(x: Any, y: Any) -> Any:
+        return graphc.nn.functional.cross_entropy(x, y), x[y]
+
+    x, y = graphc.randn(4, 3), graphc.tensor([0, 1, 2, 0])
+    graphc.trace(f, x, y).save(tmp_path / "f.gcz")
+    program = graphc.load(tmp_path / "f.gcz")
+    assert bits(program(x, y)) == bits(f(x, y))
+    for bad in (3, 7, -101):  # the first is a row but no class
+        with pytest.raises(GuardError, match="out of range"):
+            program(x, graphc.tensor([0, 1, bad, 0]))

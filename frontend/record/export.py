@@ -75,8 +75,9 @@ class Program:
             now = type(e.expected)(results[e.output])
             if now != e.expected:
                 raise GuardError(
-                    f"{self.graph.name} was traced with {e.expected} at {e.place}, but it is {now} for these inputs; "
-                    "trace that case too"
+                    f"{self.graph.name}: what is tested at {e.place} was {e.expected} in the trace and is {now} for "
+                    "these inputs (a branch goes another way, or an index is out of range); trace that case too, or "
+                    "mend the inputs"
                 )
         for output, result in zip(self.graph.outputs, results, strict=True):
             if output.kind == "state" and result is not self.state[output.name]:

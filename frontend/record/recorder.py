@@ -68,6 +68,7 @@ class Recorder:
     ) -> None:
         self.graph = Graph(name)
         self.strict = strict
+        self.alone = False  # the graph will run without us, from a file: what must hold is computed by the graph itself
         self.sizes = dict(sizes or {})
         self.on_lift = on_lift
         self.sources: list[Source] = []
@@ -324,9 +325,11 @@ class Recorder:
             return
         self.value_of(index)
         root = self._root_of(index)
-        if root.source is not None and root.source.kind in ("arg", "path") and root.written is None:
+        known = root.source is not None and root.source.kind in ("arg", "path") and root.written is None
+        if known and not self.alone:
             rest = index._chain[len(root.chain) :]
-            self.ranges.append(RangeGuard(self.sources.index(root.source), rest, low, high, ignored, here()))
+            number = self.source_roots.index(root)
+            self.ranges.append(RangeGuard(number, rest, low, high, ignored, here()))
         elif root.value.node is None or root.value.node.op.name not in _IN_RANGE:
             with using(grad=False):
                 inside = op_named("bitwise_and")(op_named("ge")(index, low), op_named("lt")(index, high))

@@ -111,6 +111,7 @@ def record_call(
     leaves no trace.
     """
     recorder = Recorder(getattr(function, "__name__", type(function).__name__), sizes, on_lift, strict)
+    recorder.alone = export
     recorder.exact = type_test(function)
     watcher = Watcher(recorder.texts)
     if around is not None:
