@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from op_runs import TARGETS, executable, op_by_op, threads
+from op_runs import HOST, executable, op_by_op, threads
+from op_runs import TARGETS as FULL_WIDTH
 from random_graphs import same_bits
 
-from graphc.codegen.target import Target
+from graphc.codegen.target import AARCH64, X86_64_V3, Target
 from graphc.ir.graph import Graph, Value
 from graphc.ir.numerics import contraction, reduction
 from graphc.ir.op import Array, op_named
@@ -20,6 +21,12 @@ BIG = 2**20 + 1
 REDUCED = (0, 1, 31, 32, 33, 1023, 1024, 1025, BIG)
 CONTRACTED = (0, 1, 511, 512, 513, 32768, 32769)
 FLOATS = (np.float32, np.float64)
+
+# the widths of aarch64 (4 float32, 2 float64 lanes), run on x86-64
+NARROW = Target("x86-64-v3 in 128 bits", X86_64_V3.triple, X86_64_V3.cpu, X86_64_V3.features, 128)
+_ON_X86 = pytest.mark.skipif(HOST is AARCH64, reason="not an x86-64")
+TARGETS = [*FULL_WIDTH, pytest.param(NARROW, id="narrow", marks=_ON_X86)]
+
 
 
 def graph_for(arrays: Sequence[Array]) -> tuple[Graph, list[Value]]:
