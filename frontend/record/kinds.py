@@ -54,7 +54,7 @@ def _value(x: Any) -> Any:
     t = type(x)
     if isinstance(x, np.generic) and not x.dtype.hasobject:
         return t, str(x.dtype), x.tobytes()
-    if t in _BY_VALUE or (isinstance(x, PurePath) and t.__module__ == "pathlib"):
+    if t in _BY_VALUE or (isinstance(x, PurePath) and t.__module__.partition(".")[0] == "pathlib"):
         return t, x
     if t in _BY_TEXT and (t is not slice or flat((x.start, x.stop, x.step))):
         return t, repr(x)
