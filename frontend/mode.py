@@ -74,9 +74,6 @@ class RecorderHooks(Protocol):
     def on_attribute(self, owner: Any, name: str, old: Any, new: Any) -> None:
         """An attribute of a Module or Optimizer that existed before is about to change."""
 
-    def on_read(self, owner: Any, name: str, value: Any) -> None:
-        """A Module or Optimizer hands out one of its tensors or settings."""
-
     def on_setting(self, owner: Any, group: int, key: str, value: float) -> Tensor:
         """An Optimizer reads the float `param_groups[group][key]`; gives the 0-d float64 tensor to use."""
 

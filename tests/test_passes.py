@@ -476,7 +476,8 @@ def test_a_replacement_of_another_type_is_our_bug() -> None:
 
 def test_dag_views() -> None:
     rng = np.random.default_rng(0)
-    networkx = pytest.importorskip("networkx")
+    import networkx
+
     graph = random_graph(rng, 60)
     view = dag.to_networkx(graph)
     assert networkx.is_directed_acyclic_graph(view)

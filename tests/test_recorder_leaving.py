@@ -358,10 +358,7 @@ def test_escapes_are_refused(how: str) -> None:
     if how in ("numpy", "tolist", "data_ptr"):
         refused(inside)
         return
-    try:
-        act(v4())
-    except TypeError:
-        pytest.skip(f"{how} is no way out of a tensor here")
+    act(v4())  # eagerly it is a way out
     with pytest.raises(RecordingError):
         graphc.compile(make()[0], fullgraph=True)(v4())
     compiled = graphc.compile(make()[0])

@@ -407,9 +407,6 @@ class Recorder:
         """What is made inside may change; it must not outlive the call."""
         self.made.append((self.rebound.made_inside(module), here()))
 
-    def on_read(self, owner: Any, name: str, value: Any) -> None:
-        """Reads are found after the call, along the names the code uses."""
-
     def on_setting(self, owner: Any, group: int, key: str, value: float) -> Tensor:
         """A float in `optimizer.param_groups` is an input: a schedule never records again."""
         found = self.settings.get((id(owner), group, key))

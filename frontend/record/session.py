@@ -131,14 +131,7 @@ def record_call(
             watcher.stop()
             if recorder.refusal is None:
                 recorder.advance_random()
-        if after is not mode.get().grad:
-            mode.set(replace(mode.get(), grad=after))
-            recorder.refuse(
-                RecordingError(
-                    f"the gradient mode is another one after the call than before (see {where_set(function)}); use "
-                    "`with graphc.set_grad_enabled(…):`"
-                )
-            )
+        _follow_grad_mode(function, recorder, after)
         del args, kwargs, inputs
         recorded = Recorded(result, None, recorder.refusal, recorder, watcher)
         if recorder.refusal is None:
@@ -150,6 +143,19 @@ def record_call(
         undo()
     recorded.result = _plain(result, recorder)
     return recorded
+
+
+def _follow_grad_mode(function: Callable[..., Any], recorder: Recorder, after: bool) -> None:
+    """A gradient mode the call leaves behind holds on, as without a recorder; a graph cannot repeat that."""
+    if after is mode.get().grad:
+        return
+    mode.set(replace(mode.get(), grad=after))
+    recorder.refuse(
+        RecordingError(
+            f"the gradient mode is another one after the call than before (see {where_set(function)}); use "
+            "`with graphc.set_grad_enabled(…):`"
+        )
+    )
 
 
 def ask_size(size: Dim, how: str, other: Any) -> Any:
