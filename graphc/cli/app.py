@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-STAGES = ("recorded", "decompose", "fold", "simplify", "cse", "dce", "fuse", "program", "kernels", "llvm", "asm")
+PASSES = ("decompose", "fold", "simplify", "cse", "dce", "fuse")
+STAGES = ("recorded", *PASSES, "program", "kernels", "llvm", "asm")
 _CODES = (
     "Exit codes: 0 ok, 1 mismatch, 2 usage, 3 bad model file, 4 unsupported or out of memory, 5 missing extra, "
     "70 internal error."
@@ -65,17 +66,23 @@ def trace(**options: Any) -> int:
 
 @app.command()
 @_model
-@click.option("--stage", type=click.Choice(STAGES), default="recorded", show_default=True, help="What to show.")
+@click.option("--stage", type=click.Choice(STAGES), help="What to show; recorded where nothing else is asked for.")
+@click.option("--after", type=click.Choice(PASSES), help="Show the graph after this pass.")
 @click.option("--all", "show_all", is_flag=True, help="Show every stage.")
+@click.option("--diff", nargs=2, type=click.Choice(STAGES), metavar="A B", help="Show what changed from stage A to B.")
 @click.option("--lines", is_flag=True, help="Put the line of the user's program beside each node or kernel.")
 @click.option("--target", default="", help="x86-64-v3, x86-64-v4 or aarch64 for llvm and asm; default: this machine.")
 @_sizes
 @_json
-def show(stage: str, show_all: bool, **options: Any) -> int:
-    """Show a model at any stage, from the recorded graph to assembly."""
-    from graphc.cli.show import run
+def show(stage: str | None, after: str | None, show_all: bool, diff: tuple[str, str] | None, **options: Any) -> int:
+    """Show a model at any stage, from the recorded graph to assembly, or what a stage changed."""
+    from graphc.cli.show import run, run_diff
 
-    return run(names=STAGES if show_all else (stage,), **options)
+    if sum((stage is not None, after is not None, show_all, diff is not None)) > 1:
+        raise click.UsageError("--stage, --after, --all and --diff exclude each other")
+    if diff is not None:
+        return run_diff(diff, **options)
+    return run(names=STAGES if show_all else (stage or after or "recorded",), **options)
 
 
 @app.command(name="run")
@@ -116,5 +123,32 @@ def check(**options: Any) -> int:
 def explain(**options: Any) -> int:
     """Tell what a model takes, keeps, gives and assumes, and what it costs."""
     from graphc.cli.explain import run
+
+    return run(**options)
+
+
+@app.command()
+@_model
+@click.option("--rounds", type=click.IntRange(1, 100_000), default=30, show_default=True, help="Timed rounds.")
+@click.option("--threads", type=click.IntRange(1, 1024), multiple=True, help="Numbers of threads; default 1 and all.")
+@click.option("--kernels", type=click.IntRange(0), default=10, show_default=True, help="Slowest kernels to list.")
+@_inputs
+@_sizes
+@_seed
+@_json
+def bench(**options: Any) -> int:
+    """Time a model: loading, compiling, calls with their spread, and its slowest kernels."""
+    from graphc.cli.bench import run
+
+    return run(**options)
+
+
+@app.command()
+@click.option("--clear", is_flag=True, help="Delete every entry.")
+@click.option("--verify", is_flag=True, help="Check every entry and delete damaged ones.")
+@_json
+def cache(**options: Any) -> int:
+    """Tell where the cache of compiled code lies and how large it is."""
+    from graphc.cli.cache import run
 
     return run(**options)
