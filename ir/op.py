@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from graphc.errors import InternalError
-from graphc.ir.types import DTYPES, DType, TensorType
+from graphc.ir.types import DType, TensorType, bool_, float32, float64, int64
 
 if TYPE_CHECKING:
     from graphc.ir.expr import Expr
@@ -100,7 +100,17 @@ class Scattering:
     add: bool
 
 
-Lowering = Elementwise | Reduction | Contraction | Scattering
+@dataclass(frozen=True, slots=True)
+class Scanning:
+    """Lowering of a walk along one axis, with a result of the operand's shape; `kind` as in kernel.Scan.
+
+    Attributes: dim (an axis), and descending for "argsort".
+    """
+
+    kind: str
+
+
+Lowering = Elementwise | Reduction | Contraction | Scattering | Scanning
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,7 +137,7 @@ class Op:
     decompose: Callable[..., Any] | None = None
     vjp: Callable[..., tuple[Any, ...]] | None = None
     saves: tuple[str, ...] = ()  # "out" and/or input numbers as strings: what vjp reads beyond types
-    dtypes: tuple[DType, ...] = DTYPES
+    dtypes: tuple[DType, ...] = (bool_, int64, float32, float64)
     differentiable: bool = True  # False: outputs never carry gradients (comparisons, argmax, integer results)
     scatter: Callable[..., Any] | None = None
     arity: int | None = 1  # None: any number of operands (cat)

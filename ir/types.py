@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Union
 from weakref import WeakValueDictionary
 
@@ -13,15 +13,21 @@ import numpy as np
 from graphc.errors import ArgumentError, ShapeError
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class DType:
     """An element type. Compared by identity: there is one instance a type."""
 
     name: str
     short: str
-    kind: str  # "b" bool, "i" signed integer, "f" floating point
+    kind: str  # "b" bool, "i" signed integer, "u" unsigned integer, "f" floating point, "c" complex
     itemsize: int
-    np: np.dtype[Any]
+    np: np.dtype[Any] = field(init=False, repr=False)  # bfloat16's comes from ml_dtypes, imported when first asked for
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "np":
+            raise AttributeError(f"{self!r} has no attribute {name!r}")
+        object.__setattr__(self, "np", found := _numpy_dtype(self.name))
+        return found
 
     def __repr__(self) -> str:
         return f"graphc.{self.name}"
@@ -31,18 +37,61 @@ class DType:
         """True for floating-point types."""
         return self.kind == "f"
 
+    @property
+    def is_complex(self) -> bool:
+        """True for complex types, which can be stored and moved only."""
+        return self.kind == "c"
+
+    @property
+    def is_signed(self) -> bool:
+        """True for types that hold negative numbers."""
+        return self.kind in "ifc"
+
+    @property
+    def is_integer(self) -> bool:
+        """True for integer types; bool is none."""
+        return self.kind in "iu"
+
+    @property
+    def is_low_precision(self) -> bool:
+        """True for float16 and bfloat16: stored in 16 bits, computed in float32."""
+        return self.kind == "f" and self.itemsize == 2
+
+    @property
+    def bits(self) -> int:
+        """Bits an element."""
+        return 8 * self.itemsize
+
     def __reduce__(self) -> tuple[Any, tuple[str]]:
         return dtype_named, (self.name,)
 
 
-bool_ = DType("bool", "b1", "b", 1, np.dtype(np.bool_))
-int64 = DType("int64", "i64", "i", 8, np.dtype(np.int64))
-float32 = DType("float32", "f32", "f", 4, np.dtype(np.float32))
-float64 = DType("float64", "f64", "f", 8, np.dtype(np.float64))
+def _numpy_dtype(name: str) -> np.dtype[Any]:
+    if name == "bfloat16":
+        import ml_dtypes  # here, so that those who do without bfloat16 do without its import
 
-DTYPES: tuple[DType, ...] = (bool_, int64, float32, float64)
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name)
+
+
+bool_ = DType("bool", "b1", "b", 1)
+uint8 = DType("uint8", "u8", "u", 1)
+int8 = DType("int8", "i8", "i", 1)
+int16 = DType("int16", "i16", "i", 2)
+int32 = DType("int32", "i32", "i", 4)
+int64 = DType("int64", "i64", "i", 8)
+float16 = DType("float16", "f16", "f", 2)
+bfloat16 = DType("bfloat16", "bf16", "f", 2)
+float32 = DType("float32", "f32", "f", 4)
+float64 = DType("float64", "f64", "f", 8)
+complex64 = DType("complex64", "c64", "c", 8)
+complex128 = DType("complex128", "c128", "c", 16)
+
+DTYPES: tuple[DType, ...] = (
+    bool_, uint8, int8, int16, int32, int64, float16, bfloat16, float32, float64, complex64, complex128,
+)  # fmt: skip
 _BY_NAME = {t.name: t for t in DTYPES} | {t.short: t for t in DTYPES}
-_BY_NP = {t.np: t for t in DTYPES}
+_BY_NP = {t.np: t for t in DTYPES if t is not bfloat16}
 
 
 def dtype_named(name: str) -> DType:
@@ -55,7 +104,10 @@ def dtype_named(name: str) -> DType:
 
 def dtype_of(array_dtype: Any) -> DType:
     """The dtype of a NumPy dtype. Raises ArgumentError for one that is not supported."""
-    found = _BY_NP.get(np.dtype(array_dtype))
+    given = np.dtype(array_dtype)
+    found = _BY_NP.get(given)
+    if found is None and given.name == "bfloat16" and given == bfloat16.np:
+        found = _BY_NP[given] = bfloat16
     if found is None:
         raise ArgumentError(
             f"dtype {array_dtype} is not supported; convert it (NumPy: astype) to one of "

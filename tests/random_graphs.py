@@ -9,8 +9,9 @@ import numpy as np
 
 from graphc.ir.graph import Graph, Location, Value
 from graphc.ir.op import Array, op_named
-from graphc.ir.types import DTYPES, DType, TensorType, bool_, float32, float64, int64
+from graphc.ir.types import DType, TensorType, bool_, float32, float64, int64
 
+DTYPES: tuple[DType, ...] = (bool_, int64, float32, float64)
 SPECIAL = (0.0, -0.0, 1.0, -1.0, 2.0, 0.5, -3.0, np.inf, -np.inf, np.nan, 1e-40)
 INTEGERS = (0, 1, -1, 2, 7, -(2**63), 2**63 - 1)
 

@@ -148,7 +148,7 @@ BROKEN = [
     ("neg(%x)", "neg(%x, %x)", "neg takes 1 operands, 2 are given"),
     ("neg(%x)", "neg(%x) {flag=1}", "neg has no attribute 'flag'"),
     ("f32[2, N] =", "f32[3, N] =", "neg gives f32[2, N], but the text says f32[3, N]"),
-    ("f32[2, N] =", "f16[2, N] =", "expected a dtype"),
+    ("f32[2, N] =", "f24[2, N] =", "expected a dtype"),
     ("%1: f64", "%0: f64", "line 3, column 3: %0 is defined twice"),
     ("shape=()", "shape=(), shape=()", "attribute 'shape' is given twice"),
     ("shape=()", f"shape={_DEEP}", "nested more than 32"),

@@ -12,7 +12,9 @@ import pytest
 import graphc
 from graphc.errors import ArgumentError, DTypeError
 from graphc.frontend.scalar import Scalar
-from graphc.ir.types import DTYPES, DType, bool_, float32, float64, int64
+from graphc.ir.types import DType, bool_, float32, float64, int64
+
+DTYPES: tuple[DType, ...] = (bool_, int64, float32, float64)
 
 KIND = {"b": 0, "i": 1, "f": 2}
 

@@ -163,7 +163,7 @@ def deep_attribute(g: Graph) -> None:
 
 @breaks("V9", "is not a known dtype")
 def made_up_dtype(g: Graph) -> None:
-    g.nodes[2].attrs["dtype"] = DType("float32", "f32", "f", 4, np.dtype(np.float32))
+    g.nodes[2].attrs["dtype"] = DType("float32", "f32", "f", 4)
 
 
 @breaks("V9", "an array of dtype int8")

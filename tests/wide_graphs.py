@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 from op_runs import offset, stepped, transposed
-from random_graphs import Maker, random_array
+from random_graphs import DTYPES, Maker, random_array
 
 from graphc.ir.graph import Graph, Location, Value
 from graphc.ir.op import Array, op_named
-from graphc.ir.types import DTYPES, TensorType, bool_, float32, float64, int64
+from graphc.ir.types import TensorType, bool_, float32, float64, int64
 
 FLOATS, NUMBERS = (float32, float64), (int64, float32, float64)
 FUNCTIONS = (

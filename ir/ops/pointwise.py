@@ -37,7 +37,7 @@ from graphc.ir.ops.elementwise import (
     uniform,
     wide,
 )
-from graphc.ir.types import DTYPES, DType, TensorType, bool_, float64, int64
+from graphc.ir.types import DType, TensorType, bool_, float32, float64, int64
 
 
 def _span(low: float, high: float) -> Callable[..., Any]:
@@ -473,7 +473,7 @@ def _cast_vjp(g: Any, out: Any, x: Any, *, needs: Any, dtype: DType) -> tuple[An
 
 def _cast_samples(rng: np.random.Generator) -> Any:
     edges = np.array([2.0**63, -(2.0**63), 2.0**63 - 1024, 1e300, -1e300, np.inf, -np.inf, np.nan, -0.0, 0.7, -1.7])
-    for dtype in DTYPES:
+    for dtype in (bool_, int64, float32, float64):
         smooth = dtype is float64  # differences of rounded values are no gradients
         some = ((uniform(-9, 9, 3, 4),), (uniform(-9, 9),), (uniform(-9, 9, 0, 2),))
         yield from samples_of(*some, grad=smooth, dtype=dtype)(rng)
