@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from graphc.codegen.build import Builder, map_call, squeezed_axes
 from graphc.codegen.sides import restate, view_of
+from graphc.codegen.walks import scan_call
 from graphc.errors import InternalError
 from graphc.ir.access import count, match
 from graphc.ir.expr import Expr, acc, apply, const, flat_index, iconst, idiv, imod, index, isub, load, result
@@ -73,7 +74,7 @@ class Memory:
 
 def lower_groups(fusion: Fusion, memory: Memory) -> list[Step]:
     """One step a group that stores anything, in the order of the groups."""
-    lowerers = {"map": _lower_map, "rows": _lower_rows, "contract": _lower_contract, "scatter": _lower_scatter}
+    lowerers = {"map": _lower_map, "rows": _lower_rows, "contract": _lower_contract, "scatter": _lower_scatter, "scan": _lower_scan}
     steps = []
     for group in fusion.groups:
         stores = [n for n in group.nodes if n.out in fusion.stored and count(n.out.type.sizes)]
@@ -305,6 +306,10 @@ def _lower_scatter(memory: Memory, group: Group, stored: list[Node]) -> list[Cal
     flat = builder.flat(node.out, [builder.puller.simplify(i) for i in out])
     kernel = Scatter(builder.types(), tuple(space), run, 0, flat, value, lower.add, where)
     return [first, builder.call(kernel, [node])]
+
+
+def _lower_scan(memory: Memory, group: Group, stored: list[Node]) -> list[Call]:
+    return [scan_call(memory, group.nodes[0])]
 
 
 def copy_call_into(memory: Memory, value: Value, target: Storage) -> Call:

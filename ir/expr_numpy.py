@@ -11,8 +11,8 @@ import numpy as np
 
 from graphc.errors import InternalError
 from graphc.ir.expr import Expr, walk
-from graphc.ir.kernel import Contract, Kernel, Map, MapStage, ReduceStage, Rows, Scatter, Store, Strided
-from graphc.ir.numerics import contraction, fma, reduction
+from graphc.ir.kernel import Contract, Kernel, Map, MapStage, ReduceStage, Rows, Scan, Scatter, Store, Strided
+from graphc.ir.numerics import contraction, fma, last_extreme, places_of, reduction, scan, stable_order
 from graphc.ir.ops.elementwise import wide
 from graphc.ir.ops.pointwise import cast_array, erf_float64, maximum_array, minimum_array, sigmoid_float64
 from graphc.ir.philox import philox
@@ -96,7 +96,7 @@ def run_kernel(kernel: Kernel, operands: Sequence[Array]) -> None:
     """Run `kernel` on flat arrays, in place. Raises InternalError for a record that breaks the rules of kernel.py."""
     if [o.dtype for o in operands] != [d.np for d in kernel.operands] or any(o.ndim != 1 for o in operands):
         raise InternalError("the operands do not have the dtypes of the kernel, or are not flat")
-    runner: dict[type, Callable[..., None]] = {Map: _map, Rows: _rows, Contract: _contract, Scatter: _scatter}
+    runner: dict[type, Callable[..., None]] = {Map: _map, Rows: _rows, Contract: _contract, Scatter: _scatter, Scan: _scan}
     runner[type(kernel)](kernel, operands)
 
 
@@ -223,3 +223,29 @@ def _scatter(kernel: Scatter, operands: Sequence[Array]) -> None:
             if len(np.unique(places)) < places.size:
                 raise InternalError("two points of a scatter's space write one place")
             target[places] = target[places] + values if kernel.add else values
+
+
+def _scan(kernel: Scan, operands: Sequence[Array]) -> None:
+    full = (*kernel.space, kernel.run)
+    mesh = _mesh(full)
+    value = np.broadcast_to(evaluate(kernel.value, Env(mesh, operands)), full)
+    found = np.moveaxis(scanned(kernel.kind, np.moveaxis(value, -1, 0), kernel.descending), 0, -1)
+    _store(kernel.stores, full, Env(mesh, operands, [found]))
+
+
+def scanned(kind: str, x: Array, descending: bool = False) -> Array:
+    """The results of a kernel.Scan along axis 0. What has 16 bits is computed in float32."""
+    if kind in SCANS:
+        wide = x.astype(np.float32) if x.dtype.kind not in "biu" and x.dtype.itemsize == 2 else x
+        return np.asarray(scan(wide, *SCANS[kind](x.dtype))).astype(x.dtype)
+    if kind == "argsort":
+        return stable_order(x, descending)
+    return places_of(x) if kind == "positions" else last_extreme(x, kind == "argmax")
+
+
+SCANS: dict[str, Callable[[np.dtype[Any]], tuple[Any, float]]] = {
+    "sum": lambda dtype: (np.add, 0 if dtype.kind in "iu" else -0.0),
+    "prod": lambda dtype: (np.multiply, 1),
+    "logaddexp": lambda dtype: (np.logaddexp, -np.inf),
+}
+"""Scans of kernel.Scan that combine values: how, and what changes nothing."""

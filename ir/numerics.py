@@ -48,6 +48,48 @@ def _reduce_blocks(x: Array, combine: np.ufunc, missing: float) -> Array:
     return np.asarray(s[:, 0])
 
 
+def scan(x: Array, combine: np.ufunc, nothing: float) -> Array:
+    """Everything so far along axis 0: a chain from `nothing` over each block of 1024, combined with the total of the
+    blocks before, which is a chain itself. `nothing` combined with any value gives that value.
+    """
+    out, before = np.empty_like(x), np.full(x.shape[1:], nothing, x.dtype)
+    with np.errstate(all="ignore"):
+        for start in range(0, len(x), BLOCK):
+            chain = np.full(x.shape[1:], nothing, x.dtype)
+            for j in range(start, min(start + BLOCK, len(x))):
+                chain = combine(chain, x[j])
+                out[j] = combine(before, chain)
+            before = combine(before, chain)
+    return out
+
+
+def last_extreme(x: Array, greatest: bool) -> Array:
+    """The place along axis 0 of the extreme of all so far: the last of equals, the last NaN."""
+    place, best = np.zeros(x.shape, np.int64), np.array(x[:1].reshape(x.shape[1:]) if len(x) else 0)
+    at = np.zeros(x.shape[1:], np.int64)
+    for j, value in enumerate(x):
+        better = (value >= best if greatest else value <= best) | (value != value)
+        best, at = np.where(better, value, best), np.where(better, j, at)
+        place[j] = at
+    return place
+
+
+def stable_order(x: Array, descending: bool) -> Array:
+    """The place along axis 0 of the element that comes j-th: equal ones keep their order, -0 = +0, NaN the greatest."""
+    if not descending:
+        return np.argsort(x, axis=0, kind="stable")
+    backwards = np.argsort(np.flip(x, 0), axis=0, kind="stable")
+    return np.asarray(len(x) - 1 - np.flip(backwards, 0))
+
+
+def places_of(mask: Array) -> Array:
+    """The places along the only axis where `mask` holds, ascending, and zeros behind them."""
+    out = np.zeros(mask.shape, np.int64)
+    found = np.flatnonzero(mask)
+    out[: found.size] = found
+    return out
+
+
 def contraction(a: Array, b: Array) -> Array:
     """a @ b over (…, M, K) and (…, K, N): fma chains of one segment each, segment results added in ascending order."""
     if a.dtype.kind != "f":

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from graphc.ir.expr import Expr, walk
 from graphc.ir.graph import Location
-from graphc.ir.kernel import Contract, Kernel, Map, MapStage, Rows, Scatter, Store
+from graphc.ir.kernel import Contract, Kernel, Map, MapStage, Rows, Scan, Scatter, Store
 
 
 @dataclass(slots=True, eq=False)
@@ -64,7 +64,7 @@ class Step:
 
 
 def stores_of(kernel: Kernel) -> Iterator[Store]:
-    """Every store of a Map, Rows or Contract."""
+    """Every store of a Map, Rows, Contract or Scan."""
     if isinstance(kernel, Rows):
         for stage in kernel.stages:
             if isinstance(stage, MapStage):
@@ -80,6 +80,8 @@ def expressions_of(kernel: Kernel) -> list[Expr]:
     found = [e for s in stores_of(kernel) for e in (s.flat, s.value, s.where) if e is not None]
     if isinstance(kernel, Rows):
         found += [stage.value for stage in kernel.stages if not isinstance(stage, MapStage)]
+    if isinstance(kernel, Scan):
+        found.append(kernel.value)
     return found
 
 

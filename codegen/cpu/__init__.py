@@ -13,7 +13,7 @@ from graphc.errors import InternalError
 from graphc.ir.kernel import Kernel
 
 # record -> module of this package whose `lower(record) -> CpuKernel` handles it
-_TEMPLATES = {"Map": "pointwise", "Rows": "rows", "Contract": "contraction", "Scatter": "scatter"}
+_TEMPLATES = {"Map": "pointwise", "Rows": "rows", "Contract": "contraction", "Scatter": "scatter", "Scan": "scan"}
 
 
 def lower_kernel(kernel: Kernel) -> CpuKernel:

@@ -7,7 +7,7 @@ Two decisions, both stated on the data flow between groups of nodes:
 2. *Grouping* (here): every other node joins the group of a producer or of a sibling, or starts a group. A group
    becomes one kernel:
    "map" (pointwise results over one space), "rows" (reductions over one run, and what is pointwise over the rows or the
-   space), "contract" (a contraction and its epilogue) or "scatter".
+   space), "contract" (a contraction and its epilogue), "scatter" or "scan".
 
 A node joins a group only when it reads the group's values at its own place (no other element is needed before it can
 be computed) and when no path leads from the group through another group back to the node. So the graph with each group
@@ -28,7 +28,7 @@ from graphc.ir.access import axes_of, count, match, own_index, squeezed
 from graphc.ir.dag import Ancestors, Arc, few_in_order, in_order, view_of
 from graphc.ir.expr import Expr, iconst, load
 from graphc.ir.graph import Graph, Node, Value
-from graphc.ir.op import Contraction, Elementwise, Reduction
+from graphc.ir.op import Contraction, Elementwise, Reduction, Scanning, Scattering
 from graphc.ir.passes.inline import choose_inlined
 from graphc.ir.pull import Index, Puller
 from graphc.ir.types import contiguous_strides
@@ -38,6 +38,7 @@ MAX_NODES = 24  # in a group, inlined ones not counted
 MAX_COST = 600  # arithmetic of a kernel for one element (an exp: 20): bounds its code
 MAX_READS = 24  # values a group loads
 MAX_AGAIN = 40  # cost of what a later stage over the same rows may compute again; an exp costs 20
+ALONE = ("scatter", "scan")  # kinds of groups that nothing joins
 FEW = 8  # groups that need no graph to be put in order
 FEW_ROWS, SMALL = 32, 16384  # fewer rows than this cannot keep the threads busy, unless the work is small anyway
 
@@ -213,7 +214,7 @@ class _Fuser:
         source = node.inputs[0] if node.op.name == "permute" else None
         if source is None or source in self.outputs or len(self.users[source]) > 1:
             return False
-        if source not in self.owner or self.owner[source].kind == "scatter":
+        if source not in self.owner or self.owner[source].kind in ALONE:
             return False
         dims: tuple[int, ...] = node.attrs["dims"]
         wide = [d for d in range(len(dims)) if source.type.sizes[d] != 1]
@@ -278,8 +279,8 @@ class _Fuser:
     def _producers(self, reads: list[Read]) -> list[Group]:
         """The groups whose values are read at an index: contractions first, then rows, then maps, the latest first."""
         found = dict.fromkeys(self.owner[v] for v, index in reads if index is not None and v in self.owner)
-        rank = {"contract": 0, "rows": 1, "map": 2, "scatter": 3}
-        return sorted((g for g in found if g.kind != "scatter"), key=lambda g: (rank[g.kind], -g.number))
+        rank = {"contract": 0, "rows": 1, "map": 2}
+        return sorted((g for g in found if g.kind not in ALONE), key=lambda g: (rank[g.kind], -g.number))
 
     def _siblings(self, key: tuple[object, ...], reads: list[Read]) -> list[Group]:
         return list(
@@ -324,7 +325,7 @@ class _Fuser:
     def _start(self, node: Node, reads: list[Read]) -> None:
         lower = node.op.lower
         kind = "map" if self._pointwise(node) else "rows" if isinstance(lower, Reduction) else ""
-        kind = kind or ("contract" if isinstance(lower, Contraction) else "scatter")
+        kind = kind or {Contraction: "contract", Scattering: "scatter", Scanning: "scan"}[type(lower)]
         dims = reduced_dims(node) if kind == "rows" else ()
         group = Group(len(self.groups), kind, self._domain(node), dims)
         self.groups.append(group)
