@@ -74,7 +74,10 @@ class Memory:
 
 def lower_groups(fusion: Fusion, memory: Memory) -> list[Step]:
     """One step a group that stores anything, in the order of the groups."""
-    lowerers = {"map": _lower_map, "rows": _lower_rows, "contract": _lower_contract, "scatter": _lower_scatter, "scan": _lower_scan}
+    lowerers = {
+        "map": _lower_map, "rows": _lower_rows, "contract": _lower_contract, "scatter": _lower_scatter,
+        "scan": _lower_scan,
+    }  # fmt: skip
     steps = []
     for group in fusion.groups:
         stores = [n for n in group.nodes if n.out in fusion.stored and count(n.out.type.sizes)]

@@ -26,7 +26,5 @@ def scan_call(memory: Memory, node: Node) -> Call:
     flat = builder.flat(node.out, tuple(iconst(0) if n == 1 else i for i, n in zip(place, sizes, strict=True)))
     out = node.out.type.dtype
     store = builder.store_to(memory.storage_of(node.out), out, flat, result(0, out))
-    kernel = Scan(
-        builder.types(), space, run, lower.kind, value, (store,), bool(node.attrs.get("descending", False))
-    )
+    kernel = Scan(builder.types(), space, run, lower.kind, value, (store,), bool(node.attrs.get("descending", False)))
     return builder.call(kernel, [node])

@@ -96,7 +96,9 @@ def run_kernel(kernel: Kernel, operands: Sequence[Array]) -> None:
     """Run `kernel` on flat arrays, in place. Raises InternalError for a record that breaks the rules of kernel.py."""
     if [o.dtype for o in operands] != [d.np for d in kernel.operands] or any(o.ndim != 1 for o in operands):
         raise InternalError("the operands do not have the dtypes of the kernel, or are not flat")
-    runner: dict[type, Callable[..., None]] = {Map: _map, Rows: _rows, Contract: _contract, Scatter: _scatter, Scan: _scan}
+    runner: dict[type, Callable[..., None]] = {
+        Map: _map, Rows: _rows, Contract: _contract, Scatter: _scatter, Scan: _scan,
+    }  # fmt: skip
     runner[type(kernel)](kernel, operands)
 
 

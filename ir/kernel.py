@@ -122,7 +122,7 @@ class Scan:
     """For every point of `space`: a walk along `run` values, then `stores` over space x run, which may use result(0).
 
     result(0) at place j of the run, by kind:
-    "sum", "prod", "logaddexp": value(0) … value(j) combined (docs/numerics.md: chains in blocks of 1024, totals chained);
+    "sum", "prod", "logaddexp": value(0) … value(j) combined (docs/numerics.md: chains in blocks of 1024, then totals);
     "argmax", "argmin" (int64): place of the extreme of value(0) … value(j): the last of equals, the last NaN;
     "argsort" (int64): which place comes j-th in ascending (or `descending`) order: stable, -0 = +0, NaN the greatest;
     "positions" (int64; bool values): the j-th place whose value holds, 0 where there are no more.

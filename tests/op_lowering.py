@@ -10,8 +10,8 @@ import numpy as np
 
 from graphc.ir import expr
 from graphc.ir.expr_numpy import run_kernel
-from graphc.ir.kernel import Map, ReduceStage, Rows, Scatter, Store
-from graphc.ir.op import Array, Elementwise, Op, Reduction, Scattering
+from graphc.ir.kernel import Map, ReduceStage, Rows, Scan, Scatter, Store
+from graphc.ir.op import Array, Elementwise, Op, Reduction, Scanning, Scattering
 from graphc.ir.types import TensorType, contiguous_strides, dtype_of
 
 
@@ -20,7 +20,8 @@ def lowered(op: Op, arrays: Sequence[Array], attrs: Mapping[str, Any]) -> Array:
     types = [TensorType(dtype_of(a.dtype), a.shape) for a in arrays]
     (out,) = op.infer_types(types, attrs)
     flat = [np.ascontiguousarray(a).reshape(-1) for a in arrays]
-    runner = {Elementwise: _elementwise, Reduction: _reduction, Scattering: _scattering}[type(op.lower)]
+    runners = {Elementwise: _elementwise, Reduction: _reduction, Scattering: _scattering, Scanning: _scanning}
+    runner = runners[type(op.lower)]
     return runner(op.lower, types, flat, out, attrs).reshape(out.sizes)
 
 
@@ -68,4 +69,16 @@ def _scattering(lower: Scattering, types: Any, flat: list[Array], out: TensorTyp
         return result
     kernel = Scatter((*(t.dtype for t in types), out.dtype), space, run, len(types), target, value, lower.add, where)
     run_kernel(kernel, [*flat, result])
+    return result
+
+
+def _scanning(lower: Scanning, types: Any, flat: list[Array], out: TensorType, attrs: Mapping[str, Any]) -> Array:
+    sizes, dim = out.sizes, attrs["dim"]
+    i, j, k = (expr.index(a) for a in range(3))
+    outer, run, inner = math.prod(sizes[:dim]), sizes[dim], math.prod(sizes[dim + 1 :])
+    place = expr.flat_index((i, k, j), (run * inner, inner, 1))
+    value, store = expr.load(0, types[0].dtype, place), Store(1, place, expr.result(0, out.dtype))
+    result = np.empty(math.prod(sizes), out.dtype.np)
+    operands, descending = (types[0].dtype, out.dtype), attrs.get("descending", False)
+    run_kernel(Scan(operands, (outer, inner), run, lower.kind, value, (store,), descending), [*flat, result])
     return result

@@ -1,7 +1,7 @@
 """The template of Scan kernels: walks along a run that carry a state in registers (sorting: codegen/cpu/sort.py).
 
-Two forms, which no result shows: "vector", where what is written along a space axis is consecutive: neighbouring walks in
-the lanes of a vector; "points": one walk after the other, in scalars. Threads share out the walks.
+Two forms, which no result shows: "vector", where what is written along a space axis is consecutive: neighbouring walks
+in the lanes of a vector; "points": one walk after the other, in scalars. Threads share out the walks.
 """
 
 from __future__ import annotations

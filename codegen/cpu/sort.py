@@ -27,8 +27,8 @@ class Plan(Protocol):
 
 
 def memory(dtype: DType, run: int) -> tuple[str, int]:
-    """The words to sort `run` values with, and the bytes of one of two buffers: one word more than the run, which a merge
-    may look at.
+    """The words to sort `run` values with, and the bytes of one of two buffers: the run and one more word, which a
+    merge may look at.
     """
     words = _SHORT if dtype.itemsize <= 4 and run < 1 << 32 else _LONG
     return words, -(-(run + 1) * Ty(words).bits // (8 * 64)) * 64

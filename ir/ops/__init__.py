@@ -13,6 +13,8 @@ from graphc.ir.ops import (
     pointwise,
     random,
     reduce,
+    scan,
+    shrink,
     statistics,
     windows,
 )
@@ -30,6 +32,8 @@ __all__ = [
     "pointwise",
     "random",
     "reduce",
+    "scan",
+    "shrink",
     "statistics",
     "windows",
 ]
