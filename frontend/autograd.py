@@ -7,6 +7,7 @@ built by replaying the view's chain backwards as scatters on stand-ins, so that 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import weakref
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphc.errors import AutogradError, InternalError
 from graphc.frontend.mode import using
-from graphc.frontend.saving import operands_read
+from graphc.frontend.plan import Plan, kept_by
 from graphc.frontend.tensor import Chain, Storage, Tensor, VersionCounter
 from graphc.ir.op import Array, Attrs, Op, op_named
 from graphc.ir.types import Layout, TensorType
@@ -23,8 +24,12 @@ from graphc.ir.types import Layout, TensorType
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-_ticket = itertools.count(1).__next__
+TICKETS = 1 << 20  # numbers between two nodes: for those that a compiled call's node stands for
+_ticket = itertools.count(TICKETS, TICKETS).__next__
 _new = object.__new__
+# called with every node put on the tape and its tensors, while anomaly mode, saved-tensor hooks or a checkpoint are
+# active anywhere; each asks itself whether it is meant
+observers: list[Callable[[Node, tuple[Tensor, ...], tuple[Tensor, ...]], None]] = []
 
 
 class Node:
@@ -55,6 +60,19 @@ class Node:
     hooks: dict[int, Callable[..., Any]] | None
     retained: dict[int, Any] | None  # output number -> weak reference to a tensor that wants its .grad
     freed: bool
+    custom = False  # a node of a user's Function: its gradients come from `gradients()`, not from a rule
+
+    def inner(self, k: int) -> tuple[Node, int]:
+        """Where output k is on the tape now: elsewhere once a compiled call's node was opened."""
+        return self, k
+
+    def opened(self, k: int) -> tuple[Node, int]:
+        """The node of the one operation that gave output k, and its output."""
+        return self, k
+
+    def gradients(self, slot: dict[int, Tensor], needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
+        """The gradients of the operands from those of the outputs; for custom nodes alone."""
+        raise InternalError(f"{self.op.name} is no custom node")
 
     def name(self) -> str:
         """The name PyTorch users expect: `MulBackward0`."""
@@ -63,7 +81,7 @@ class Node:
     @property
     def next_functions(self) -> tuple[tuple[Any, int], ...]:
         """(node, output number) for every operand; (None, 0) where no gradient flows."""
-        return tuple((None, 0) if e is None else e for e in self.edges)
+        return tuple((None, 0) if e is None else e[0].opened(e[1]) for e in self.edges)
 
     def register_hook(self, hook: Callable[..., Any]) -> Handle:
         """Call `hook(grad_inputs, grad_outputs)` after this node ran; a returned tuple replaces the input gradients."""
@@ -71,21 +89,48 @@ class Node:
             self.hooks = {}
         return Handle(self.hooks, hook)
 
+    def register_prehook(self, hook: Callable[..., Any]) -> Handle:
+        """Call `hook(grad_outputs)` before this node runs; a returned tuple replaces the output gradients."""
+        if self.hooks is None:
+            self.hooks = {}
+        return Handle(self.hooks, PreHook(hook))
+
     def __repr__(self) -> str:
         return f"<{self.name()}>"
+
+
+class PreHook(functools.partial[Any]):
+    """A hook of a node that runs before it."""
+
+
+class PostHook(functools.partial[Any]):
+    """A hook of a leaf that runs once its gradient is in `.grad`; it stands among the leaf's other hooks, whose
+    presence a recording knows.
+    """
 
 
 class AccumulateGrad:
     """Where gradients of a leaf end."""
 
-    __slots__ = ("__weakref__", "leaf", "retained", "seq")
+    __slots__ = ("__weakref__", "hooks", "leaf", "retained", "seq")
+    hooks: dict[int, Any] | None
 
     def __init__(self, leaf: Tensor) -> None:
         self.leaf = leaf
         self.seq = 0
-        self.retained = None
+        self.hooks = self.retained = None
+
+    register_hook = Node.register_hook
+    register_prehook = Node.register_prehook
 
     next_functions: tuple[tuple[Any, int], ...] = ()
+    edges: tuple[Edge | None, ...] = ()
+
+    def inner(self, k: int) -> Edge:
+        """Itself."""
+        return self, k
+
+    opened = inner
 
     @property
     def variable(self) -> Tensor:
@@ -133,6 +178,8 @@ class Saved:
     A node's own outputs have no edge here, so that there is no cycle.
     """
 
+    packed = False  # kept by others: hooks or a checkpoint
+
     __slots__ = ("array", "chain", "edge", "layout", "leaf", "storage", "version", "versions")
 
     def __init__(self, t: Tensor, edge: Edge | None) -> None:
@@ -156,10 +203,8 @@ class Saved:
             )
         if self.leaf is not None:
             return self.leaf
-        t: Tensor = _new(Tensor)
-        t._a, t._l, t._s, t._chain, t._v = self.array, self.layout, self.storage, self.chain, self.versions
+        t = self.unpack_now()
         t._edge = edge
-        t._history = -1
         return t
 
     def copied(self) -> Saved:
@@ -216,8 +261,9 @@ def _node(
     edges: tuple[Edge | None, ...],
     ins: tuple[TensorType, ...],
     outs: tuple[TensorType, ...],
+    kind: type[Node] = Node,
 ) -> Node:
-    node: Node = _new(Node)
+    node: Node = _new(kind)
     node.op, node.attrs, node.edges, node.in_types, node.out_types = op, attrs, edges, ins, outs
     node.seq = _ticket()
     node.hooks = node.retained = node.saved_out = None
@@ -234,19 +280,59 @@ def record(
 ) -> None:
     """Put `outputs = op(*tensors, **attrs)` on the tape."""
     node = _node(op, attrs, edges, tuple(t.ttype for t in tensors), tuple(o.ttype for o in outputs))
-    read = op.saves
-    if read and (None in edges or len(outputs) > 1):
-        needs = tuple(e is not None for e in edges)
-        read = operands_read(op, tuple(t._l.type for t in tensors), tuple(o._l.type for o in outputs), attrs, needs)
-    node.saved_in = tuple(
-        Saved(t, e) if str(k) in read else None for k, (t, e) in enumerate(zip(tensors, edges, strict=True))
+    needs = tuple(e is not None for e in edges)
+    kept = kept_by(op, tuple(t._l.type for t in tensors), tuple(o._l.type for o in outputs), attrs, needs)
+    _finish(node, kept, tensors, outputs)
+
+
+def put(plan: Plan, tensors: tuple[Tensor, ...], edges: tuple[Edge | None, ...], outputs: tuple[Tensor, ...]) -> None:
+    """Put the operation of a plan on the tape."""
+    node: Node = _new(Node)
+    node.op = plan.op
+    node.attrs = plan.attrs
+    node.edges = edges
+    node.in_types = plan.in_types
+    node.out_types = plan.types
+    node.seq = _ticket()
+    node.hooks = node.retained = node.saved_out = None
+    node.freed = False
+    if not plan.op.saves and len(outputs) == 1 and not observers and plan.types[0].dtype.kind == "f":
+        node.saved_in = plan.nothing
+        outputs[0]._edge = (node, 0)
+        return
+    _finish(node, plan.kept(tuple([e is not None for e in edges])), tensors, outputs)
+
+
+def _finish(
+    node: Node,
+    kept: tuple[tuple[bool, ...] | None, tuple[bool, ...] | None],
+    tensors: tuple[Tensor, ...],
+    outputs: tuple[Tensor, ...],
+) -> None:
+    """What `kept` says is kept, the outputs get their edges, and whoever watches is told."""
+    ins, outs = kept
+    node.saved_in = (
+        (None,) * len(tensors)
+        if ins is None
+        else tuple([Saved(t, e) if k else None for t, e, k in zip(tensors, node.edges, ins, strict=True)])
     )
     for k, out in enumerate(outputs):
-        if out.dtype.is_floating_point:
+        if out._l.type.dtype.kind == "f":
             out._edge = (node, k)
-    if any(s.startswith("out") for s in read):
-        one = len(outputs) == 1
-        node.saved_out = tuple(Saved(o, None) if one or f"out{k}" in read else None for k, o in enumerate(outputs))
+    if outs is not None:
+        node.saved_out = tuple([Saved(o, None) if k else None for o, k in zip(outputs, outs, strict=True)])
+    if observers:
+        for observe in observers:
+            observe(node, tensors, outputs)
+
+
+def edges_of(tensors: tuple[Tensor, ...]) -> tuple[Edge | None, ...] | None:
+    """The edge of each tensor; None where no gradient flows to any of them."""
+    for t in tensors:
+        if t._edge is not None or t._requires_grad or t._gbase is not None:
+            edges = tuple(map(edge_of, tensors))
+            return None if all([e is None for e in edges]) else edges
+    return None
 
 
 def edge_of(t: Tensor) -> Edge | None:
@@ -296,6 +382,11 @@ def check_view(target: Tensor, value: Tensor, name: str) -> None:
     """Raise AutogradError, as PyTorch, where a view written with gradients was not made to be written."""
     base = target._gbase
     if base is None or target._history < 0:
+        if target._many:
+            raise AutogradError(
+                f"{name}: this tensor is an output of {target._many} and a view of its input, or the input itself; a "
+                "write would put another history in place of the custom backward: clone() it in the Function's forward"
+            )
         return
     old = edge_of(target)
     if target._many and (old is not None or edge_of(value) is not None):
@@ -363,7 +454,7 @@ def keep_saved(value: Tensor, target: Tensor, since: int) -> None:
         if node.seq <= since or node in seen:
             continue
         seen.add(node)
-        stack.extend(n for n, _ in node.next_functions if n is not None)
+        stack.extend(e[0] for e in node.edges if e is not None)
         node.saved_in = tuple(
             s.copied() if s is not None and s.storage is target._s and s.leaf is None else s for s in node.saved_in
         )
@@ -374,7 +465,7 @@ def watch(t: Tensor) -> None:
     edge = edge_of(t)
     if edge is None or isinstance(edge[0], AccumulateGrad):
         return
-    node, k = edge
+    node, k = edge[0].inner(edge[1])
     if t._hooks is None:
         t._hooks = {}
     if node.retained is None:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
-from graphc.errors import AutogradError, InternalError, ShapeError
-from graphc.frontend.autograd import AccumulateGrad, Edge, Node, TypeOnly, edge_of
+from graphc.errors import ArgumentError, AutogradError, InternalError, ShapeError, UnsupportedError
+from graphc.frontend import autograd_anomaly as anomaly
+from graphc.frontend.autograd import AccumulateGrad, Edge, Node, PostHook, PreHook, TypeOnly, edge_of
 from graphc.frontend.mode import mode, using
+from graphc.frontend.regions import Region, Walk
 from graphc.frontend.tensor import Tensor
+from graphc.ir.narrow import vjp
 from graphc.ir.op import op_named
 from graphc.ir.types import TensorType
 
@@ -27,15 +30,24 @@ def backward(
     grad_tensors: Tensor | Sequence[Tensor | None] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
+    grad_variables: Tensor | Sequence[Tensor | None] | None = None,
     inputs: Tensor | Sequence[Tensor] | None = None,
 ) -> None:
     """Accumulate into `.grad` of the leaves (of `inputs` alone, if given) the gradients of the sum of `tensors`.
 
-    `grad_tensors`: the gradient with respect to each tensor, needed unless it has one element.
-    Raises AutogradError when a tensor has no history or the graph was freed, ShapeError when a gradient has another
-    shape.
+    `grad_tensors` (`grad_variables` in old programs): the gradient with respect to each tensor, needed unless it has
+    one element. Raises AutogradError when a tensor has no history, the graph was freed or `inputs` is empty, ShapeError
+    when a gradient has another shape.
     """
+    if grad_variables is not None:
+        if grad_tensors is not None:
+            raise ArgumentError(
+                "backward: grad_tensors and grad_variables (deprecated) are the same argument; give grad_tensors alone"
+            )
+        grad_tensors = grad_variables
     roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    if inputs is not None and not isinstance(inputs, Tensor) and not inputs:
+        raise AutogradError("backward: the `inputs` argument cannot be empty; leave it out to reach every leaf")
     seeds = _seeds(roots, grad_tensors)
     retain = create_graph if retain_graph is None else retain_graph
     wanted = None if inputs is None else [inputs] if isinstance(inputs, Tensor) else list(inputs)
@@ -54,17 +66,35 @@ def grad(
     grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
-    allow_unused: bool = False,
+    only_inputs: bool = True,
+    allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
+    materialize_grads: bool = False,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of the sum of `outputs` with respect to `inputs`, returned instead of accumulated.
 
-    Raises AutogradError when an input was not used and `allow_unused` is false.
+    The gradient of an input that was not used is an error, None with `allow_unused`, zeros with `materialize_grads`.
+    Raises AutogradError when an input was not used or `inputs` is empty, ShapeError when a gradient has another shape,
+    UnsupportedError for `is_grads_batched` and for `only_inputs=False`, which fills `.grad` of other leaves.
     """
+    if is_grads_batched:
+        raise UnsupportedError("grad: is_grads_batched is not supported; call grad() once for each gradient")
+    if not only_inputs:
+        raise UnsupportedError("grad: only_inputs=False is not supported; call backward() to fill .grad of all leaves")
+    if materialize_grads and allow_unused is False:
+        raise ArgumentError(
+            "grad: expected allow_unused to be True or not passed when materialize_grads=True, but got: "
+            "allow_unused=False"
+        )
     roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    if not wanted:
+        raise AutogradError("grad: the `inputs` argument cannot be empty")
     seeds = _seeds(roots, grad_outputs)
     retain = create_graph if retain_graph is None else retain_graph
     found = _run(roots, seeds, retain, create_graph, [_edge_needed(t) for t in wanted])
+    if materialize_grads:
+        return tuple(_filled(t, 0.0) if g is None else g for t, g in zip(wanted, found, strict=True))
     if not allow_unused and any(g is None for g in found):
         k = next(k for k, g in enumerate(found) if g is None)
         raise AutogradError(
@@ -92,17 +122,17 @@ def _seeds(roots: list[Tensor], given: Tensor | Sequence[Tensor | None] | None) 
         if g is None:
             if t._a.size != 1:
                 raise AutogradError(f"grad can be implicitly created only for scalar outputs, this one is {t._l.type}")
-            g = _ones(t)
+            g = _filled(t, 1.0)
         elif g._l.type is not t._l.type:
             raise ShapeError(f"backward: the gradient is {g._l.type}, but the tensor is {t._l.type}")
         seeds.append(g)
     return seeds
 
 
-def _ones(t: Tensor) -> Tensor:
+def _filled(t: Tensor, number: float) -> Tensor:
     from graphc.frontend.dispatch import nullary
 
-    return nullary(op_named("full"), shape=t.ttype.shape, value=1.0, dtype=t.dtype)
+    return nullary(op_named("full"), shape=t.ttype.shape, value=number, dtype=t.dtype)
 
 
 def _run(
@@ -115,7 +145,7 @@ def _run(
     heap: list[tuple[int, int, Any]] = []
     counter = itertools.count()
     needed = None if wanted is None else _reaching(roots, wanted)
-    keys = set() if wanted is None else set(wanted)
+    plain = not create and recorder is None and not anomaly.enabled()
 
     def send(edge: Edge, g: Tensor) -> None:
         node, k = edge
@@ -125,6 +155,7 @@ def _run(
             heapq.heappush(heap, (-node.seq, next(counter), node))
         slot[k] = _add(slot[k], g) if k in slot else g
 
+    walk = Walk(grads, send, wanted, needed)
     with using(grad=create), nullcontext() if recorder is None else recorder.phase("backward"):
         for t, g in zip(roots, seeds, strict=True):
             edge = edge_of(t)
@@ -133,17 +164,40 @@ def _run(
         while heap:
             node = heapq.heappop(heap)[2]
             slot = grads.pop(node)
+            if isinstance(node, Region):
+                _region(node, slot, walk, results, plain, retain)
+                continue
             slot = _after_hooks(node, slot)
-            for k, g in slot.items():
-                if (node, k) in keys:
-                    results[(node, k)] = g
+            _note(node, slot, walk, results)
             if isinstance(node, AccumulateGrad):
                 if wanted is None:
-                    accumulate(node.leaf, slot[0], create)
+                    _arrive(node, slot, create)
                 continue
             if needed is None or node in needed:
-                _step(node, slot, retain, send, needed, {n for n, _ in keys})
-    return [] if wanted is None else [results.get(e) for e in wanted]
+                _step(node, slot, retain, walk)
+    return [] if wanted is None else [results.get(node.inner(k)) for node, k in wanted]
+
+
+def _note(node: Any, slot: dict[int, Tensor], walk: Walk, results: dict[Edge, Tensor]) -> None:
+    """Keep the gradients that were asked for."""
+    for k, g in slot.items():
+        if (node, k) in walk.keys:
+            results[(node, k)] = g
+
+
+def _region(
+    node: Region, slot: dict[int, Tensor], walk: Walk, results: dict[Edge, Tensor], plain: bool, retain: bool
+) -> None:
+    """Run what a compiled call did backwards, as a whole if that is possible."""
+    if not walk.wants((node, 0)):
+        return
+    code = walk.ready(node, slot) if plain else None
+    if code is not None:
+        slot = _after_hooks(node, slot)
+        _note(node, slot, walk, results)
+        if walk.run(node, code, slot, retain):
+            return
+    walk.open(node, slot)
 
 
 def _add(a: Tensor, b: Tensor) -> Tensor:
@@ -164,10 +218,10 @@ def _reaching(roots: list[Tensor], wanted: list[Edge]) -> set[Any]:
         elif node not in seen:
             seen.add(node)
             stack.append((node, True))
-            stack.extend((n, False) for n, _ in node.next_functions if n is not None and n not in seen)
+            stack.extend((e[0], False) for e in node.edges if e is not None and e[0] not in seen)
     reaching: set[Any] = set()
     for node in order:
-        if any(n in targets or n in reaching for n, _ in node.next_functions if n is not None):
+        if any(e[0] in targets or e[0] in reaching for e in node.edges if e is not None):
             reaching.add(node)
     return reaching
 
@@ -176,7 +230,7 @@ def _after_hooks(node: Any, slot: dict[int, Tensor]) -> dict[int, Tensor]:
     """Apply tensor hooks and fill the `.grad` of non-leaves that retain it."""
     if node.retained is None and not (isinstance(node, AccumulateGrad) and node.leaf._hooks):
         return slot
-    slot = dict(slot)
+    slot = dict(slot)  # what a hook replaces is seen by this run alone
     if isinstance(node, AccumulateGrad):
         slot[0] = _tensor_hooks(node.leaf._hooks, slot[0])
         return slot
@@ -184,28 +238,76 @@ def _after_hooks(node: Any, slot: dict[int, Tensor]) -> dict[int, Tensor]:
         if k in slot:
             slot[k] = _tensor_hooks(hooks, slot[k])
             owner = ref()
-            if owner is not None and owner._retain and edge_of(owner) == (node, k):  # not written in place since
+            if owner is not None and owner._retain and _now(owner) == (node, k):  # not written in place since
                 accumulate(owner, slot[k], False)
     return slot
 
 
+def _now(t: Tensor) -> Edge | None:
+    edge = edge_of(t)
+    return None if edge is None else edge[0].inner(edge[1])
+
+
 def _tensor_hooks(hooks: dict[int, Any] | None, g: Tensor) -> Tensor:
     for hook in list((hooks or {}).values()):
+        if isinstance(hook, PostHook):
+            continue
         changed = hook(g)
         if changed is not None:
+            if not isinstance(changed, Tensor):
+                raise AutogradError(
+                    f"a tensor hook returned a {type(changed).__name__} for a gradient {g._l.type}; return a Tensor, "
+                    "or None to leave it as it is"
+                )
             if changed._l.type is not g._l.type:
                 raise AutogradError(f"a tensor hook returned {changed._l.type} for a gradient {g._l.type}")
             g = changed
     return g
 
 
+def _arrive(node: AccumulateGrad, slot: dict[int, Tensor], create: bool) -> None:
+    """A gradient reaches its leaf: the node's hooks around, the leaf's own hooks after."""
+    (g,) = _before(node, (slot[0],))
+    assert g is not None
+    accumulate(node.leaf, g, create)
+    for hook in list((node.hooks or {}).values()):
+        if not isinstance(hook, PreHook):
+            hook((), (g,))
+    for hook in list((node.leaf._hooks or {}).values()):
+        if isinstance(hook, PostHook):
+            hook(node.leaf)
+
+
+def _before(node: Node | AccumulateGrad, grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    """The gradients of a node's outputs after its pre-hooks."""
+    for hook in list((node.hooks or {}).values()):
+        if isinstance(hook, PreHook):
+            changed = hook(grads)
+            if changed is not None:
+                grads = _replaced(node, changed, grads)
+    return grads
+
+
+def _replaced(
+    node: Node | AccumulateGrad, changed: Any, grads: tuple[Tensor | None, ...]
+) -> tuple[Tensor | None, ...]:
+    """What a hook of a node returned in place of `grads`. Raises AutogradError unless it fits."""
+    found = changed if isinstance(changed, tuple) else (changed,)
+    if len(found) != len(grads):
+        raise AutogradError(f"a hook of {node.name()} returned {len(found)} gradients, expected {len(grads)}")
+    for new, old in zip(found, grads, strict=True):
+        if new is not None and not isinstance(new, Tensor):
+            raise AutogradError(f"a hook of {node.name()} returned a {type(new).__name__}, expected a Tensor or None")
+        if new is not None and old is not None and new._l.type is not old._l.type:
+            raise AutogradError(f"a hook of {node.name()} returned {new._l.type} for a gradient {old._l.type}")
+    return found
+
+
 def _step(
     node: Node,
     slot: dict[int, Tensor],
     retain: bool,
-    send: Callable[[Edge, Tensor], None],
-    needed: set[Any] | None,
-    targets: set[Any],
+    walk: Walk,
 ) -> None:
     if node.freed:
         raise AutogradError(
@@ -213,15 +315,17 @@ def _step(
             "have already been freed); "
             "specify retain_graph=True if you need to backward through it a second time"
         )
-    needs = tuple(e is not None and (needed is None or e[0] in needed or e[0] in targets) for e in node.edges)
-    found = _rule(node, slot, needs)
+    needs = tuple(map(walk.wants, node.edges))
     if node.hooks:
-        outs = tuple(slot.get(k) for k in range(len(node.out_types)))
+        outs = _before(node, tuple(slot.get(k) for k in range(len(node.out_types))))
+        slot = {k: g for k, g in enumerate(outs) if g is not None}
+    found = _rule(node, slot, needs) if not anomaly.enabled() else anomaly.checked(node, lambda: _rule(node, slot, needs))
+    if node.hooks:
         for hook in list(node.hooks.values()):
-            changed = hook(found, outs)
+            changed = None if isinstance(hook, PreHook) else hook(found, outs)
             if changed is not None:
-                found = tuple(changed)
-    if not retain and (node.saved_out is not None or any(s is not None for s in node.saved_in)):
+                found = _replaced(node, changed, found)
+    if not retain and (node.custom or node.saved_out is not None or any(s is not None for s in node.saved_in)):
         node.freed = True  # a node that saved nothing can run again, as in PyTorch
         node.saved_in = (None,) * len(node.saved_in)
         node.saved_out = None
@@ -232,7 +336,7 @@ def _step(
             raise InternalError(
                 f"the gradient rule of {node.op.name} gave {g._l.type} for operand {k} of type {node.in_types[k]}"
             )
-        send(edge, g)
+        walk.send(edge, g)
 
 
 def _sizes(type: TensorType, g: Tensor) -> tuple[Any, ...]:
@@ -240,6 +344,8 @@ def _sizes(type: TensorType, g: Tensor) -> tuple[Any, ...]:
 
 
 def _rule(node: Node, slot: dict[int, Tensor], needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
+    if node.custom:
+        return node.gradients(slot, needs)
     if node.op.vjp is None:
         raise AutogradError(f"{node.op.name} has no gradient")
     many = len(node.out_types) > 1
@@ -254,7 +360,7 @@ def _rule(node: Node, slot: dict[int, Tensor], needs: tuple[bool, ...]) -> tuple
             TypeOnly(t) if s is None else s.unpack(node, (node, k))
             for k, (s, t) in enumerate(zip(node.saved_out, node.out_types, strict=True))
         ]
-    result = node.op.vjp(g, tuple(outs) if many else outs[0], *inputs, needs=needs, **node.attrs)
+    result = vjp(node.op, g, tuple(outs) if many else outs[0], inputs, needs, node.attrs)
     return tuple(result)
 
 
@@ -267,7 +373,9 @@ def accumulate(leaf: Tensor, g: Tensor, create: bool) -> None:
         recorder.on_grad_read(leaf)
     old = leaf._grad
     if old is None:
-        new = g if create else _own(g)
+        new = g if create or g._alone else _own(g)
+        if g._alone:
+            g._alone = False
     elif create:
         new = _add(old, g)
     else:

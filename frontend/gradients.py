@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from graphc.errors import ArgumentError, AutogradError, DTypeError, ShapeError
-from graphc.frontend.autograd import Handle, edge_of, watch
+from graphc.frontend.autograd import Handle, PostHook, edge_of, watch
 from graphc.frontend.backward import backward
 from graphc.frontend.mode import mode
 from graphc.frontend.tensor import Tensor, alias_of
@@ -32,7 +32,7 @@ def tensor_backward(
     inputs: Tensor | Sequence[Tensor] | None = None,
 ) -> None:
     """Accumulate into `.grad` of the leaves the gradient of this tensor; see graphc.autograd.backward."""
-    backward(self, gradient, retain_graph, create_graph, inputs)
+    backward(self, gradient, retain_graph, create_graph, inputs=inputs)
 
 
 def get_grad(self: Tensor) -> Tensor | None:
@@ -76,13 +76,13 @@ def set_grad(self: Tensor, value: Tensor | None) -> None:
 def grad_fn(self: Tensor) -> Any:
     """The tape node that made this tensor, None for leaves."""
     edge = edge_of(self)
-    return None if edge is None or self._requires_grad else edge[0]
+    return None if edge is None or self._requires_grad else edge[0].opened(edge[1])[0]
 
 
 def output_nr(self: Tensor) -> int:
     """Which output of its node this tensor is."""
     edge = edge_of(self)
-    return 0 if edge is None else edge[1]
+    return 0 if edge is None else edge[0].opened(edge[1])[1]
 
 
 def retain_grad(self: Tensor) -> None:
@@ -114,3 +114,20 @@ def register_hook(self: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Hand
         self._hooks = {}
     watch(self)
     return Handle(self._hooks, hook)
+
+
+def register_post_accumulate_grad_hook(self: Tensor, hook: Callable[[Tensor], None]) -> Handle:
+    """Call `hook(tensor)` when backward() has added to the `.grad` of this leaf. The handle removes it.
+
+    Raises AutogradError for a tensor that is no leaf or collects no gradient.
+    """
+    if not self._requires_grad:
+        if edge_of(self) is None:
+            raise AutogradError("cannot register a hook on a tensor that doesn't require gradient")
+        raise AutogradError("post accumulate grad hooks cannot be registered on non-leaf tensors")
+    recorder = mode.get().recorder
+    if recorder is not None:
+        recorder.on_metadata(self, "register_post_accumulate_grad_hook")
+    if self._hooks is None:
+        self._hooks = {}
+    return Handle(self._hooks, PostHook(hook))

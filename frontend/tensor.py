@@ -65,11 +65,12 @@ class Tensor(TensorMethods):
     _hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
     _leaf_node: Any = None
     _retain: bool = False
+    _alone: bool = False  # a gradient that nothing else holds: a leaf may take it as its own
     _memo: Any = None  # a recorder's note: (recording, base value, value)
 
     def __new__(cls, *data: Any) -> Tensor:
         """`Tensor([1, 2])` copies data in the default dtype, `Tensor(2, 3)` makes a tensor of that shape."""
-        from graphc.frontend.creation import legacy_tensor
+        from graphc.frontend.legacy import legacy_tensor
 
         return legacy_tensor(data)
 
@@ -139,14 +140,14 @@ def fresh(array: Array, layout: Layout | None = None) -> Tensor:
     return t
 
 
-def view_of(base: Tensor, array: Array, op: Op, attrs: dict[str, Any], layout: Layout | None = None) -> Tensor:
-    """A tensor over `array`, which `op(base, **attrs)` made a view of `base`'s memory."""
+def view_of(base: Tensor, array: Array, link: Chain, layout: Layout | None = None) -> Tensor:
+    """A tensor over `array`, a view of `base`'s memory; `link` is ((op, attrs),), the call that made it."""
     t: Tensor = _new(Tensor)
     t._a = array
     t._l = Layout.of(array) if layout is None else layout
     t._s = base._s
     t._v = base._v
-    t._chain = (*base._chain, (op, attrs))
+    t._chain = base._chain + link
     t._gbase = base if base._gbase is None else base._gbase
     t._gskip = t._gbase._gskip if t._gbase._gbase is not None else len(t._gbase._chain)
     t._history = base._s.history

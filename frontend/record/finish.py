@@ -55,6 +55,7 @@ class Finisher:
         self._bases: dict[int, tuple[Any, int]] = {}
         self._groups: dict[int, tuple[Tensor, int]] = {}  # detached tensors that are returned or viewed
         self.tape: tuple[NodePlan, ...] = ()
+        self.saved: list[Value] = []  # what the tape needs for a backward() outside
 
     def run(self, result: Any) -> Trace:
         """The whole sequence; raises RecordingError with the user's line for anything that cannot be repeated."""
@@ -156,7 +157,7 @@ class Finisher:
 
     def _with_tape(self, leaves: list[Leaf], tensors: Sequence[Any]) -> list[Leaf]:
         """The leaves with their edges."""
-        planner = TapePlanner(self.recorder, self._bases, self._output)
+        planner = TapePlanner(self.recorder, self._bases, self.saved)
         pairs = [self._edges(leaf, t) for leaf, t in zip(leaves, tensors, strict=True)]
         self.tape = planner.plan([e for pair in pairs for e in pair])
         return [
@@ -406,7 +407,7 @@ class Finisher:
             notes.append(f"{self.reach.unguarded} values beyond the first 1,000 are not guarded")
         return Trace(
             recorder.graph, self.table, recorder.sources, self.guards, recorder.value_guards, self.effects,
-            spec, leaves, recorder.randoms, recorder.seed, self.tape, kept, recorder.ranges, notes, recorder.constants,
+            spec, leaves, recorder.randoms, recorder.seed, self.tape, self.saved, kept, recorder.ranges, notes, recorder.constants,
         )  # fmt: skip
 
 
@@ -419,7 +420,7 @@ def _own_history(owned: dict[int, Any]) -> None:
         if node in seen:
             continue
         seen.add(node)
-        stack.extend(n for n, _ in node.next_functions if n is not None)
+        stack.extend(e[0] for e in node.edges if e is not None)
         if not isinstance(node, AccumulateGrad):
             continue
         for t in (node.leaf, node.leaf._grad):

@@ -9,9 +9,11 @@ import numpy as np
 
 from graphc import compiler
 from graphc.frontend.record import rng
+from graphc.frontend.record.backward_graph import BackwardPlan
 from graphc.frontend.record.guards import holds
 from graphc.frontend.record.quick import Picture, bounds
-from graphc.frontend.record.tape import Tape, base_of
+from graphc.frontend.record.region import Edges
+from graphc.frontend.record.tape import base_of
 from graphc.frontend.record.trace import Leaf, RangeGuard, Source, Trace
 from graphc.frontend.record.tree import unflatten
 from graphc.frontend.tensor import Tensor, alias_of, view_of
@@ -23,7 +25,11 @@ Checked = tuple[list[Any], list[Tensor | None]]  # value of every path step, ten
 
 def prepare(trace: Trace) -> None:
     """Compile the trace's graph."""
-    trace.executable = compiler.compile_graph(trace.graph, [s.layout for s in trace.sources])
+    graph = trace.graph
+    if trace.tape:
+        trace.backward = BackwardPlan(trace)
+        graph = trace.backward.forward
+    trace.executable = compiler.compile_graph(graph, [s.layout for s in trace.sources])
 
 
 def play(trace: Trace, leaves: Sequence[Any]) -> Any:
@@ -149,8 +155,9 @@ def _in_range(guard: RangeGuard, arrays: Sequence[Array]) -> bool:
 
 
 def _value_guards_hold(trace: Trace, results: Sequence[Array]) -> bool:
-    first = len(trace.graph.outputs) - len(trace.value_guards)
-    return all(type(g.expected)(r) == g.expected for r, g in zip(results[first:], trace.value_guards, strict=True))
+    end = len(trace.graph.outputs)
+    found = results[end - len(trace.value_guards) : end]
+    return all(type(g.expected)(r) == g.expected for r, g in zip(found, trace.value_guards, strict=True))
 
 
 def _commit_states(trace: Trace, tensors: Sequence[Tensor | None], results: Sequence[Array]) -> None:
@@ -182,7 +189,7 @@ def _outputs(
 ) -> list[Any]:
     made: dict[int, Tensor] = {}
     groups: dict[int, Tensor] = {}
-    tape = Tape(trace.tape, tensors, results, made)
+    edges = Edges(trace.backward, tensors, results, results[len(trace.graph.outputs) :], made)
     out: list[Any] = []
     for leaf in (*trace.out_leaves, *trace.kept):
         if leaf.kind == "constant":
@@ -198,11 +205,11 @@ def _outputs(
         else:
             owner = base_of(made, leaf.number, results) if leaf.kind == "fresh" else tensors[leaf.number]
             assert owner is not None
-            out.append(_tensor(leaf, owner, groups, tape))
+            out.append(_tensor(leaf, owner, groups, edges))
     return out
 
 
-def _tensor(leaf: Leaf, owner: Tensor, groups: dict[int, Tensor], tape: Tape) -> Tensor:
+def _tensor(leaf: Leaf, owner: Tensor, groups: dict[int, Tensor], edges: Edges) -> Tensor:
     """A returned tensor over the memory of `owner`, with its place on the tape."""
     base = owner
     if leaf.group >= 0:
@@ -211,9 +218,9 @@ def _tensor(leaf: Leaf, owner: Tensor, groups: dict[int, Tensor], tape: Tape) ->
         base = groups[leaf.group]
     t = _views(base, leaf.value[leaf.skip :])
     if t is not owner or leaf.kind == "fresh":
-        t._edge = tape.edge(leaf.edge)
+        t._edge = edges.edge(leaf.edge)
     if t is not base and (leaf.kind == "fresh" or base is not owner):
-        base._edge = tape.edge(leaf.base_edge)
+        base._edge = edges.edge(leaf.base_edge)
     if leaf.leaf:
         t._requires_grad = True
     return t
@@ -221,5 +228,5 @@ def _tensor(leaf: Leaf, owner: Tensor, groups: dict[int, Tensor], tape: Tape) ->
 
 def _views(t: Tensor, chain: Any) -> Tensor:
     for op, attrs in chain or ():
-        t = view_of(t, op.reference(t._a, **attrs), op, attrs)
+        t = view_of(t, op.reference(t._a, **attrs), ((op, attrs),))
     return t

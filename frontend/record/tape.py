@@ -8,7 +8,7 @@ stay detached, writes after the call are noticed by the same version counts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from graphc.errors import RecordingError
 from graphc.frontend import autograd
 from graphc.frontend.autograd import AccumulateGrad, Edge, Node, Saved
 from graphc.frontend.record.recorder import Recorder
-from graphc.frontend.tensor import Chain, Tensor, VersionCounter, fresh
+from graphc.frontend.tensor import Chain, Storage, Tensor, VersionCounter, fresh
 from graphc.ir.graph import Value
 from graphc.ir.op import Array, Op, op_named
 from graphc.ir.types import Layout, TensorType
@@ -30,8 +30,8 @@ _new = object.__new__
 @dataclass(frozen=True, slots=True, eq=False)
 class SavedPlan:
     """Where a saved array is found. kind: "source" (tensor behind graph input `number`), "base" (returned storage from
-    graph output `number`), "output" (graph output `number`, for this alone), "constant" (`array`). `chain` leads from
-    there to the saved tensor.
+    graph output `number`), "saved" (number `number` of the values kept for this alone), "constant" (`array`). `chain`
+    leads from there to the saved tensor.
     """
 
     kind: str
@@ -73,15 +73,13 @@ def _saved_key(s: SavedPlan) -> tuple[Any, ...]:
 class TapePlanner:
     """Writes down the tape that leads to some edges.
 
-    `bases` says for a storage's id which graph output its root is, `output(value, name)` adds a graph output.
+    `bases` says for a storage's id which graph output its root is; further values to keep are added to `saved`.
     """
 
-    def __init__(
-        self, recorder: Recorder, bases: dict[int, tuple[Any, int]], output: Callable[[Value, str], int]
-    ) -> None:
+    def __init__(self, recorder: Recorder, bases: dict[int, tuple[Any, int]], saved: list[Value]) -> None:
         self.recorder = recorder
         self.bases = bases
-        self.output = output
+        self.saved = saved
         self._sources: dict[Edge, int] = {}
         for number, (edge, root) in enumerate(zip(recorder.source_edges, recorder.source_roots, strict=True)):
             if edge is not None and root.source is not None and root.source.tensor is root.tensor:
@@ -124,6 +122,16 @@ class TapePlanner:
             raise RecordingError(
                 f"a returned value has a gradient history ({node.name()}) from before the call that is not that of an "
                 "input; detach() it"
+            )
+        if node.custom:
+            raise RecordingError(
+                f"a returned value has a history with {node.cls.__name__}, a Function called at {node.line}; call "
+                "backward() inside the compiled function, or detach() the value"
+            )
+        if any(s is not None and s.packed for s in (*node.saved_in, *(node.saved_out or ()))):
+            raise RecordingError(
+                f"a returned value has a history ({node.name()}) whose saved tensors are kept by hooks or a "
+                "checkpoint; call backward() inside the compiled function, or detach() the value"
             )
         if not node.freed and (node.hooks or node.retained):
             raise RecordingError(
@@ -173,8 +181,9 @@ class TapePlanner:
             return SavedPlan("constant", -1, (), s.layout, link, False, stale, value.node.attrs["value"])
         number = self._outputs.get(value, -1)
         if number < 0:
-            number = self._outputs[value] = self.output(value, f"saved{len(self._outputs)}")
-        return SavedPlan("output", number, (), s.layout, link, False, stale)
+            number = self._outputs[value] = len(self.saved)
+            self.saved.append(value)
+        return SavedPlan("saved", number, (), s.layout, link, False, stale)
 
     def _source(self, s: Saved) -> tuple[int, Chain] | None:
         """The input or state whose memory was saved, and the views from there."""
@@ -199,74 +208,77 @@ def _defined(op: Op) -> bool:
 
 # ---------------------------------------------------------------- at a call
 
+# what a tape keeps of a tensor: its memory, and how to tell that it was written since
+Held = tuple[Array, Storage, Chain, Storage | VersionCounter, int, Tensor | None]
+
+
+def held(t: Tensor, stale: bool) -> Held:
+    """What is kept of `t`; `stale`: some node saved it before its last write."""
+    if stale and not t._v.value:
+        t._v.value = 1
+    return t._a, t._s, t._chain, t._v, t._v.value, t if t._requires_grad else None
+
 
 class Tape:
-    """The nodes of one compiled call."""
+    """The eager nodes of one compiled call, made when they are asked for.
+
+    `edges`: where the links to a source lead. `owners`: what was kept of sources and returned storages. `arrays`: the
+    values kept for the tape alone. `freed`: the nodes (a bit each) whose saved arrays are gone. `last`: a number below
+    it is the last node's.
+    """
 
     def __init__(
         self,
         plans: Sequence[NodePlan],
-        tensors: Sequence[Tensor | None],
-        results: Sequence[Array],
-        bases: dict[int, Tensor],
+        edges: dict[int, Edge | None],
+        owners: dict[tuple[str, int], Held],
+        arrays: Sequence[Array],
+        freed: int,
+        last: int,
     ) -> None:
-        self.tensors = tensors
-        self.results = results
-        self.bases = bases
+        self.edges = edges
+        self.owners = owners
+        self.arrays = arrays
         self.nodes: list[Node] = []
         self._private: dict[int, Tensor] = {}
-        for plan in plans:
-            self.nodes.append(self._node(plan))
+        for k, plan in enumerate(plans):
+            self.nodes.append(self._node(plan, bool(freed >> k & 1)))
+            self.nodes[-1].seq = last - len(plans) + k
 
     def edge(self, link: Link | None) -> Edge | None:
         """The edge a link stands for in this call."""
         if link is None:
             return None
         kind, number, k = link
-        if kind == "node":
-            return self.nodes[number], k
-        t = self.tensors[number]
-        return None if t is None else autograd.edge_of(t)
+        return (self.nodes[number], k) if kind == "node" else self.edges[number]
 
-    def _node(self, plan: NodePlan) -> Node:
+    def _node(self, plan: NodePlan, freed: bool) -> Node:
         node = autograd._node(plan.op, plan.attrs, tuple(map(self.edge, plan.links)), plan.ins, plan.outs)
-        node.freed = plan.freed
-        node.saved_in = tuple(None if s is None else self._saved(s) for s in plan.saved_in)
-        if plan.saved_out is not None:
+        node.freed = plan.freed or freed
+        node.saved_in = tuple(None if s is None or freed else self._saved(s) for s in plan.saved_in)
+        if plan.saved_out is not None and not freed:
             node.saved_out = tuple(None if s is None else self._saved(s) for s in plan.saved_out)
         return node
 
     def _saved(self, plan: SavedPlan) -> Saved:
-        owner = self._owner(plan)
-        array = owner._a
+        array, storage, chain, versions, version, leaf = self._owner(plan)
         for op, attrs in plan.chain:
             array = op.reference(array, **attrs)
         saved: Saved = _new(Saved)
-        saved.array, saved.layout, saved.storage, saved.chain = (
-            array,
-            plan.layout,
-            owner._s,
-            (*owner._chain, *plan.chain),
-        )
-        saved.versions = owner._v
-        if plan.stale and not owner._v.value:
-            owner._v.value = 1
-        saved.version = owner._v.value - plan.stale
+        saved.array, saved.layout, saved.storage, saved.chain = array, plan.layout, storage, (*chain, *plan.chain)
+        saved.versions = versions
+        saved.version = version - plan.stale
         saved.edge = self.edge(plan.link)
-        saved.leaf = owner if plan.leaf else None
+        saved.leaf = leaf if plan.leaf else None
         return saved
 
-    def _owner(self, plan: SavedPlan) -> Tensor:
-        if plan.kind == "source":
-            found = self.tensors[plan.number]
-            assert found is not None
-            return found
-        if plan.kind == "base":
-            return base_of(self.bases, plan.number, self.results)
+    def _owner(self, plan: SavedPlan) -> Held:
+        if plan.kind in ("source", "base"):
+            return self.owners[plan.kind, plan.number]
         if plan.kind == "constant":
             assert plan.array is not None
-            return fresh(plan.array, plan.layout)
-        return base_of(self._private, plan.number, self.results)
+            return held(fresh(plan.array, plan.layout), False)
+        return held(base_of(self._private, plan.number, self.arrays), plan.stale)
 
 
 def base_of(made: dict[int, Tensor], number: int, results: Sequence[Array]) -> Tensor:

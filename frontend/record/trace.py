@@ -119,11 +119,13 @@ class Trace:
     randoms: int  # random calls made
     seed: int | None  # manual_seed inside: the seed that holds at the end
     tape: tuple[NodePlan, ...] = ()  # what the returned tensors need for a backward() outside
+    saved: list[Value] = field(default_factory=list)  # values that the tape keeps and nobody else holds
     kept: list[Leaf] = field(default_factory=list)  # what "grad" and "attr" effects store; numbered after out_leaves
     ranges: list[RangeGuard] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     constants: list[tuple[str, str]] = field(default_factory=list)  # (place, text) for explain()
     executable: Any = None
+    backward: Any = None  # backward_graph.BackwardPlan, where there is a tape
     picture: Any = None  # quick.Picture of the last full check
     moved: set[int] = field(default_factory=set)  # path steps of loose sources that were seen to change
 
@@ -199,7 +201,8 @@ def _end_difference(a: Trace, b: Trace, numbering: dict[Value, Value]) -> str | 
         return "the two calls took different branches"
     if (a.randoms, a.seed) != (b.randoms, b.seed):
         return "the two calls drew different random numbers"
-    if not same_bits([n.key() for n in a.tape], [n.key() for n in b.tape]):
+    same = len(a.saved) == len(b.saved) and all(numbering[v] is w for v, w in zip(a.saved, b.saved, strict=True))
+    if not same or not same_bits([n.key() for n in a.tape], [n.key() for n in b.tape]):
         return "the two calls returned values with different gradient histories"
     if list(map(_range_key, a.ranges)) != list(map(_range_key, b.ranges)):
         return "the two calls used other indices"
