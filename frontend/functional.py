@@ -10,6 +10,7 @@ from graphc.frontend import (
     functional_math,
     functional_mixed,
     functional_reduce,
+    functional_scan,
     functional_shape,
 )
 from graphc.frontend.functional_copies import *
@@ -19,6 +20,7 @@ from graphc.frontend.functional_linalg import *
 from graphc.frontend.functional_math import *
 from graphc.frontend.functional_mixed import *
 from graphc.frontend.functional_reduce import *
+from graphc.frontend.functional_scan import *
 from graphc.frontend.functional_shape import *
 
 __all__: list[str] = []
@@ -27,6 +29,7 @@ __all__ += functional_index.__all__
 __all__ += functional_linalg.__all__
 __all__ += functional_math.__all__
 __all__ += functional_reduce.__all__
+__all__ += functional_scan.__all__
 __all__ += functional_shape.__all__
 __all__ += functional_copies.__all__
 __all__ += functional_mixed.__all__

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphc.frontend import creation, gradients, hot, indexing, ordering, printing, random_tensors
+from graphc.frontend import compaction, creation, gradients, hot, indexing, ordering, printing, random_tensors
 from graphc.frontend import functional_copies as fc
 from graphc.frontend import functional_data as fd
 from graphc.frontend import functional_index as fi
@@ -16,6 +16,7 @@ from graphc.frontend import functional_linalg as fl
 from graphc.frontend import functional_math as fm
 from graphc.frontend import functional_mixed as fx
 from graphc.frontend import functional_reduce as fr
+from graphc.frontend import functional_scan as fsc
 from graphc.frontend import functional_shape as fs
 from graphc.frontend import inplace as ip
 from graphc.frontend.inplace import inplace
@@ -293,7 +294,18 @@ class TensorMethods:
     argsort = ordering.argsort
     sort = ordering.sort
     topk = ordering.topk
-    unique = ordering.unique
+    kthvalue = ordering.kthvalue
+    median = ordering.median
+    mode = ordering.mode
+    msort = ordering.msort
+    quantile = ordering.quantile
+    unique = compaction.unique
+    unique_consecutive = compaction.unique_consecutive
+    cummax = fsc.cummax
+    cummin = fsc.cummin
+    cumprod = fsc.cumprod
+    cumsum = fsc.cumsum
+    logcumsumexp = fsc.logcumsumexp
 
     # random numbers
     bernoulli = random_tensors.bernoulli

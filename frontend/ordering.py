@@ -1,27 +1,24 @@
-"""Sorting and what follows from it. Order alone comes from NumPy (stable, NaN above all numbers); values are gathered
-by operations.
-
-There is no kernel for these yet: they end a recording.
-"""
+"""Sorting and what follows from it: stable, -0 = +0, NaN above all numbers. Values are gathered by the order."""
 
 from __future__ import annotations
 
+import builtins
 from operator import index as as_index
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from graphc.errors import ShapeError
-from graphc.frontend.functional_index import gather
-from graphc.frontend.functional_shape import axis_of
-from graphc.frontend.mode import mode
+from graphc.errors import ArgumentError, DTypeError, ShapeError
+from graphc.frontend import functional_math as fm
+from graphc.frontend import functional_shape as fs
+from graphc.frontend.creation import arange, tensor
+from graphc.frontend.functional_mixed import lerp
+from graphc.frontend.functional_reduce import ValuesIndices
 from graphc.frontend.ops import ops
-from graphc.frontend.promote import tensor_operand
-from graphc.frontend.tensor import Tensor, fresh
+from graphc.frontend.promote import convert, tensor_operand
+from graphc.frontend.tensor import Tensor
 from graphc.ir.infer import normalize_dim
-from graphc.ir.op import Array
+from graphc.ir.types import int64
 
-__all__ = ["argsort", "sort", "topk", "unique"]
+__all__ = ["argsort", "kthvalue", "median", "mode", "msort", "quantile", "sort", "topk"]
 
 
 class Sorted(NamedTuple):
@@ -31,32 +28,24 @@ class Sorted(NamedTuple):
     indices: Tensor
 
 
-_NO_GRAPH = "graphs have no sorting; use max(), min(), argmax() or argmin() where they do"
+def _row(name: str, input: Tensor, dim: int) -> tuple[Tensor, int, bool]:
+    """The operand with at least one axis, the axis, and whether it had none."""
+    x = tensor_operand(name, input)
+    d = normalize_dim(name, dim, x._a.ndim)
+    return (x, d, False) if x._a.ndim else (ops.reshape(x, shape=(1,)), 0, True)
 
 
-def _refuse_recording(x: Tensor, what: str) -> None:
-    recorder = mode.get().recorder
-    if recorder is not None:
-        recorder.on_escape(x, f"{what}()", _NO_GRAPH)
-
-
-def _order(x: Array, axis: int, descending: bool) -> Array:
-    """The stable order along one axis."""
-    if not descending:
-        return np.argsort(x, axis=axis, kind="stable")
-    backwards = np.argsort(np.flip(x, axis), axis=axis, kind="stable")
-    return np.asarray(x.shape[axis] - 1 - np.flip(backwards, axis))
+def _first(x: Tensor, count: Any, dim: int) -> Tensor:
+    """A copy of the first `count` places along `dim`."""
+    made: Tensor = ops.clone(ops.slice(x, dim=dim, start=0, stop=count, step=1))
+    return made
 
 
 def argsort(input: Tensor, dim: int = -1, descending: bool = False, *, stable: bool = True) -> Tensor:
     """The places of the elements in order along `dim`; equal ones keep theirs. Raises DimError."""
-    x = tensor_operand("argsort", input)
-    _refuse_recording(input, "argsort")
-    if not x._a.ndim:
-        normalize_dim("argsort", dim, 0)
-        return fresh(np.zeros((), np.int64))
-    d = normalize_dim("argsort", dim, x._a.ndim)
-    return fresh(np.array(_order(x._a, d, descending), np.int64, order="C"))
+    x, d, single = _row("argsort", input, dim)
+    order: Tensor = ops.argsort(x, dim=d, descending=bool(descending))
+    return ops.reshape(order, shape=()) if single else order
 
 
 def sort(input: Tensor, dim: int = -1, descending: bool = False, *, stable: bool = True) -> Sorted:
@@ -64,42 +53,164 @@ def sort(input: Tensor, dim: int = -1, descending: bool = False, *, stable: bool
 
     Raises DimError.
     """
-    indices = argsort(input, dim, descending)
-    return Sorted(gather(input, dim, indices), indices)
+    x, d, single = _row("sort", input, dim)
+    order = ops.argsort(x, dim=d, descending=bool(descending))
+    found = Sorted(ops.gather(x, order, dim=d), order)
+    return Sorted(*(ops.reshape(t, shape=()) for t in found)) if single else found
+
+
+def msort(input: Tensor) -> Tensor:
+    """sort() along the first axis, the values alone."""
+    return sort(input, 0).values
 
 
 def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Sorted:
     """The `k` largest (or smallest) elements along `dim` in order, with their places. Raises ShapeError, DimError."""
-    x, count = tensor_operand("topk", input), as_index(k)
-    d = normalize_dim("topk", dim, x._a.ndim)
-    size = x._a.shape[d] if x._a.ndim else 1
+    x, d, single = _row("topk", input, dim)
+    count, size = as_index(k), x._a.shape[d]
     if not 0 <= count <= size:
         raise ShapeError(f"topk: k {count} is out of range for dimension {d} of {x._l.type} with size {size}")
-    order = argsort(x, dim, largest)
-    indices: Tensor = ops.clone(ops.slice(order, dim=d, start=0, stop=count, step=1)) if x._a.ndim else order
-    return Sorted(gather(x, dim, indices), indices)
+    order = _first(ops.argsort(x, dim=d, descending=bool(largest)), count, d)
+    found = Sorted(ops.gather(x, order, dim=d), order)
+    return Sorted(*(ops.reshape(t, shape=()) for t in found)) if single and count else found
 
 
-def unique(
-    input: Tensor,
-    sorted: bool = True,
-    return_inverse: bool = False,
-    return_counts: bool = False,
-    dim: int | None = None,
-) -> Any:
-    """The distinct elements in order; with them, if asked for, the place of each element among them and how often each
-    occurs.
+def _picked(x: Tensor, order: Tensor, dim: int, keepdim: bool) -> ValuesIndices:
+    """Values and places for an `order` with one place along `dim`."""
+    found = ValuesIndices(ops.gather(x, order, dim=dim), order)
+    return found if keepdim else ValuesIndices(*(fs.squeeze(t, dim) for t in found))
 
-    With `dim`, distinct slices along that axis.
+
+def _needs_elements(name: str, x: Tensor, dim: int) -> int:
+    size: int = x._a.shape[dim]
+    if not size:
+        raise ShapeError(f"{name}: {x._l.type} has no element along dim {dim}; give it at least one")
+    return size
+
+
+def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> ValuesIndices:
+    """(values, indices): the k-th smallest element along `dim`, k from 1; NaN counts as the largest.
+
+    Raises ShapeError, DimError.
     """
-    x = tensor_operand("unique", input)
-    _refuse_recording(input, "unique")
-    axis = None if dim is None else axis_of("unique", x, dim)
-    values, inverse, counts = np.unique(x._a, return_inverse=True, return_counts=True, axis=axis, equal_nan=False)
-    found = [fresh(np.array(values, order="C"))]
-    if return_inverse:
-        inverse = inverse.reshape(x._a.shape) if axis is None else inverse.reshape(-1)
-        found.append(fresh(np.array(inverse, np.int64, order="C")))
-    if return_counts:
-        found.append(fresh(np.array(counts, np.int64, order="C")))
-    return found[0] if len(found) == 1 else tuple(found)
+    x, d, single = _row("kthvalue", input, dim)
+    count, size = as_index(k), x._a.shape[d]
+    if not 1 <= count <= size:
+        raise ShapeError(f"kthvalue: k {count} is out of range for dimension {d} of {x._l.type} with size {size}")
+    order = ops.argsort(x, dim=d, descending=False)
+    place = ops.clone(ops.slice(order, dim=d, start=count - 1, stop=count, step=1))
+    return _picked(x, place, d, keepdim and not single)
+
+
+def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The middle element, the lower of two; NaN where there is one. With `dim`: (values, indices) along it.
+
+    Raises ShapeError, DimError.
+    """
+    if dim is None:
+        x = tensor_operand("median", input)
+        return median(fs.reshape(x, (x.ttype.numel,)), 0).values
+    x, d, single = _row("median", input, dim)
+    size = x.ttype.shape[d]
+    _needs_elements("median", x, d)
+    order = ops.argsort(x, dim=d, descending=False)
+    place = ops.index_select(order, fm.floor_divide(_number(size) - 1, 2).reshape((1,)), dim=d)
+    if x.dtype.is_floating_point:
+        bad = ops.argmax(x, dim=d, keepdim=True)  # the first NaN if there is any
+        place = ops.where(fm.isnan(ops.gather(x, bad, dim=d)), bad, place)
+    return _picked(x, place, d, keepdim and not single)
+
+
+def _number(size: Any) -> Tensor:
+    """A size as an int64 tensor."""
+    return fm.add(tensor(0), size)
+
+
+def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> ValuesIndices:
+    """(values, indices): the most frequent element along `dim`, the smallest of several, and its last place.
+
+    Raises ShapeError, DimError.
+    """
+    x, d, single = _row("mode", input, dim)
+    _needs_elements("mode", x, d)
+    order = ops.argsort(x, dim=d, descending=False)
+    new = starts(ops.gather(x, order, dim=d), d)
+    length = ops.sub(_spread(arange(x.ttype.shape[d]), x, d), ops.argcummax(new, dim=d))
+    best = ops.argmax(length, dim=d, keepdim=True)
+    return _picked(x, ops.gather(order, best, dim=d), d, keepdim and not single)
+
+
+def _spread(row: Tensor, x: Tensor, dim: int) -> Tensor:
+    """A vector along `dim`, in the shape of `x`."""
+    shape = x.ttype.shape
+    return fs.expand(fs.reshape(row, tuple(n if k == dim else 1 for k, n in enumerate(shape))), shape)
+
+
+def starts(ordered: Tensor, dim: int) -> Tensor:
+    """Where an element along `dim` is not the one before; no NaN equals another."""
+    row = arange(ordered.ttype.shape[dim])
+    before = ops.index_select(ordered, fm.maximum(fm.sub(row, 1), 0), dim=dim)
+    return fm.logical_or(ops.ne(ordered, before), fm.eq(_spread(row, ordered, dim), 0))
+
+
+_ROUNDINGS = ("linear", "lower", "higher", "midpoint", "nearest")
+
+
+def quantile(
+    input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
+) -> Tensor:
+    """The values below which the shares `q` (a float, or a vector of them) of the elements lie, along `dim` or of all.
+
+    NaN where there is one. A vector gives a new first axis. Raises DTypeError for integers, ArgumentError, ShapeError,
+    DimError.
+    """
+    x = tensor_operand("quantile", input)
+    if not x.dtype.is_floating_point:
+        raise DTypeError(f"quantile: the input must be floating-point, got {x._l.type}; convert it with .float()")
+    if interpolation not in _ROUNDINGS:
+        raise ArgumentError(f"quantile: interpolation must be one of {', '.join(_ROUNDINGS)}, got {interpolation!r}")
+    shares = _shares(x, q)
+    rank = builtins.max(x._a.ndim, 1)
+    if dim is None:
+        x, d = fs.reshape(x, (x.ttype.numel,)), 0
+    else:
+        x, d, _ = _row("quantile", x, dim)
+    _needs_elements("quantile", x, d)
+    found = fs.movedim(_interpolated(x, fs.reshape(shares, (shares.ttype.numel,)), d, interpolation), d, 0)
+    if keepdim:
+        found = fs.unsqueeze(found, d + 1) if dim is not None else fs.reshape(found, (-1, *(1,) * rank))
+    return found if shares._a.ndim else fs.squeeze(found, 0)
+
+
+def _shares(x: Tensor, q: Any) -> Tensor:
+    """The shares as a tensor of the dtype of `x`."""
+    if not isinstance(q, Tensor):
+        if not 0 <= q <= 1:
+            raise ArgumentError(f"quantile: q must be in [0, 1], got {q}")
+        return convert(fm.add(tensor(0.0, dtype=x.dtype), q), x.dtype)
+    if q.dtype is not x.dtype or q._a.ndim > 1:
+        raise ShapeError(f"quantile: q must be a number or a vector of {x.dtype}, got {q._l.type}")
+    return q
+
+
+def _interpolated(x: Tensor, shares: Tensor, d: int, interpolation: str) -> Tensor:
+    """The quantiles along axis `d`, which then runs over the shares."""
+    values = ops.gather(x, ops.argsort(x, dim=d, descending=False), dim=d)
+    last = fm.sub(_number(x.ttype.shape[d]), 1)
+    rank = fm.mul(shares, last)
+    low, high = fm.floor(rank), fm.ceil(rank)
+    if interpolation == "nearest":
+        low = high = fm.round(rank)
+    if interpolation == "lower":
+        high = low
+    if interpolation == "higher":
+        low = high
+    a, b = (ops.index_select(values, convert(r, int64), dim=d) for r in (low, high))
+    share = tuple(-1 if k == d else 1 for k in range(x._a.ndim))
+    weight = fs.reshape(fm.sub(rank, low), share)
+    if interpolation == "linear":
+        a = lerp(a, b, fs.expand(weight, a.ttype.shape))
+    elif interpolation == "midpoint":
+        a = lerp(a, b, 0.5)
+    worst = ops.index_select(values, last.reshape((1,)), dim=d)  # NaN, if there is any
+    return fm.where(fm.isnan(worst), worst, a)

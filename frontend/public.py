@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graphc.frontend import (
+    compaction,
     creation,
     device as _device,
     dtypes,
@@ -18,6 +19,7 @@ from graphc.frontend import (
     random_tensors,
     size,
 )
+from graphc.frontend.compaction import *
 from graphc.frontend.creation import *
 from graphc.frontend.device import *
 from graphc.frontend.functional import *
@@ -37,6 +39,7 @@ from graphc.frontend.size import *
 from graphc.frontend.dtypes import *  # isort: skip  (last: `bool` and `float` are dtypes here)
 
 __all__ = ["Tensor"]
+__all__ += compaction.__all__
 __all__ += creation.__all__
 __all__ += _device.__all__
 __all__ += dtypes.__all__

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from graphc import cuda as cuda
     from graphc import errors as errors
     from graphc import testing as testing
+    from graphc.frontend.compaction import *
     from graphc.frontend.creation import *
     from graphc.frontend.device import *
     from graphc.frontend.functional_copies import *
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from graphc.frontend.functional_math import *
     from graphc.frontend.functional_mixed import *
     from graphc.frontend.functional_reduce import *
+    from graphc.frontend.functional_scan import *
     from graphc.frontend.functional_shape import *
     from graphc.frontend.grad_mode import *
     from graphc.frontend.indexing import *
