@@ -123,7 +123,7 @@ class Walk:
     def open(self, region: Region, slot: dict[int, Tensor]) -> None:
         """Let the eager nodes of the region go on with the gradients of its outputs."""
         nodes = region.open()
-        for node, k in [key for key in self.keys if key[0] is region]:
+        for k in [k for node, k in self.keys if node is region]:
             inner = region.inner(k)
             self.keys.add(inner)
             self.targets.add(inner[0])

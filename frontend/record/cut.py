@@ -14,9 +14,12 @@ import networkx as nx
 from graphc.ir.graph import Node, Value
 from graphc.ir.op import Elementwise
 
-_CHEAP = frozenset(
-    ["add", "sub", "mul", "neg", "abs", "relu", "where", "maximum", "minimum", "cast", "sign", "eq", "ne", "lt", "le", "gt", "ge", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", "logical_and", "logical_or", "logical_not"]
-)
+# fmt: off
+_CHEAP = frozenset({
+    "add", "sub", "mul", "neg", "abs", "relu", "where", "maximum", "minimum", "cast", "sign", "eq", "ne", "lt", "le",
+    "gt", "ge", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not",
+})
+# fmt: on
 _SCALE = 4  # of capacities: among cuts of equal bytes the one with most required values, which need no computing
 
 

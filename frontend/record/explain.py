@@ -54,6 +54,9 @@ def describe(trace: Trace) -> list[str]:
     lines += _some("guard", [f"the value tested at {g.loc} is {g.expected}" for g in trace.value_guards])
     lines += _some("constant", [f"{text} at {place}" for place, text in dict.fromkeys(trace.constants)])
     lines += _some("writes", [f"{e.name or e.kind} ({e.kind}) at {e.loc}" for e in trace.effects])
+    if trace.backward is not None:
+        size = sum(v.type.nbytes for v in trace.backward.kept)
+        lines.append(f"keeps {len(trace.backward.kept)} values, {size} bytes, for a backward() outside")
     return lines + trace.notes
 
 

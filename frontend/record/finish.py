@@ -407,7 +407,8 @@ class Finisher:
             notes.append(f"{self.reach.unguarded} values beyond the first 1,000 are not guarded")
         return Trace(
             recorder.graph, self.table, recorder.sources, self.guards, recorder.value_guards, self.effects,
-            spec, leaves, recorder.randoms, recorder.seed, self.tape, self.saved, kept, recorder.ranges, notes, recorder.constants,
+            spec, leaves, recorder.randoms, recorder.seed, self.tape, self.saved, kept, recorder.ranges, notes,
+            recorder.constants,
         )  # fmt: skip
 
 
