@@ -2,44 +2,53 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from graphc import compiler
-from graphc.compiler import frozen_attrs
 from graphc.errors import ArgumentError, AutogradError, InternalError, ShapeError
 from graphc.frontend import autograd
-from graphc.frontend.mode import mode
+from graphc.frontend.mode import RecorderHooks, mode
+from graphc.frontend.plan import Plan, plan_for
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor, fresh, view_of
+from graphc.ir.narrow import expand
 from graphc.ir.op import Array, Attrs, Op, default_apply, set_fallback_apply
-from graphc.ir.types import Dim, DType, Layout, int64
+from graphc.ir.types import Dim, DType
 
 _SCALARS: dict[tuple[type, str, DType], Tensor] = {}
+_FLOATS: dict[tuple[float, DType], Tensor] = {}  # the same tensors, found at less cost
 _MAX_SCALARS = 4096
-MAX_PLANS = 1024  # of one op
 
 
 def scalar_tensor(number: bool | int | float, dtype: DType) -> Tensor:
     """The 0-d constant for a Python number, one object a (bits, dtype)."""
+    if type(number) is float and number and number == number:  # zeros and NaNs are told apart by bits below
+        at: Any = (number, dtype)
+        known = _FLOATS.get(at)
+        if known is not None:
+            return known
+    else:
+        at = None
     key = (type(number), number.hex() if isinstance(number, float) else str(number), dtype)
     found = _SCALARS.get(key)
     if found is None:
         if len(_SCALARS) >= _MAX_SCALARS:
             _SCALARS.clear()
+            _FLOATS.clear()
         found = fresh(_number_array(number, dtype))
         found._s.constant = (number,)  # as it was before rounding: two recordings compare it
         _SCALARS[key] = found
+    if at is not None:
+        _FLOATS[at] = found
     return found
 
 
 def _number_array(number: bool | int | float, dtype: DType) -> Array:
-    if dtype is int64 and not -(2**63) <= number < 2**63:
-        raise ArgumentError(f"the number {number} does not fit in int64")
+    if dtype.is_integer:
+        if not -(2**63) <= number < 2**63:  # NaN is not
+            raise ArgumentError(f"the number {number} does not fit in int64")
+        number = int(number)  # beyond a smaller type it wraps around below, as in PyTorch
     with np.errstate(all="ignore"):
         array = np.asarray(number).astype(dtype.np)
     array.flags.writeable = False
@@ -58,22 +67,64 @@ def apply_op(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
 
     Python numbers take the dtype of the first tensor operand.
     """
-    tensors = _lift(op, operands)
+    tensors = operands
+    for x in operands:
+        if type(x) is not Tensor and not isinstance(x, Tensor):
+            tensors = _lift(op, operands)
+            break
     here = mode.get()
-    if attrs and here.recorder is not None:
-        attrs = {k: _forced(v) for k, v in attrs.items()}
-    edges = _edges(op, tensors) if here.grad else None
-    if op.decompose is not None and (op.vjp is None and edges is not None):
-        expanded = op.decompose(*tensors, **attrs)  # differentiate through the composition
+    if here.recorder is not None:
+        return _recorded(op, tensors, attrs, here.recorder, here.grad)
+    edges = autograd.edges_of(tensors) if here.grad and op.differentiable else None
+    if edges is not None and op.vjp is None and op.decompose is not None:
+        expanded = expand(op, tensors, attrs)  # differentiate through the composition
         if expanded is not None:
             return expanded
-    outputs = _run(op, tensors, attrs)
-    if here.recorder is not None:
-        here.recorder.on_op(op, tensors, attrs, outputs)
+    plan = plan_for(op, tensors, attrs)
+    if op.outputs == 1:
+        out = run_one(plan, tensors)
+        if edges is not None:
+            autograd.put(plan, tensors, edges, (out,))
+        return out
+    outputs = _run_all(plan, tensors)
+    if edges is not None:
+        autograd.put(plan, tensors, edges, outputs)
+    return outputs
+
+
+def run_one(plan: Plan, tensors: tuple[Tensor, ...]) -> Tensor:
+    """The output of a plan that has one."""
+    array = plan.run(*[t._a for t in tensors])
+    if plan.link:
+        return view_of(tensors[0], array, plan.link, plan.layouts[0])
+    return fresh(array, plan.layouts[0])
+
+
+def _run_all(plan: Plan, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(map(fresh, plan.run(*[t._a for t in tensors]), plan.layouts))
+
+
+def _recorded(
+    op: Op, tensors: tuple[Tensor, ...], attrs: Attrs, recorder: RecorderHooks, grad: bool
+) -> Any:
+    """The same while a recorder watches: it is told of everything, and attributes may hold named sizes."""
+    if attrs:
+        attrs = {k: _forced(v) for k, v in attrs.items()}
+    edges = autograd.edges_of(tensors) if grad and op.differentiable else None
+    if op.decompose is not None and (op.vjp is None and edges is not None):
+        expanded = expand(op, tensors, attrs)
+        if expanded is not None:
+            return expanded
+    plan = plan_for(op, tensors, concrete(attrs) if attrs else attrs)
+    if plan.link:  # the chain keeps the named sizes
+        array = plan.run(tensors[0]._a)
+        outputs: tuple[Tensor, ...] = (view_of(tensors[0], array, ((op, dict(attrs)),), plan.layouts[0]),)
+    else:
+        outputs = (run_one(plan, tensors),) if op.outputs == 1 else _run_all(plan, tensors)
+    recorder.on_op(op, tensors, attrs, outputs)
     if edges is not None:
         autograd.record(op, tensors, edges, dict(attrs), outputs)
-        if here.recorder is not None:
-            here.recorder.on_tape(tensors, outputs)
+        recorder.on_tape(tensors, outputs)
     return outputs[0] if op.outputs == 1 else outputs
 
 
@@ -104,56 +155,6 @@ def _lift(op: Op, operands: tuple[Any, ...]) -> tuple[Tensor, ...]:
         else:
             raise ArgumentError(f"{op.name}: operand {k} is a {type(x).__name__}, expected a Tensor or a number")
     return tuple(lifted)
-
-
-def _edges(op: Op, tensors: tuple[Tensor, ...]) -> tuple[autograd.Edge | None, ...] | None:
-    if not op.differentiable:
-        return None
-    edges = tuple(autograd.edge_of(t) for t in tensors)
-    return edges if any(e is not None for e in edges) else None
-
-
-def _run(op: Op, tensors: tuple[Tensor, ...], attrs: Attrs) -> tuple[Tensor, ...]:
-    numbers = concrete(attrs) if attrs else attrs
-    key = (tuple([t._l for t in tensors]), frozen_attrs(numbers))
-    plan = op.plans.get(key)
-    if plan is None:
-        if len(op.plans) >= MAX_PLANS:
-            op.plans.clear()
-        with _unwatched():
-            plan = op.plans[key] = _plan(op, tensors, numbers)
-    run, layouts = plan
-    if run is None:  # a view
-        base = tensors[0]
-        return (view_of(base, op.reference(base._a, **numbers), op, dict(attrs), layouts[0]),)
-    return tuple([fresh(a, layout) for a, layout in zip(run([t._a for t in tensors]), layouts, strict=True)])
-
-
-@contextmanager
-def _unwatched() -> Iterator[None]:
-    """Without the eyes of a recording: compiling runs nothing of the user's, but many thousand calls of ours."""
-    hook = sys.getprofile() if mode.get().recorder is not None else None
-    if not callable(hook):
-        yield
-        return
-    sys.setprofile(None)
-    try:
-        yield
-    finally:
-        sys.setprofile(hook)
-
-
-def _plan(op: Op, tensors: tuple[Tensor, ...], attrs: Attrs) -> tuple[Any, tuple[Layout, ...]]:
-    """How to run `op` on operands of these layouts: a function of arrays (None: it only views its operand), and the
-    layouts it gives.
-    """
-    types = op.infer_types([t._l.type for t in tensors], attrs)
-    if op.scatter is not None:
-        array = op.reference(tensors[0]._a, **attrs)
-        if array.size == 0 or np.may_share_memory(array, tensors[0]._a):
-            return None, (Layout.of(array),)
-        return lambda arrays: [op.reference(arrays[0], **attrs)], (Layout.of(array),)
-    return compiler.eager_plan(op, [t._l for t in tensors], attrs), tuple(map(Layout, types))
 
 
 def concrete(attrs: Attrs) -> Attrs:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from graphc.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
+from graphc.frontend import hot
 from graphc.frontend import functional_copies as fc
 from graphc.frontend import functional_math as fm
 from graphc.frontend import functional_reduce as fr
@@ -29,6 +30,7 @@ def _pair(name: str, input: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     return x, y
 
 
+@hot.binary
 def matmul(input: Tensor, other: Tensor) -> Tensor:
     """Matrix product of the last two axes, leading axes broadcast; a 1-d operand is a row on the left, a column on the
     right.
@@ -68,6 +70,7 @@ def _ranks(name: str, x: Tensor, y: Tensor, first: int, second: int) -> None:
             raise ShapeError(f"{name}: operand {k} must be a {rank}-d tensor, got {t._l.type}")
 
 
+@hot.binary
 def mm(input: Tensor, mat2: Tensor) -> Tensor:
     """Product of two matrices. Raises ShapeError, DTypeError."""
     x, y = _pair("mm", input, mat2)
@@ -133,6 +136,7 @@ def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, 
     return _blend(input, bmm(batch1, batch2), beta, alpha)
 
 
+@hot.mixed
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """input @ weight.T + bias: input [..., in], weight [out, in], bias [out]. Raises ShapeError, DTypeError."""
     x, w = _pair("linear", input, weight)

@@ -11,16 +11,18 @@ from collections.abc import Callable
 from typing import Any
 
 from graphc.errors import ArgumentError, DTypeError
+from graphc.frontend import hot
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import (
     Number,
     Operand,
     common,
     convert,
+    fitting,
     floating,
     lift,
     plain,
-    promote_types,
+    real_operand,
     result_type,
     tensor_operand,
 )
@@ -56,21 +58,21 @@ def _float_unary(name: str, doc: str) -> Unary:
         return made
 
     found: Unary = _named(function, name, f"{doc} Integers become the default floating-point dtype.")
-    return found
+    return hot.unary(found)
 
 
 def _rounding(name: str, doc: str) -> Unary:
     """A function that leaves integers as they are."""
 
     def function(input: Tensor) -> Tensor:
-        x = tensor_operand(name, input)
+        x = real_operand(name, input)
         if x.dtype is bool_:
             raise DTypeError(f"{name}: operand 0 is {x._l.type}; bool is not supported, convert it to int64 first")
         made: Tensor = getattr(ops, name)(x) if x.dtype.is_floating_point else ops.clone(x)
         return made
 
     found: Unary = _named(function, name, doc)
-    return found
+    return hot.unary(found)
 
 
 exp = _float_unary("exp", "e ** input.")
@@ -92,7 +94,7 @@ trunc = _rounding("trunc", "Each element without its fraction.")
 
 def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     """The nearest integer, halves to even; `decimals` counts digits after the point (before it when negative)."""
-    x = tensor_operand("round", input)
+    x = real_operand("round", input)
     if decimals == 0:
         return _round(x)
     scale = 10.0 ** builtins.abs(decimals)
@@ -129,7 +131,7 @@ def deg2rad(input: Tensor) -> Tensor:
 
 
 def _numeric(name: str, input: Tensor) -> Tensor:
-    x = tensor_operand(name, input)
+    x = real_operand(name, input)
     if x.dtype is bool_:
         raise DTypeError(
             f"{name}: operand 0 is {x._l.type}; bool is not supported, use logical_not() or convert it first"
@@ -137,6 +139,7 @@ def _numeric(name: str, input: Tensor) -> Tensor:
     return x
 
 
+@hot.unary
 def neg(input: Tensor) -> Tensor:
     """-input. Raises DTypeError for bool."""
     made: Tensor = ops.neg(_numeric("neg", input))
@@ -148,19 +151,22 @@ def positive(input: Tensor) -> Tensor:
     return _numeric("positive", input)
 
 
+@hot.unary
 def abs(input: Tensor) -> Tensor:
     """Absolute value. Raises DTypeError for bool."""
     made: Tensor = ops.abs(_numeric("abs", input))
     return made
 
 
+@hot.unary
 def sign(input: Tensor) -> Tensor:
     """-1, 0 or 1 (bool: itself)."""
-    x = tensor_operand("sign", input)
+    x = real_operand("sign", input)
     made: Tensor = ops.clone(x) if x.dtype is bool_ else ops.sign(x)
     return made
 
 
+@hot.unary
 def relu(input: Tensor) -> Tensor:
     """0 where input < 0, else input; NaN stays. Raises DTypeError for bool."""
     made: Tensor = ops.relu(_numeric("relu", input))
@@ -169,28 +175,31 @@ def relu(input: Tensor) -> Tensor:
 
 def square(input: Tensor) -> Tensor:
     """input * input (bool becomes int64)."""
-    x = tensor_operand("square", input)
-    made: Tensor = ops.square(lift(x, promote_types(x.dtype, result_type(0))))
+    x = real_operand("square", input)
+    made: Tensor = ops.square(lift(x, result_type(0)) if x.dtype is bool_ else x)
     return made
 
 
+@hot.unary
 def isnan(input: Tensor) -> Tensor:
     """Where elements are NaN, as bool."""
     return _test("isnan", input, False)
 
 
+@hot.unary
 def isinf(input: Tensor) -> Tensor:
     """Where elements are infinite, as bool."""
     return _test("isinf", input, False)
 
 
+@hot.unary
 def isfinite(input: Tensor) -> Tensor:
     """Where elements are neither NaN nor infinite, as bool."""
     return _test("isfinite", input, True)
 
 
 def _test(name: str, input: Tensor, otherwise: bool) -> Tensor:
-    x = tensor_operand(name, input)
+    x = real_operand(name, input)
     if x.dtype.is_floating_point:
         made: Tensor = getattr(ops, name)(x)
     else:
@@ -221,6 +230,7 @@ def _scaled(name: str, input: Operand, other: Operand, alpha: Any) -> Operand:
     return bool(scaled) if dtype is bool_ else scaled
 
 
+@hot.binary
 def add(input: Operand, other: Operand, *, alpha: Number = 1) -> Tensor:
     """input + alpha * other; bools give their or. Raises DTypeError for an alpha of a higher kind than the result."""
     x, y = common("add", input, _scaled("add", input, other, alpha))
@@ -232,6 +242,7 @@ def _both_bool(x: Any, y: Any) -> bool:
     return (x if isinstance(x, Tensor) else y).dtype is bool_
 
 
+@hot.binary
 def sub(input: Operand, other: Operand, *, alpha: Number = 1) -> Tensor:
     """input - alpha * other. Raises DTypeError for bools, and for an alpha of a higher kind than the result."""
     x, y = common("sub", input, _scaled("sub", input, other, alpha))
@@ -252,6 +263,7 @@ def rsub(input: Operand, other: Operand, *, alpha: Number = 1) -> Tensor:
     return sub(other, input, alpha=alpha)
 
 
+@hot.binary
 def mul(input: Operand, other: Operand) -> Tensor:
     """input * other; bools give their and."""
     x, y = common("mul", input, other)
@@ -259,6 +271,7 @@ def mul(input: Operand, other: Operand) -> Tensor:
     return made
 
 
+@hot.binary
 def div(input: Operand, other: Operand, *, rounding_mode: str | None = None) -> Tensor:
     """input / other in floating point; rounding_mode "trunc" or "floor" rounds the quotient and keeps integers.
 
@@ -334,13 +347,42 @@ def _two(name: str, doc: str) -> Binary:
         return made
 
     found: Binary = _named(function, name, doc)
-    return found
+    return hot.binary(found)
 
 
 maximum = _two("maximum", "The larger of each pair; NaN propagates.")
 minimum = _two("minimum", "The smaller of each pair; NaN propagates.")
-eq = _two("eq", "input == other, as bool.")
-ne = _two("ne", "input != other, as bool.")
+_eq, _ne = _two("eq", ""), _two("ne", "")
+
+
+@hot.binary
+def eq(input: Operand, other: Operand | complex) -> Tensor:
+    """input == other, as bool."""
+    if _complex_among(input, other):
+        return _by_parts(bitwise_and, _eq, input, other)
+    return _eq(input, other)  # type: ignore[arg-type]
+
+
+@hot.binary
+def ne(input: Operand, other: Operand | complex) -> Tensor:
+    """input != other, as bool."""
+    if _complex_among(input, other):
+        return _by_parts(bitwise_or, _ne, input, other)
+    return _ne(input, other)  # type: ignore[arg-type]
+
+
+def _complex_among(x: Any, y: Any) -> bool:
+    return isinstance(y, complex) or any(isinstance(t, Tensor) and t.dtype.kind == "c" for t in (x, y))
+
+
+def _by_parts(join: Binary, compare: Binary, x: Any, y: Any) -> Tensor:
+    """Complex numbers compared part by part."""
+    from graphc.frontend.reinterpret import parts_of
+
+    (a, b), (c, d) = parts_of(x), parts_of(y)
+    return join(compare(a, c), compare(b, d))
+
+
 lt = _two("lt", "input < other, as bool.")
 le = _two("le", "input <= other, as bool.")
 gt = _two("gt", "input > other, as bool.")
@@ -357,7 +399,7 @@ def _bits(name: str, doc: str) -> Binary:
         return made
 
     found: Binary = _named(function, name, doc)
-    return found
+    return hot.binary(found)
 
 
 bitwise_and = _bits("bitwise_and", "Bits set in both (bool: and). Raises DTypeError for floating point.")
@@ -369,7 +411,7 @@ bitwise_xor = _bits(
 
 def bitwise_not(input: Tensor) -> Tensor:
     """All bits turned (bool: not). Raises DTypeError for floating point."""
-    x = tensor_operand("bitwise_not", input)
+    x = real_operand("bitwise_not", input)
     if x.dtype.is_floating_point:
         raise DTypeError(f"bitwise_not: takes bool and integer tensors, got {x._l.type}; convert it first")
     made: Tensor = ops.bitwise_not(x)
@@ -408,15 +450,17 @@ def logical_not(input: Tensor) -> Tensor:
 # ---------------------------------------------------------------- three operands and more
 
 
-def where(condition: Tensor, input: Operand | None = None, other: Operand | None = None) -> Tensor:
+def where(condition: Tensor, input: Operand | None = None, other: Operand | None = None) -> Any:
     """input where condition holds, else other. Raises DTypeError unless `condition` is bool.
 
-    The form with the condition alone has a result whose size depends on values: ArgumentError, use nonzero().
+    With the condition alone: nonzero(condition, as_tuple=True), whose size depends on values.
     """
+    if input is None and other is None:
+        from graphc.frontend.indexing import nonzero
+
+        return nonzero(condition, as_tuple=True)
     if input is None or other is None:
-        raise ArgumentError(
-            "where: give input and other too; the form with a condition alone is nonzero(condition, as_tuple=True)"
-        )
+        raise ArgumentError("where: give both input and other, or neither of them")
     mask = tensor_operand("where", condition)
     if mask.dtype is not bool_:
         raise DTypeError(
@@ -427,6 +471,9 @@ def where(condition: Tensor, input: Operand | None = None, other: Operand | None
     else:
         x = y = None
     dtype = result_type(input, other) if x is None else (x if isinstance(x, Tensor) else y).dtype
+    for value in (input, other):
+        if isinstance(value, (int, float)) and not isinstance(value, (bool, Scalar)):
+            fitting("where", value, dtype)
     made: Tensor = ops.where(
         mask, lift(input, dtype) if x is None else lift(x, dtype), lift(other, dtype) if y is None else lift(y, dtype)
     )

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from graphc.errors import ArgumentError, DimError, DTypeError
+from graphc.frontend import hot
 from graphc.frontend import functional_math as fm
 from graphc.frontend import functional_mixed as fx
 from graphc.frontend.ops import ops
-from graphc.frontend.promote import Operand, as_dtype, convert, floating, promote_types, tensor_operand
+from graphc.frontend.promote import Operand, as_dtype, convert, floating, real_operand, tensor_operand
 from graphc.frontend.tensor import Tensor
 from graphc.ir.infer import normalize_dim, normalize_dims
 from graphc.ir.types import DType, bool_, int64
@@ -47,10 +48,13 @@ def _dims(name: str, x: Tensor, dim: Dims) -> tuple[int, ...]:
 
 def _accumulated(name: str, input: Tensor, dtype: DType | None) -> Tensor:
     """Integers are summed in int64; `dtype` converts first."""
-    x = tensor_operand(name, input)
-    return convert(x, as_dtype(name, dtype) if dtype is not None else promote_types(x.dtype, int64))
+    x = real_operand(name, input)
+    if dtype is None:
+        return x if x.dtype.is_floating_point else convert(x, int64)
+    return convert(x, as_dtype(name, dtype))
 
 
+@hot.with_arguments
 def sum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
     """Sum; integers and bools in int64. `dtype` converts the input first."""
     x = _accumulated("sum", input, dtype)
@@ -58,6 +62,7 @@ def sum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType 
     return made
 
 
+@hot.with_arguments
 def prod(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
     """Product; integers and bools in int64. `dtype` converts the input first."""
     x = _accumulated("prod", input, dtype)
@@ -76,6 +81,7 @@ def _real(name: str, input: Tensor, dtype: DType | None = None) -> Tensor:
     return x
 
 
+@hot.with_arguments
 def mean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
     """Sum divided by the number of elements. Raises DTypeError for integers."""
     x = _real("mean", input, dtype)
@@ -157,11 +163,13 @@ def _extreme(op: Any, input: Tensor, dim: Dims, keepdim: bool) -> Tensor:
     return convert(made, x.dtype)
 
 
+@hot.with_arguments
 def amax(input: Tensor, dim: Dims = (), keepdim: bool = False) -> Tensor:
     """The largest element; equal ones share the gradient. Raises ShapeError for none."""
     return _extreme(ops.amax, input, dim, keepdim)
 
 
+@hot.with_arguments
 def amin(input: Tensor, dim: Dims = (), keepdim: bool = False) -> Tensor:
     """The smallest element; equal ones share the gradient. Raises ShapeError for none."""
     return _extreme(ops.amin, input, dim, keepdim)
@@ -193,11 +201,13 @@ def _position(op: Any, input: Tensor, dim: int | None, keepdim: bool) -> Tensor:
     return found
 
 
+@hot.with_arguments
 def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """Position of the largest element (the first of equals; in the flattened order without dim), as int64."""
     return _position(ops.argmax, input, dim, keepdim)
 
 
+@hot.with_arguments
 def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """Position of the smallest element (the first of equals; in the flattened order without dim), as int64."""
     return _position(ops.argmin, input, dim, keepdim)
@@ -264,6 +274,7 @@ def count_nonzero(input: Tensor, dim: Dims = None) -> Tensor:
     return sum(_true("count_nonzero", input), dim)
 
 
+@hot.with_arguments
 def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
     """log(sum(exp(input))) without overflow; integers become the default dtype."""
     (x,) = floating("logsumexp", input)
@@ -283,11 +294,13 @@ def _soft(op: Any, input: Tensor, dim: int | None, dtype: DType | None) -> Tenso
     return shares
 
 
+@hot.with_arguments
 def softmax(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:
     """exp(input) divided by its sum along `dim`. Raises ArgumentError without dim, DTypeError for integers."""
     return _soft(ops.softmax, input, dim, dtype)
 
 
+@hot.with_arguments
 def log_softmax(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:
     """log(softmax(input)) without overflow. Raises ArgumentError without dim, DTypeError for integers."""
     return _soft(ops.log_softmax, input, dim, dtype)

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ArgumentError, DimError, ShapeError, UnsupportedError
+from graphc.frontend import hot
 from graphc.frontend.dispatch import concrete
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import convert, promote_types, tensor_operand
 from graphc.frontend.size import Size
 from graphc.frontend.tensor import Tensor
 from graphc.ir.infer import broadcast_shape, normalize_dim
-from graphc.ir.types import Dim, Shape, exact_div
+from graphc.ir.types import Dim, DType, Shape, exact_div
 from graphc.ir.types import Size as AnySize
 
 __all__ = [
@@ -96,6 +97,7 @@ def _target_shape(name: str, x: Tensor, shape: tuple[AnySize, ...]) -> Shape:
     return tuple(exact_div(total, known) if s == -1 else s for s in shape)
 
 
+@hot.with_arguments
 def reshape(input: Tensor, *shape: Any) -> Tensor:
     """The same elements in another shape: a view where the layout allows it, else a copy. One size may be -1.
 
@@ -106,9 +108,17 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
     return made
 
 
+@hot.with_arguments
 def view(input: Tensor, *shape: Any) -> Tensor:
-    """The same memory in another shape. Raises ShapeError when the layout does not allow it; use reshape() then."""
+    """The same memory in another shape, or with elements of another dtype.
+
+    Raises ShapeError when the layout does not allow it; use reshape() then.
+    """
     x = tensor_operand("view", input)
+    if len(shape) == 1 and isinstance(shape[0], DType):
+        from graphc.frontend.reinterpret import view_dtype
+
+        return view_dtype(x, shape[0])
     target = _target_shape("view", x, sizes_of("view", shape))
     if all(type(n) is int for n in target) and math.prod(target) != x._a.size:
         raise ShapeError(
@@ -144,6 +154,7 @@ def view_as(input: Tensor, other: Tensor) -> Tensor:
     return view(input, other.ttype.shape)
 
 
+@hot.with_arguments
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """The axes start_dim to end_dim as one. Raises ShapeError when start_dim comes after end_dim."""
     x = tensor_operand("flatten", input)
@@ -186,6 +197,7 @@ def unflatten(input: Tensor, dim: int, sizes: ShapeLike) -> Tensor:
     return made
 
 
+@hot.with_arguments
 def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
     """Axes of size 1 taken out: all of them, or those of `dim` that have size 1."""
     x = tensor_operand("squeeze", input)
@@ -198,6 +210,7 @@ def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
     return made
 
 
+@hot.with_arguments
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """A new axis of size 1 before axis `dim` of the result."""
     x = tensor_operand("unsqueeze", input)
@@ -209,6 +222,7 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
 # ---------------------------------------------------------------- axes
 
 
+@hot.with_arguments
 def permute(input: Tensor, *dims: Any) -> Tensor:
     """A view with the axes in the order `dims`. Raises ShapeError or DimError unless every axis is named once."""
     x = tensor_operand("permute", input)
@@ -224,6 +238,7 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     return made
 
 
+@hot.with_arguments
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """A view with two axes exchanged."""
     x = tensor_operand("transpose", input)
@@ -235,6 +250,7 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     return made
 
 
+@hot.with_arguments
 def t(input: Tensor) -> Tensor:
     """The transpose of a matrix; vectors and 0-d tensors as they are. Raises ShapeError beyond 2 dimensions."""
     x = tensor_operand("t", input)
@@ -255,6 +271,7 @@ def movedim(input: Tensor, source: int | Sequence[int], destination: int | Seque
     return permute(x, tuple(places[k] if k in places else next(rest) for k in range(x._a.ndim)))
 
 
+@hot.with_arguments
 def expand(input: Tensor, *sizes: Any) -> Tensor:
     """A view with axes of size 1 repeated to `sizes`; -1 keeps a size. Raises ShapeError."""
     return expand_for("expand", input, *sizes)
@@ -307,6 +324,7 @@ def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
 # ---------------------------------------------------------------- parts
 
 
+@hot.with_arguments
 def narrow(input: Tensor, dim: int, start: AnySize, length: AnySize) -> Tensor:
     """The view of `length` elements from `start` along `dim`. Raises DimError, ShapeError out of range."""
     x = tensor_operand("narrow", input)
@@ -324,6 +342,7 @@ def narrow(input: Tensor, dim: int, start: AnySize, length: AnySize) -> Tensor:
     return made
 
 
+@hot.with_arguments
 def select(input: Tensor, dim: int, index: int) -> Tensor:
     """The view at `index` along `dim`, without that axis. Raises DimError out of range."""
     x = tensor_operand("select", input)

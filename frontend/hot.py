@@ -1,27 +1,27 @@
-"""The hot path of eager execution: small operations on floating-point tensors of known layouts.
+"""The hot path of eager execution: functions that amount to one operation on their operands.
 
-What an operation does is decided once for each pair of layouts and kept in `op.plans`: promotion, broadcasting,
-inference and the choice of code are one dictionary look-up afterwards, since layouts are interned. Whatever is not an
-everyday case goes to the general function, which also is what a plan is made from.
+What a function does is decided once for each combination of layouts and further arguments, by watching it work, and
+kept: promotion, checks, broadcasting, inference and the choice of code are one dictionary look-up afterwards, since
+layouts are interned. Whatever is not an everyday case goes to the general function, which also is what a plan is made
+from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import update_wrapper
 from typing import Any, TypeVar
 
-from graphc import compiler
-from graphc.frontend import autograd
+from graphc.frontend.autograd import edge_of, put
 from graphc.frontend.dispatch import scalar_tensor
-from graphc.frontend.mode import mode
-from graphc.frontend.ops import ops
-from graphc.frontend.tensor import Storage, Tensor
-from graphc.ir.op import Array, Op
-from graphc.ir.types import Layout
+from graphc.frontend.mode import mode, using
+from graphc.frontend.plan import MAX_PLANS, Plan, plan_for
+from graphc.frontend.tensor import Storage, Tensor, view_of
+from graphc.ir.op import Array, Attrs, Op
+from graphc.ir.types import Layout, TensorType
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-MAX_PLANS = 1024  # of one operation
 _new = object.__new__
 _mode = mode.get
 
@@ -30,51 +30,49 @@ def _wrap(array: Array, layout: Layout) -> Tensor:
     t: Tensor = _new(Tensor)
     t._a = array
     t._l = layout
-    t._s = t._v = storage = _new(Storage)
+    t._s = t._v = storage = Storage()
     storage.root = layout.type
     storage.owner = array
     return t
 
 
-def unary(name: str, general: F) -> F:
-    """`general(x)`, which calls op `name` on a floating-point tensor, with a hot path before it."""
-    state: list[tuple[Op, dict[Layout, Any]]] = []
+def unary(general: F) -> F:
+    """`general(x)` with a hot path before it."""
+    plans: dict[Any, Plan] = {}
 
     def call(input: Any) -> Any:
         try:
-            op, plans = state[0]
-            run, layout = plans[input._l]
+            plan = plans[input._l]
         except (LookupError, AttributeError):
-            return _first(state, name, general, input)
+            return _first(plans, general, (input,))
         here = _mode()
         if here.recorder is not None:
             return general(input)
-        out = _wrap(run(input._a), layout)
+        out = _wrap(plan.run(input._a), plan.layouts[0])
         if here.grad and (input._edge is not None or input._requires_grad or input._gbase is not None):
-            _record(op, (input,), out)
+            _record(plan, (input,), (out,))
         return out
 
     return _dressed(call, general)
 
 
-def binary(name: str, general: F) -> F:
-    """`general(x, y)`, which calls op `name` on floating-point operands of one dtype as they are, with a hot path
-    before it.
-    """
-    state: list[tuple[Op, dict[tuple[Layout, Layout], Any]]] = []
+def binary(general: F) -> F:
+    """`general(x, y)` with a hot path before it; y may be a float."""
+    plans: dict[Any, Plan] = {}
 
-    def call(input: Any, other: Any) -> Any:
-        if type(other) is float:
-            other = _number(input, other)
+    def call(input: Any, other: Any, **named: Any) -> Any:
+        if named:
+            return general(input, other, **named)
+        if type(other) is float or type(other) is int:
+            other = number_beside(input, other)
         try:
-            op, plans = state[0]
-            run, layout = plans[input._l, other._l]
+            plan = plans[input._l, other._l]
         except (LookupError, AttributeError):
-            return _first(state, name, general, input, other)
+            return _first(plans, general, (input, other))
         here = _mode()
         if here.recorder is not None:
             return general(input, other)
-        out = _wrap(run(input._a, other._a), layout)
+        out = _wrap(plan.run(input._a, other._a), plan.layouts[0])
         if here.grad and (
             input._edge is not None
             or other._edge is not None
@@ -83,49 +81,175 @@ def binary(name: str, general: F) -> F:
             or input._gbase is not None
             or other._gbase is not None
         ):
-            _record(op, (input, other), out)
+            _record(plan, (input, other), (out,))
         return out
 
     return _dressed(call, general)
 
 
-def _number(input: Any, number: float) -> Any:
-    """The constant a float is beside a floating-point tensor; the float itself beside anything else."""
+def with_arguments(general: F) -> F:
+    """`general(x, *arguments)` with a hot path before it: x a tensor, the arguments numbers, names and tuples."""
+    plans: dict[Any, tuple[Plan, tuple[Any, ...], bool]] = {}
+
+    def call(input: Any, *arguments: Any, **named: Any) -> Any:
+        given = (*arguments, *named.values()) if named else arguments
+        try:
+            plan, kinds, nested = plans[input._l, given, *named]
+        except (LookupError, AttributeError, TypeError):
+            layout = getattr(input, "_l", None)
+            return _note(
+                plans, (layout, given, *named), given, (input,), lambda: general(input, *arguments, **named)
+            )
+        here = _mode()
+        if here.recorder is not None or tuple(map(type, given)) != kinds or (nested and not _plain(given)):
+            return general(input, *arguments, **named)
+        array = plan.run(input._a)
+        out = view_of(input, array, plan.link, plan.layouts[0]) if plan.link else _wrap(array, plan.layouts[0])
+        if here.grad and (input._edge is not None or input._requires_grad or input._gbase is not None):
+            _record(plan, (input,), (out,))
+        return out
+
+    return _dressed(call, general)
+
+
+def mixed(general: F) -> F:
+    """`general(*tensors, *arguments)` with a hot path before it; a missing tensor may be None."""
+    plans: dict[Any, tuple[Plan, tuple[Any, ...], bool]] = {}
+
+    def call(*given: Any, **named: Any) -> Any:
+        tensors: list[Any] = []
+        key: list[Any] = []
+        for x in (*given, *named.values()) if named else given:
+            if isinstance(x, Tensor):
+                tensors.append(x)
+                key.append(x._l)
+            else:
+                key.append(x)
+        try:
+            plan, kinds, nested = plans[(*key, *named)]
+        except (LookupError, TypeError):
+            return _note(plans, (*key, *named), key, tuple(tensors), lambda: general(*given, **named))
+        here = _mode()
+        if here.recorder is not None or tuple(map(type, key)) != kinds or (nested and not _plain(key)):
+            return general(*given, **named)
+        out = _wrap(plan.run(*[t._a for t in tensors]), plan.layouts[0])
+        if here.grad:
+            _record(plan, tuple(tensors), (out,))
+        return out
+
+    return _dressed(call, general)
+
+
+def number_beside(input: Any, number: Any) -> Any:
+    """The constant a Python number is beside a floating-point tensor; the number itself beside anything else."""
     if isinstance(input, Tensor) and input._l.type.dtype.kind == "f":
         return scalar_tensor(number, input._l.type.dtype)
     return number
 
 
-def _record(op: Op, operands: tuple[Tensor, ...], out: Tensor) -> None:
-    edges = tuple(map(autograd.edge_of, operands))
-    if any(e is not None for e in edges):
-        autograd.record(op, operands, edges, {}, (out,))
+def _record(plan: Plan, operands: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
+    if not plan.op.differentiable:
+        return
+    edges = tuple(map(edge_of, operands))
+    for edge in edges:
+        if edge is not None:
+            put(plan, operands, edges, outputs)
+            return
 
 
-def _first(state: list[Any], name: str, general: Callable[..., Any], *operands: Any) -> Any:
+def _plain(arguments: Sequence[Any]) -> bool:
+    """Whether values among these that are equal, and of one type, are the same: tuples must hold ints alone."""
+    for x in arguments:
+        if type(x) is tuple:
+            for v in x:
+                if type(v) is not int:
+                    return False
+        elif type(x) not in _SAFE and not (type(x) is float and x and x == x):  # 0.0 equals -0.0
+            return False
+    return True
+
+
+_SAFE = frozenset({int, bool, str, type(None), Layout})
+
+
+class _Unseen(Exception):
+    """A function did more than call operations."""
+
+
+class _Observer:
+    """Stands where a recorder does while a function is watched; knows of operations alone."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Op, tuple[Tensor, ...], Attrs, tuple[Tensor, ...]]] = []
+
+    def on_op(self, op: Op, operands: tuple[Tensor, ...], attrs: Attrs, outputs: tuple[Tensor, ...]) -> None:
+        self.seen.append((op, operands, attrs, outputs))
+
+    def on_tape(self, operands: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
+        """The tape is kept as ever."""
+
+    def symbolic_type(self, tensor: Tensor) -> TensorType:
+        return tensor._l.type
+
+    def __getattr__(self, name: str) -> Any:
+        raise _Unseen(name)
+
+
+def _watched(call: Callable[[], Any], tensors: tuple[Tensor, ...]) -> tuple[Any, Plan | None]:
+    """What `call()` gives, and the plan of the one operation on exactly these tensors that made it (None where there
+    was more to it).
+    """
+    observer: Any = _Observer()
+    try:
+        with using(recorder=observer):
+            result = call()
+    except _Unseen:
+        return call(), None
+    if len(observer.seen) != 1:
+        return result, None
+    op, operands, attrs, outputs = observer.seen[0]
+    same = len(operands) == len(tensors) and all([a is b for a, b in zip(operands, tensors, strict=True)])
+    if not same or len(outputs) != 1 or outputs[0] is not result or (op.differentiable and op.vjp is None) or op.random:
+        return result, None
+    return result, plan_for(op, operands, attrs)
+
+
+def _first(plans: dict[Any, Plan], general: Callable[..., Any], operands: tuple[Any, ...]) -> Any:
     """The general way, and a plan for the next time where one is possible."""
-    result = general(*operands)
-    if not state:
-        op: Op = getattr(ops, name)
-        state.append((op, op.plans))
-    op, plans = state[0]
-    if not all(isinstance(x, Tensor) for x in operands):
-        return result
-    layouts = tuple(x._l for x in operands)
-    if any(x.type.dtype is not layouts[0].type.dtype or x.type.dtype.kind != "f" for x in layouts):
-        return result
-    run = compiler.eager_direct(op, layouts)
-    if run is not None:
-        if len(plans) >= MAX_PLANS:
-            plans.clear()
-        plans[layouts[0] if len(layouts) == 1 else layouts] = (run, _contiguous(op, layouts))
+    if _mode().recorder is not None or not all([isinstance(x, Tensor) for x in operands]):
+        return general(*operands)
+    key = operands[0]._l if len(operands) == 1 else tuple([x._l for x in operands])
+    if ((None, *key) if type(key) is tuple else (None, key)) in plans:
+        return general(*operands)
+    result, plan = _watched(lambda: general(*operands), operands)
+    _keep(plans, key, plan, plan is not None and not plan.link)
     return result
 
 
-def _contiguous(op: Op, layouts: tuple[Layout, ...]) -> Layout:
-    return Layout(op.infer_types([x.type for x in layouts], {})[0])
+def _note(
+    plans: dict[Any, Any], key: tuple[Any, ...], given: Sequence[Any], tensors: tuple[Any, ...], call: Callable[[], Any]
+) -> Any:
+    """The same for a function of further arguments. `given`: the values in the key, layouts in place of tensors."""
+    if not tensors or not isinstance(tensors[0], Tensor) or _mode().recorder is not None or not _plain(given):
+        return call()
+    if (None, *key) in plans:
+        return call()
+    result, plan = _watched(call, tensors)
+    kinds = tuple(map(type, given))
+    _keep(plans, key, (plan, kinds, tuple in kinds), plan is not None)
+    return result
+
+
+def _keep(plans: dict[Any, Any], key: Any, value: Any, hot: bool) -> None:
+    """Note what to do for a key; keys that have no hot path are noted, too."""
+    if len(plans) >= MAX_PLANS:
+        plans.clear()
+    if hot:
+        plans[key] = value
+    else:
+        plans[(None, *key) if type(key) is tuple else (None, key)] = None
 
 
 def _dressed(call: Callable[..., Any], general: F) -> F:
-    call.__name__, call.__qualname__, call.__doc__ = general.__name__, general.__qualname__, general.__doc__
+    update_wrapper(call, general)
     return call  # type: ignore[return-value]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphc.frontend import compaction, creation, gradients, hot, indexing, ordering, printing, random_tensors
+from graphc.frontend import compaction, creation, dlpack, gradients, hot, indexing, ordering, printing, random_tensors
 from graphc.frontend import functional_copies as fc
 from graphc.frontend import functional_data as fd
 from graphc.frontend import functional_index as fi
@@ -19,16 +19,21 @@ from graphc.frontend import functional_reduce as fr
 from graphc.frontend import functional_scan as fsc
 from graphc.frontend import functional_shape as fs
 from graphc.frontend import inplace as ip
+from graphc.frontend import reinterpret as rv
 from graphc.frontend.inplace import inplace
 from graphc.frontend.promote import Operand
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor
 
-_COMPARABLE = (Tensor, bool, int, float, Scalar)
+_COMPARABLE = (Tensor, bool, int, float, complex, Scalar)
 
 
 def _rdiv(self: Tensor, other: Operand) -> Tensor:
-    return fm.div(other, self)
+    return fm.div(hot.number_beside(self, other), self)
+
+
+def _rsub(self: Tensor, other: Operand) -> Tensor:
+    return fm.sub(hot.number_beside(self, other), self)
 
 
 def _rpow(self: Tensor, other: Operand) -> Tensor:
@@ -75,11 +80,11 @@ class TensorMethods:
     """What Tensor offers; see the functions of the same names."""
 
     # operators
-    __add__ = __radd__ = hot.binary("add", fm.add)
-    __sub__ = hot.binary("sub", fm.sub)
-    __rsub__ = fm.rsub
-    __mul__ = __rmul__ = hot.binary("mul", fm.mul)
-    __truediv__ = hot.binary("div", fm.div)
+    __add__ = __radd__ = fm.add
+    __sub__ = fm.sub
+    __rsub__ = _rsub
+    __mul__ = __rmul__ = fm.mul
+    __truediv__ = fm.div
     __rtruediv__ = _rdiv
     __floordiv__ = fm.floor_divide
     __rfloordiv__ = _rfloordiv
@@ -92,7 +97,7 @@ class TensorMethods:
     __or__ = __ror__ = fm.bitwise_or
     __xor__ = __rxor__ = fm.bitwise_xor
     __invert__ = fm.bitwise_not
-    __neg__ = hot.unary("neg", fm.neg)
+    __neg__ = fm.neg
     __pos__ = fm.positive
     __abs__ = fm.abs
     __eq__ = _equal
@@ -120,8 +125,11 @@ class TensorMethods:
     __bool__ = fd.to_bool
     __float__ = fd.to_float
     __int__ = fd.to_int
+    __complex__ = fd.to_complex
     __index__ = fd.to_index
     __array__ = fd.array_protocol
+    __dlpack__ = dlpack.dlpack_protocol
+    __dlpack_device__ = dlpack.device_protocol
     __array_priority__ = 1000
     __repr__ = printing.show
     __format__ = fd.format_protocol
@@ -139,6 +147,8 @@ class TensorMethods:
     grad_fn = property(gradients.grad_fn)
     output_nr = property(gradients.output_nr)
     retains_grad = property(gradients.retains_grad)
+    real = property(rv.real)
+    imag = property(rv.imag)
     is_cuda = property(_false)
     is_sparse = property(_false)
     itemsize = property(fd.element_size)
@@ -157,12 +167,12 @@ class TensorMethods:
     clamp = clip = fx.clamp
     clamp_max = fx.clamp_max
     clamp_min = fx.clamp_min
-    cos = hot.unary("cos", fm.cos)
+    cos = fm.cos
     deg2rad = fm.deg2rad
     div = divide = true_divide = fm.div
     eq = fm.eq
-    erf = hot.unary("erf", fm.erf)
-    exp = hot.unary("exp", fm.exp)
+    erf = fm.erf
+    exp = fm.exp
     expm1 = fm.expm1
     floor = fm.floor
     floor_divide = fm.floor_divide
@@ -175,7 +185,7 @@ class TensorMethods:
     isnan = fm.isnan
     le = less_equal = fm.le
     lerp = fx.lerp
-    log = hot.unary("log", fm.log)
+    log = fm.log
     log10 = fm.log10
     log1p = fm.log1p
     log2 = fm.log2
@@ -194,18 +204,18 @@ class TensorMethods:
     neg = negative = fm.neg
     pow = fm.pow
     reciprocal = fm.reciprocal
-    relu = hot.unary("relu", fm.relu)
+    relu = fm.relu
     remainder = fm.remainder
     round = fm.round
     rsqrt = fm.rsqrt
-    sigmoid = hot.unary("sigmoid", fm.sigmoid)
+    sigmoid = fm.sigmoid
     sign = fm.sign
-    sin = hot.unary("sin", fm.sin)
-    sqrt = hot.unary("sqrt", fm.sqrt)
+    sin = fm.sin
+    sqrt = fm.sqrt
     square = fm.square
     sub = subtract = fm.sub
     tan = fm.tan
-    tanh = hot.unary("tanh", fm.tanh)
+    tanh = fm.tanh
     trunc = fm.trunc
     where = _where
 
@@ -324,13 +334,22 @@ class TensorMethods:
     outer = ger = fl.outer
 
     # conversions
+    bfloat16 = fd.bfloat16
     bool = fd.bool
+    byte = fd.byte
+    cdouble = fd.cdouble
+    cfloat = fd.cfloat
+    char = fd.char
     cpu = fd.cpu
     cuda = fd.cuda
     data_ptr = fd.data_ptr
     double = fd.double
     float = fd.float
+    is_complex = rv.is_complex
     is_floating_point = fd.is_floating_point
+    is_signed = fd.is_signed
+    half = fd.half
+    int = fd.int_
     is_nonzero = fd.is_nonzero
     item = fd.item
     long = fd.long
@@ -340,6 +359,8 @@ class TensorMethods:
     new_tensor = creation.new_tensor
     numpy = fd.numpy
     pin_memory = fd.pin_memory
+    resolve_conj = rv.resolve_conj
+    short = fd.short
     to = fd.to
     tolist = fd.tolist
     type = fd.type_
@@ -350,6 +371,7 @@ class TensorMethods:
     detach = fd.detach
     detach_ = fd.detach_
     register_hook = gradients.register_hook
+    register_post_accumulate_grad_hook = gradients.register_post_accumulate_grad_hook
     retain_grad = gradients.retain_grad
 
     # in place

@@ -25,6 +25,7 @@ import numpy as np
 from graphc.config import config
 from graphc.errors import ArgumentError, InternalError
 from graphc.ir.graph import Graph
+from graphc.ir.narrow import composed
 from graphc.ir.op import Array, Attrs, Op
 from graphc.ir.types import DType, Layout
 
@@ -115,12 +116,12 @@ def eager_executable(op: Op, layouts: Sequence[Layout], attrs: Attrs) -> Executa
     primitive needs no pass but lowering.
     """
     graph = graph_of(op, layouts, attrs)
-    composed = op.decompose is not None
-    graph = optimise(graph, disable=("fold", "simplify")) if composed else graph
+    if composed(op, [layout.type for layout in layouts], attrs):
+        graph = optimise(graph, disable=("fold", "simplify"))
     return build(lower(graph, layouts, fuse=len(graph.nodes) > 1, order=False))
 
 
-_eager: dict[tuple[Any, ...], Callable[[Sequence[Array]], list[Array]]] = {}
+_eager: dict[tuple[Any, ...], Callable[..., Any]] = {}
 
 
 def eager_run(op: Op, arrays: Sequence[Array], attrs: Attrs) -> list[Array]:
@@ -135,20 +136,34 @@ def eager_run(op: Op, arrays: Sequence[Array], attrs: Attrs) -> list[Array]:
             for old in list(_eager)[: MAX_EAGER // 4]:
                 _eager.pop(old, None)
         _eager[key] = found
-    return found(arrays)
+    outputs = found(*arrays)
+    return [outputs] if op.outputs == 1 else list(outputs)
 
 
-def eager_plan(op: Op, layouts: Sequence[Layout], attrs: Attrs) -> Callable[[Sequence[Array]], list[Array]]:
-    """`run(arrays) -> outputs` for one op on arrays of exactly these layouts, unchecked; outputs are fresh."""
+def eager_plan(op: Op, layouts: Sequence[Layout], attrs: Attrs) -> Callable[..., Any]:
+    """`run(*arrays)` for one op on arrays of exactly these layouts, unchecked: its one output bare, several as a tuple
+    or list; outputs are fresh.
+    """
     if op.name == "full":  # no arithmetic in it: NumPy gives the same bits, and at once
-        return lambda arrays: [_quietly(op.reference, attrs)]
+        return lambda: _quietly(op.reference, attrs)
     backwards = [any(s < 0 for s in layout.strides) for layout in layouts]
     if not any(backwards):
-        return eager_executable(op, layouts, attrs).run
+        return _runner(eager_executable(op, layouts, attrs))
     # kernels walk forwards only
     straight = [Layout(layout.type) if back else layout for layout, back in zip(layouts, backwards, strict=True)]
-    run = eager_executable(op, straight, attrs).run
-    return lambda arrays: run([a.copy(order="C") if back else a for a, back in zip(arrays, backwards, strict=True)])
+    run = _runner(eager_executable(op, straight, attrs))
+    return lambda *arrays: run(*[a.copy(order="C") if back else a for a, back in zip(arrays, backwards, strict=True)])
+
+
+def _runner(exe: Executable) -> Callable[..., Any]:
+    """The executable as a function of arrays, by the shortest way there is."""
+    from graphc.runtime.direct import direct
+
+    short = direct(exe)
+    if short is not None:
+        return short
+    run = exe.run
+    return (lambda *arrays: run(arrays)[0]) if len(exe.program.outputs) == 1 else lambda *arrays: run(arrays)
 
 
 def _quietly(reference: Callable[..., Array], attrs: Attrs) -> Array:
@@ -167,9 +182,11 @@ def evaluate(op: Op, arrays: Sequence[Array], attrs: Attrs) -> list[Array]:
     from graphc.ir.steps import expressions_of
     from graphc.runtime.interpret import interpret
 
-    if op.decompose is not None or not all(map(_usable, arrays)):
+    if not all(map(_usable, arrays)):
         return eager_run(op, arrays, attrs)
     layouts = [Layout.of(a) for a in arrays]
+    if composed(op, [layout.type for layout in layouts], attrs):
+        return eager_run(op, arrays, attrs)
     program = lower(graph_of(op, layouts, attrs), layouts, fuse=False)
     for call in program.calls:
         if not isinstance(call.kernel, Map) or any(e.op in _APPROXIMATED for e in walk(*expressions_of(call.kernel))):
@@ -183,18 +200,31 @@ def _usable(array: Array) -> bool:
     return all(s >= 0 and s % array.itemsize == 0 for s in array.strides)
 
 
-def eager_direct(op: Op, layouts: Sequence[Layout]) -> Callable[..., Array] | None:
-    """`run(*arrays) -> array` for an op without attributes on small arrays; None where there is no such short way."""
-    from graphc.runtime.direct import direct
+def eager_view(base: Array, view: Array) -> Callable[[Array], Array] | None:
+    """`run(array)` that looks at an array laid out like `base` as `view` looks at `base`; None where NumPy must."""
+    from graphc.runtime.entry import entries
 
-    if any(s < 0 for layout in layouts for s in layout.strides):
-        return None
-    return direct(eager_executable(op, layouts, {}))
+    means = entries()
+    return None if means is None else means.viewer(view, view.ctypes.data - base.ctypes.data)
+
+
+_NAMES = frozenset({str, DType, type(None)})  # types whose values are equal only when they mean the same
 
 
 def frozen_attrs(attrs: Attrs) -> tuple[Any, ...]:
-    """Attributes as a key: equal keys, same bits."""
-    return tuple([(name, _frozen(attrs[name])) for name in sorted(attrs)]) if attrs else ()
+    """Attributes, in the order given, as a key: equal keys, same bits."""
+    key: list[Any] = []
+    for name, value in attrs.items():
+        kind = type(value)
+        if kind in _NAMES:
+            key += (name, value)
+        elif kind is int or kind is bool:
+            key += (name, kind, value)
+        elif kind is tuple and all([type(v) is int for v in value]):
+            key += (name, value)
+        else:
+            key += (name, _frozen(value))
+    return tuple(key)
 
 
 def _frozen(value: Any) -> Any:

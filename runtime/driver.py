@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from graphc.runtime import llvm
 from graphc.runtime.code import library, once
+from graphc.runtime.entry_ir import entry_text
 from graphc.runtime.llvm import TargetSpec
 from graphc.runtime.pool_ir import fill, machine_of, pool_text
 
@@ -134,11 +135,13 @@ class Native:
     unlock: Callable[[int], None]
     wake_all: Callable[[int], None]
     worker: int
+    entry: int  # runtime/entry.py
+    view: int
 
 
 def driver_text(triple: str) -> str:
-    """The LLVM text of driver and pool. Raises UnsupportedError for a processor it does not know."""
-    return pool_text(triple) + fill(_RUN, machine_of(triple))
+    """The LLVM text of driver, pool and entries. Raises UnsupportedError for a processor it does not know."""
+    return pool_text(triple) + fill(_RUN, machine_of(triple)) + entry_text(8 * FRAME_WORDS)
 
 
 def _target() -> TargetSpec:
@@ -151,9 +154,10 @@ def _target() -> TargetSpec:
 def native() -> Native:
     """The functions of this machine, compiled or taken from the cache at the first use. Raises UnsupportedError."""
     names = ("graphc_run", "graphc_try_lock", "graphc_unlock", "graphc_wake_all", "graphc_worker")
+    names += ("graphc_entry", "graphc_view")
     target = _target()
     loaded = library().module(lambda spec: driver_text(spec.triple), target)
-    run, try_lock, unlock, wake_all, worker = (loaded.address(name) for name in names)
+    run, try_lock, unlock, wake_all, worker, entry, view = (loaded.address(name) for name in names)
     address = ctypes.c_void_p
     return Native(
         ctypes.CFUNCTYPE(None, address)(run),
@@ -162,4 +166,6 @@ def native() -> Native:
         ctypes.CFUNCTYPE(None, address)(unlock),
         ctypes.CFUNCTYPE(None, address)(wake_all),
         worker,
+        entry,
+        view,
     )
