@@ -22,7 +22,7 @@ from graphc.frontend.functional_shape import (
     unsqueeze,
 )
 from graphc.frontend.ops import ops
-from graphc.frontend.promote import tensor_operand
+from graphc.frontend.promote import fitting, tensor_operand
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import Size, int64
 
@@ -178,8 +178,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
             x = narrow(x, d, max(-low, 0), x.ttype.shape[d] + min(low, 0) + min(high, 0))
     positive = tuple((max(low, 0), max(high, 0)) for low, high in pairs)
     fill: Any = 0 if value is None else value
-    kind = {"f": float, "i": int, "b": builtins.bool}[x.dtype.kind]
-    made: Tensor = ops.pad(x, pads=positive, value=kind(fill))
+    made: Tensor = ops.pad(x, pads=positive, value=fitting("pad", fill, x.dtype))
     return made
 
 

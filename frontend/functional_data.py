@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,22 @@ from graphc.frontend.size import Size
 from graphc.frontend.tensor import Tensor, alias_of, fresh
 from graphc.ir.infer import normalize_dim
 from graphc.ir.op import Array
-from graphc.ir.types import Dim, bool_, float32, float64, int64
+from graphc.ir.types import (
+    Dim,
+    DType,
+    bool_,
+    complex64,
+    complex128,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+)
+from graphc.ir.types import bfloat16 as bfloat16_
 
 __all__ = ["detach", "is_floating_point", "is_nonzero", "is_tensor"]
 
@@ -30,6 +46,11 @@ def is_tensor(obj: Any) -> builtins.bool:
 def is_floating_point(input: Tensor) -> builtins.bool:
     """True for floating-point dtypes."""
     return input.dtype.is_floating_point
+
+
+def is_signed(self: Tensor) -> builtins.bool:
+    """True for dtypes that hold negative numbers."""
+    return self.dtype.is_signed
 
 
 # ---------------------------------------------------------------- dtype and device
@@ -63,48 +84,46 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return ops.clone(self) if copy else self
 
 
-_TYPE_NAMES = {bool_: "BoolTensor", int64: "LongTensor", float32: "FloatTensor", float64: "DoubleTensor"}
-
-
 def type_(self: Tensor, dtype: Any = None, non_blocking: builtins.bool = False) -> Any:
     """The name of the type ("graphc.FloatTensor"), or the tensor converted to `dtype` (a dtype or such a name).
 
-    Raises ArgumentError for an unknown name.
+    Raises DTypeError for an unknown name.
     """
+    from graphc.frontend.legacy import TYPE_NAMES, TensorType, dtype_called
+
     if dtype is None:
-        return f"graphc.{_TYPE_NAMES[self.dtype]}"
-    if isinstance(dtype, str):
-        wanted = dtype.rpartition(".")[2]
-        found = next((d for d, name in _TYPE_NAMES.items() if name == wanted), None)
-        if found is None:
-            raise ArgumentError(f"type: {dtype!r} is not one of {', '.join(_TYPE_NAMES.values())}")
-        dtype = found
-    return to(self, dtype)
+        return f"graphc.{TYPE_NAMES[self.dtype]}"
+    if isinstance(dtype, TensorType):
+        dtype = dtype.dtype
+    return to(self, dtype_called("type", dtype) if isinstance(dtype, str) else dtype)
 
 
 def type_as(self: Tensor, other: Tensor) -> Tensor:
     """`self` in the dtype of `other`."""
-    return convert(self, other.dtype)
+    return convert(self, tensor_operand("type_as", other).dtype)
 
 
-def float(self: Tensor) -> Tensor:
-    """float32."""
-    return convert(self, float32)
+def _converter(dtype: DType, doc: str) -> Callable[..., Tensor]:
+    def method(self: Tensor, memory_format: Any = None) -> Tensor:
+        return convert(self, dtype)
+
+    method.__name__ = method.__qualname__ = dtype.name
+    method.__doc__ = doc
+    return method
 
 
-def double(self: Tensor) -> Tensor:
-    """float64."""
-    return convert(self, float64)
-
-
-def long(self: Tensor) -> Tensor:
-    """int64: truncates, saturates, NaN becomes 0."""
-    return convert(self, int64)
-
-
-def bool(self: Tensor) -> Tensor:
-    """bool: not zero."""
-    return convert(self, bool_)
+half = _converter(float16, "float16.")
+bfloat16 = _converter(bfloat16_, "bfloat16.")
+float = _converter(float32, "float32.")
+double = _converter(float64, "float64.")
+byte = _converter(uint8, "uint8: truncates, saturates, NaN becomes 0; integers wrap around.")
+char = _converter(int8, "int8: truncates, saturates, NaN becomes 0; integers wrap around.")
+short = _converter(int16, "int16: truncates, saturates, NaN becomes 0; integers wrap around.")
+int_ = _converter(int32, "int32: truncates, saturates, NaN becomes 0; integers wrap around.")
+long = _converter(int64, "int64: truncates, saturates, NaN becomes 0.")
+bool = _converter(bool_, "bool: not zero.")
+cfloat = _converter(complex64, "complex64.")
+cdouble = _converter(complex128, "complex128.")
 
 
 def cpu(self: Tensor) -> Tensor:
@@ -139,6 +158,9 @@ def item(self: Tensor) -> Any:
         )
     number = self._a.item()
     recorder = mode.get().recorder
+    if recorder is not None and self.dtype.is_complex:
+        recorder.on_escape(self, "item() of a complex tensor")
+        return number
     return number if recorder is None else recorder.on_item(self, number)
 
 
@@ -169,6 +191,11 @@ def to_int(self: Tensor) -> int:
     return int(item(_single(self)))
 
 
+def to_complex(self: Tensor) -> complex:
+    """`complex(tensor)`. Raises ArgumentError unless there is one element."""
+    return complex(item(_single(self)))
+
+
 def _single(self: Tensor) -> Tensor:
     if self._a.size != 1:
         raise ArgumentError(f"only one element tensors can be converted to Python scalars, got {self._l.type}")
@@ -177,7 +204,7 @@ def _single(self: Tensor) -> Tensor:
 
 def to_index(self: Tensor) -> int:
     """`operator.index(tensor)`. Raises DTypeError unless the tensor has one integer."""
-    if self.dtype.is_floating_point or self._a.size != 1:
+    if self.dtype.is_floating_point or self.dtype.is_complex or self._a.size != 1:
         raise DTypeError(f"only integer tensors of a single element can be converted to an index, got {self._l.type}")
     number = item(self)
     return number.__index__()  # type: ignore[no-any-return]

@@ -7,14 +7,17 @@ from typing import Any
 
 from graphc.errors import ArgumentError, DTypeError, ShapeError
 from graphc.frontend.functional_math import add, div, mul, sub
+from graphc.frontend.limits import finfo
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import (
     Number,
     Operand,
     can_cast,
     convert,
+    fitting,
     floating,
     lift,
+    real_operand,
     result_type,
     tensor_operand,
 )
@@ -47,6 +50,8 @@ def masked_fill(input: Tensor, mask: Tensor, value: Operand) -> Tensor:
         raise DTypeError(
             f"masked_fill: value {value} cannot be converted to {x.dtype} without loss; convert the tensor first"
         )
+    if isinstance(value, (int, float)) and not isinstance(value, (bool, Scalar)) and not x.dtype.is_complex:
+        fitting("masked_fill", value, x.dtype)
     broadcast_shape("masked_fill", x.ttype.shape, m.ttype.shape)  # to raise under this name
     made: Tensor = ops.where(m, lift(value, x.dtype), x)
     return made
@@ -58,7 +63,7 @@ def _finite(value: Any) -> bool:
 
 def clamp(input: Tensor, min: Operand | None = None, max: Operand | None = None) -> Tensor:
     """minimum(maximum(input, min), max). Raises ArgumentError when both limits are missing."""
-    x = tensor_operand("clamp", input)
+    x = real_operand("clamp", input)
     if min is None and max is None:
         raise ArgumentError("clamp: at least one of min or max must not be None")
     limits = [v for v in (min, max) if v is not None]
@@ -67,8 +72,7 @@ def clamp(input: Tensor, min: Operand | None = None, max: Operand | None = None)
     if _all_numbers(limits):
         if dtype is bool_:
             raise DTypeError("clamp: bool tensors are not supported; convert the tensor first")
-        kind = float if dtype.is_floating_point else int
-        given = {k: kind(v) for k, v in (("min", min), ("max", max)) if isinstance(v, (int, float))}
+        given = {k: fitting("clamp", v, dtype) for k, v in (("min", min), ("max", max)) if isinstance(v, (int, float))}
         made: Tensor = ops.clamp(x, **given)
         return made
     if min is not None:
@@ -121,13 +125,11 @@ def logaddexp(input: Tensor, other: Tensor) -> Tensor:
 
 def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
     """NaN and infinities replaced by finite numbers (the largest of the dtype unless given)."""
-    x = tensor_operand("nan_to_num", input)
+    x = real_operand("nan_to_num", input)
     if not x.dtype.is_floating_point:
         made: Tensor = ops.clone(x)
         return made
-    import numpy as np
-
-    top = float(np.finfo(x.dtype.np).max)
+    top = finfo(x.dtype).max
     x = ops.where(ops.isnan(x), lift(float(nan), x.dtype), x)
     x = ops.where(ops.eq(x, math.inf), lift(top if posinf is None else float(posinf), x.dtype), x)
     finite: Tensor = ops.where(ops.eq(x, -math.inf), lift(-top if neginf is None else float(neginf), x.dtype), x)

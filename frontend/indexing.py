@@ -1,12 +1,15 @@
 """`x[...]`: reading and writing parts of a tensor.
 
-Ints, slices, None and Ellipsis make views. Integer tensors and lists pick elements and copy. A boolean mask reads as
-many elements as it has true ones, so its result has a size that depends on values: a recording refuses it; writing
-through a mask is a `where`.
+Ints, slices, None and Ellipsis make views. Integer tensors and lists pick elements and copy: those of one key broadcast
+together, and their axes stand where the first of them stood, or first when something that stays is between them
+(NumPy's rule; an int or 0-d tensor leaves no axis and counts as nothing). A boolean mask stands for the places of its
+true elements, one index for each of its axes; their number depends on values, so a recording refuses it; writing
+through a mask alone is a `where`.
 """
 
 from __future__ import annotations
 
+import warnings
 from operator import index as as_index
 from typing import Any
 
@@ -19,11 +22,11 @@ from graphc.frontend.autograd import check_inplace, ticket
 from graphc.frontend.functional_index import check_range
 from graphc.frontend.mode import mode
 from graphc.frontend.ops import ops
-from graphc.frontend.promote import lift, plain
+from graphc.frontend.promote import Operand, convert, lift, plain, tensor_operand
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor, fresh
 from graphc.ir.infer import broadcast_shape
-from graphc.ir.types import Dim, Size, bool_, int64
+from graphc.ir.types import Dim, Size, bool_, int32, int64, uint8
 
 __all__ = ["index_put", "masked_select", "nonzero"]
 
@@ -47,6 +50,10 @@ def set(self: Tensor, key: Any, value: Any) -> None:
 
     if mode.get().grad:
         check_inplace(self, "setitem")
+    if isinstance(key, np.ndarray) and key.dtype == np.bool_:
+        from graphc.frontend.creation import tensor
+
+        key = tensor(key)
     if (
         isinstance(key, Tensor)
         and key.dtype is bool_
@@ -92,15 +99,39 @@ def _basic(x: Tensor, key: Any) -> tuple[Tensor, list[tuple[int, Tensor]]]:
     for part in parts:
         if part is None:
             x, axis = fs.unsqueeze(x, axis), axis + 1
+        elif _is_truth(part):
+            x = fs.unsqueeze(x, axis)
+            picks.append((axis, _truth_place(part)))
+            axis += 1
         elif isinstance(part, slice):
             x, axis = _sliced(x, axis, part), axis + 1
-        elif isinstance(part, (Tensor, list, np.ndarray)):
+        elif isinstance(part, _SEQUENCES):
             for index in _integers(part, x, axis):
                 picks.append((axis, index))
                 axis += 1
         else:
             x = _selected(x, axis, part)
     return x, picks
+
+
+_SEQUENCES = (Tensor, np.ndarray, list, tuple, range)
+
+
+def _is_truth(part: Any) -> bool:
+    """True for bools and 0-d masks: they add an axis of size 1 or 0."""
+    if isinstance(part, (bool, np.bool_)):
+        return True
+    return isinstance(part, (Tensor, np.ndarray)) and not part.ndim and _is_mask(part)
+
+
+def _truth_place(part: Any) -> Tensor:
+    """The index a bool stands for along its axis."""
+    from graphc.frontend.creation import zeros
+
+    if isinstance(part, Tensor):
+        _refuse_recording(part, "x[mask]")
+        part = part._a
+    return zeros(1 if bool(part) else 0, dtype=int64)
 
 
 def _expanded(x: Tensor, key: Any) -> list[Any]:
@@ -120,16 +151,14 @@ def _expanded(x: Tensor, key: Any) -> list[Any]:
 def _axes_used(part: Any) -> int:
     if part is None or part is Ellipsis:
         return 0
-    if isinstance(part, (bool, np.bool_)):
-        raise IndexingError("a Python bool is not supported as an index; use None to add an axis or where() to choose")
+    if _is_truth(part):
+        return 0
     if isinstance(part, (Tensor, np.ndarray)) and _is_mask(part):
-        if not part.ndim:
-            raise IndexingError(
-                "a 0-d bool tensor is not supported as an index; use None to add an axis or where() to choose"
-            )
         return part.ndim
+    if isinstance(part, list) and (depth := _mask_depth(part)):
+        return depth
     if isinstance(part, (float, str)) or not (
-        isinstance(part, (slice, Tensor, list, np.ndarray, Scalar)) or hasattr(part, "__index__")
+        isinstance(part, (slice, Scalar, *_SEQUENCES)) or hasattr(part, "__index__")
     ):
         raise IndexingError(
             "only integers, slices (`:`), ellipsis (`...`), None and long or bool Tensors are valid indices "
@@ -139,7 +168,17 @@ def _axes_used(part: Any) -> int:
 
 
 def _is_mask(part: Any) -> bool:
-    return part.dtype is bool_ if isinstance(part, Tensor) else part.dtype == np.bool_
+    if isinstance(part, Tensor):
+        return part.dtype is bool_ or part.dtype is uint8
+    return part.dtype in (np.bool_, np.uint8)
+
+
+def _mask_depth(part: list[Any]) -> int:
+    """Of how many dimensions a list of bools is as a mask; 0 for other lists."""
+    depth, first = 0, part
+    while isinstance(first, list) and first:
+        depth, first = depth + 1, first[0]
+    return depth if isinstance(first, (bool, np.bool_)) else 0
 
 
 def _sliced(x: Tensor, axis: int, part: slice) -> Tensor:
@@ -190,11 +229,14 @@ def _selected(x: Tensor, axis: int, part: Any) -> Tensor:
 def _integers(part: Any, x: Tensor, axis: int) -> list[Tensor]:
     """An index of any kind as int64 tensors, one an axis (a mask gives as many as it has axes)."""
     if not isinstance(part, Tensor):
-        from graphc.frontend.creation import tensor
+        from graphc.frontend.creation import tensor, zeros
 
-        if isinstance(part, list) and not part:
-            part = np.zeros(0, np.int64)
         part = tensor(part)
+        if not part._a.size and not part.dtype.is_integer and part.dtype is not bool_:  # of an empty list
+            part = zeros(part._a.shape, dtype=int64)
+    if part.dtype is uint8:
+        warnings.warn("indexing with dtype uint8 is deprecated, use a bool mask instead", UserWarning, stacklevel=4)
+        part = fm.ne(part, 0)
     if part.dtype is bool_:
         if part._a.shape != x._a.shape[axis : axis + part._a.ndim]:
             raise IndexingError(
@@ -202,58 +244,66 @@ def _integers(part: Any, x: Tensor, axis: int) -> list[Tensor]:
                 f"indexed tensor {list(x._a.shape)}"
             )
         return list(nonzero(part, as_tuple=True))
+    if part.dtype is int32:
+        part = convert(part, int64)
     if part.dtype is not int64:
-        raise IndexingError(f"tensors used as indices must be long or bool tensors, got {part._l.type}")
+        raise IndexingError(f"tensors used as indices must be long, int, byte or bool tensors, got {part._l.type}")
     return [check_range("index", part, x._a.shape[axis], axis)]
 
 
 def _pick(x: Tensor, picks: list[tuple[int, Tensor]]) -> Tensor:
-    x, first = _adjacent(x, picks)
+    x, first, _ = _adjacent(x, picks)
     made: Tensor = ops.index(x, *(i for _, i in picks), dim=first)
     return made
 
 
-def _adjacent(x: Tensor, picks: list[tuple[int, Tensor]]) -> tuple[Tensor, int]:
-    """`x` with the indexed axes next to each other: in place if they are, else first, as in NumPy."""
+def _adjacent(x: Tensor, picks: list[tuple[int, Tensor]]) -> tuple[Tensor, int, tuple[int, ...] | None]:
+    """`x` with the indexed axes next to each other, the first of them, and how to undo that (None: nothing was moved).
+
+    They stay in place unless an axis that is not indexed lies between two that leave one behind.
+    """
     axes = [a for a, _ in picks]
-    if axes == list(range(axes[0], axes[0] + len(axes))):
-        return x, axes[0]
     rest = [d for d in range(x._a.ndim) if d not in axes]
-    return fs.permute(x, (*axes, *rest)), 0
+    wide = [a for a, i in picks if i._a.ndim] or axes
+    apart = any(wide[0] < d < wide[-1] for d in rest)
+    first = 0 if apart else sum(d < wide[0] for d in rest)
+    order = (*rest[:first], *axes, *rest[first:])
+    if order == tuple(range(x._a.ndim)):
+        return x, first, None
+    return fs.permute(x, order), first, tuple(order.index(d) for d in range(x._a.ndim))
 
 
-def _put(x: Tensor, picks: list[tuple[int, Tensor]], value: Any) -> Tensor:
-    """`x` with the elements at the places replaced."""
-    moved, first = _adjacent(x, picks)
+def _put(x: Tensor, picks: list[tuple[int, Tensor]], value: Any, name: str = "setitem", add: bool = False) -> Tensor:
+    """`x` with the elements at the places replaced, or `value` added there."""
+    moved, first, back = _adjacent(x, picks)
     indices = [i for _, i in picks]
     shape = moved.ttype.shape
-    picked = broadcast_shape("setitem", *(i.ttype.shape for i in indices))
+    picked = broadcast_shape(name, *(i.ttype.shape for i in indices))
     wanted = (*shape[:first], *picked, *shape[first + len(indices) :])
     source = _value(value, x)
     while source._a.ndim > len(wanted) and source.ttype.shape[0] == 1:
         source = fs.squeeze(source, 0)
-    source = fs.expand_for("setitem", source, wanted)
-    made: Tensor = ops.index_put(moved, source, *indices, dim=first, accumulate=False)
-    if moved is x:
-        return made
-    axes = [a for a, _ in picks]
-    order = axes + [d for d in range(x._a.ndim) if d not in axes]
-    return fs.permute(made, tuple(order.index(d) for d in range(x._a.ndim)))
+    source = fs.expand_for(name, source, wanted)
+    made: Tensor = ops.index_put(moved, source, *indices, dim=first, accumulate=add)
+    return made if back is None else fs.permute(made, back)
 
 
-def index_put(input: Tensor, indices: tuple[Tensor, ...], values: Tensor, accumulate: bool = False) -> Tensor:
-    """`input` with values at the places of integer tensors for its first axes, or added there.
-
-    Raises IndexingError, ShapeError.
+def index_put(input: Tensor, indices: Any, values: Operand, accumulate: bool = False) -> Tensor:
+    """`input` with values at the places of integer tensors or masks for its first axes (None: all along one), or added
+    there. Raises IndexingError, ShapeError, DTypeError for values of another dtype.
     """
-    if len(indices) > input._a.ndim:
-        raise IndexingError(f"too many indices for tensor of dimension {input._a.ndim} (got {len(indices)})")
-    given = [check_range("index_put", i, input._a.shape[k], k) for k, i in enumerate(indices)]
-    shape = input.ttype.shape
-    picked = broadcast_shape("index_put", *(i.ttype.shape for i in given))
-    source = fs.expand_for("index_put", _value(values, input), (*picked, *shape[len(given) :]))
-    made: Tensor = ops.index_put(input, source, *given, dim=0, accumulate=accumulate)
-    return made
+    x = tensor_operand("index_put", input)
+    if isinstance(values, Tensor) and values.dtype is not x.dtype:
+        raise DTypeError(
+            f"index_put: requires the source and destination dtypes match, got {x._l.type} and {values._l.type}"
+        )
+    key = tuple(slice(None) if i is None else i for i in indices)
+    if not all(isinstance(i, (Tensor, slice)) for i in key):
+        raise ArgumentError("index_put: indices must be a tuple of tensors or None")
+    view, picks = _basic(x, key)
+    if not picks:
+        raise ArgumentError("index_put: needs at least one index tensor")
+    return _put(view, picks, values, "index_put", accumulate)
 
 
 # ---------------------------------------------------------------- masks

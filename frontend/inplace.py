@@ -16,7 +16,7 @@ from graphc.frontend.promote import Operand, can_cast, convert, lift, plain
 from graphc.frontend.random import Generator, draw
 from graphc.frontend.random_tensors import probabilities, rand, randint, randn
 from graphc.frontend.tensor import Tensor
-from graphc.ir.types import float32, float64
+from graphc.ir.types import bfloat16, bool_, float16, float32, float64, int8, int16, int32, uint8
 
 P = ParamSpec("P")
 
@@ -100,7 +100,7 @@ def _drawn(self: Tensor, name: str, made: Tensor) -> Tensor:
 def _float_like(self: Tensor, name: str) -> Any:
     if not self.dtype.is_floating_point:
         raise DTypeError(f"{name}: not implemented for {self._l.type}; it needs a floating-point tensor")
-    return float64 if self.dtype is float64 else float32
+    return float64 if self.dtype is float64 else float32  # the numbers of a 16-bit type are rounded from float32
 
 
 def uniform_(self: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: Generator | None = None) -> Tensor:
@@ -131,6 +131,11 @@ def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | Non
     return _drawn(self, "exponential_", ops.div(ops.neg(ops.log1p(ops.neg(made))), float(lambd)))
 
 
+# beyond: a float dtype holds all integers up to 2 ** its digits, an integer dtype up to its maximum
+_LARGEST = {bool_: 2, uint8: 2**8, int8: 2**7, int16: 2**15, int32: 2**31, float16: 2**11 + 1, bfloat16: 2**8 + 1}
+_LARGEST |= {float32: 2**24 + 1, float64: 2**53 + 1}
+
+
 def random_(self: Tensor, *limits: int, generator: Generator | None = None) -> Tensor:
     """Integers in [0, to) or [from, to); without limits all non-negative integers the dtype holds exactly."""
     low, high = (
@@ -138,7 +143,7 @@ def random_(self: Tensor, *limits: int, generator: Generator | None = None) -> T
         if len(limits) == 1
         else limits
         if limits
-        else (0, {"b": 2, "i": 2**63 - 1}.get(self.dtype.kind, 2**24))
+        else (0, _LARGEST.get(self.dtype, 2**63 - 1))
     )
     return _drawn(self, "random_", randint(low, high, self.ttype.shape, generator=generator))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from graphc.frontend.mode import mode
 from graphc.frontend.promote import get_default_dtype
 from graphc.frontend.tensor import Tensor
 from graphc.ir.op import Array
-from graphc.ir.types import bool_, int64
+from graphc.ir.types import bfloat16, bool_, complex64, complex128, float64, int64
 
 __all__ = ["set_printoptions"]
 
@@ -78,7 +78,8 @@ def text_of(array: Array, suffixes: list[str], prefix: str = "tensor(") -> str:
     indent = len(prefix)
     if array.size:
         summary = array.size > _Current.options.threshold
-        formatter = _Formatter(_ends(array) if summary else array)
+        shown = _ends(array) if summary else array
+        formatter = _ComplexFormatter(shown) if shown.dtype.kind == "c" else _Formatter(shown)
         body = _nested(array, indent, summary, formatter)
     else:
         body = "[]"
@@ -89,7 +90,9 @@ def _suffixes(t: Tensor) -> list[str]:
     found = []
     if not t._a.size and t._a.ndim != 1:
         found.append(f"size={tuple(t._a.shape)}")
-    natural = (get_default_dtype(),) if not t._a.size else (get_default_dtype(), int64, bool_)
+    real = get_default_dtype()
+    whole = complex128 if real is float64 else complex64
+    natural = (real, whole) if not t._a.size else (real, whole, int64, bool_)
     if t.dtype not in natural:
         found.append(f"dtype={t.dtype}")
     if t._requires_grad:
@@ -126,7 +129,7 @@ class _Formatter:
     """One form and width for all elements shown."""
 
     def __init__(self, shown: Array) -> None:
-        self.floating = shown.dtype.kind == "f"
+        self.floating = shown.dtype.kind == "f" or shown.dtype == bfloat16.np
         self.whole, self.scientific, self.width = True, False, 1
         options = _Current.options
         if not self.floating:
@@ -158,7 +161,24 @@ class _Formatter:
         return self.element(value).rjust(self.width)
 
 
-def _nested(array: Array, indent: int, summary: bool, formatter: _Formatter) -> str:
+class _ComplexFormatter:
+    """Each part in a form and width of its own."""
+
+    def __init__(self, shown: Array) -> None:
+        self.parts = _Formatter(shown.real), _Formatter(shown.imag)
+        self.width = self.parts[0].width + self.parts[1].width + 1
+
+    def padded(self, value: complex) -> str:
+        """One element; the real part is padded on the left."""
+        real, imag = self.parts
+        second = f"{imag.element(value.imag)}j"
+        return real.padded(value.real) + (second if second[0] == "-" else f"+{second}")
+
+
+_AnyFormatter: TypeAlias = _Formatter | _ComplexFormatter
+
+
+def _nested(array: Array, indent: int, summary: bool, formatter: _AnyFormatter) -> str:
     if array.ndim == 0:
         return formatter.padded(array.item())
     if array.ndim == 1:
@@ -171,7 +191,7 @@ def _nested(array: Array, indent: int, summary: bool, formatter: _Formatter) -> 
     return "[" + ("," + "\n" * (array.ndim - 1) + " " * (indent + 1)).join(parts) + "]"
 
 
-def _row(array: Array, indent: int, summary: bool, formatter: _Formatter) -> str:
+def _row(array: Array, indent: int, summary: bool, formatter: _AnyFormatter) -> str:
     n, values = _Current.options.edgeitems, array.tolist()
     if summary and not n:
         items = ["..."]

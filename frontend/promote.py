@@ -6,6 +6,7 @@ only when its kind (bool < integer < floating point) is higher than that of the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -17,18 +18,31 @@ from graphc.frontend.mode import mode
 from graphc.frontend.ops import ops
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor
-from graphc.ir.types import Dim, DType, bool_, dtype_of, float32, float64, int64
+from graphc.ir.types import (
+    DTYPES,
+    Dim,
+    DType,
+    bool_,
+    complex64,
+    complex128,
+    dtype_of,
+    float32,
+    float64,
+    int8,
+    int16,
+    int64,
+    uint8,
+)
 
 __all__ = ["can_cast", "get_default_dtype", "promote_types", "result_type", "set_default_dtype"]
 
-_RANK = {bool_: 0, int64: 1, float32: 2, float64: 3}
-_KIND = {"b": 0, "i": 1, "f": 2}
-
+_KIND = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
 
 Number: TypeAlias = bool | int | float
 Operand: TypeAlias = Tensor | Number | Scalar
 
 _NUMBERS = (bool, int, float)
+_OF_COMPLEX = ("where",)  # what only moves its operands
 
 
 class _Default:
@@ -60,18 +74,42 @@ def as_dtype(name: str, dtype: Any) -> DType:
         return int64
     if dtype is float:
         return float64
+    if dtype is complex:
+        return complex128
     if isinstance(dtype, np.dtype) or (isinstance(dtype, type) and issubclass(dtype, np.generic)):
         return dtype_of(dtype)
     raise DTypeError(f"{name}: dtype must be a graphc dtype such as graphc.float32, got {dtype!r}")
 
 
+def _join(a: DType, b: DType) -> DType:
+    """The rule of promote_types, for two different dtypes."""
+    low, high = sorted((a, b), key=lambda t: (_KIND[t.kind], t.itemsize))
+    if high.kind == "c":
+        return complex128 if low.is_complex or low is float64 else high
+    if _KIND[low.kind] < _KIND[high.kind]:
+        return high
+    if {low, high} == {uint8, int8}:
+        return int16
+    return float32 if low.itemsize == high.itemsize else high  # float16 and bfloat16
+
+
+_JOIN = {(a, b): a if a is b else _join(a, b) for a in DTYPES for b in DTYPES}
+
+
 def promote_types(type1: DType, type2: DType) -> DType:
-    """The smallest dtype both convert to without changing kind downwards."""
-    return type1 if _RANK[type1] >= _RANK[type2] else type2
+    """The smallest dtype that holds the values of both: PyTorch's lattice.
+
+    A higher kind (bool < integer < floating point < complex) wins over any size; of one kind the larger wins, and two
+    of one size that hold different values meet above: uint8 and int8 in int16, float16 and bfloat16 in float32.
+    """
+    try:
+        return _JOIN[type1, type2]
+    except (KeyError, TypeError):
+        return _JOIN[as_dtype("promote_types", type1), as_dtype("promote_types", type2)]
 
 
 def can_cast(from_: DType, to: DType) -> bool:
-    """True when a result of dtype `from_` may be stored in place in a tensor of dtype `to`."""
+    """True when a result of dtype `from_` may be stored in place in a tensor of dtype `to`: its kind is not higher."""
     return _KIND[from_.kind] <= _KIND[to.kind]
 
 
@@ -99,19 +137,31 @@ def _classify(name: str, x: Any) -> tuple[int, DType]:
         return 2, int64
     if isinstance(x, float):
         return 2, _Default.dtype
+    if isinstance(x, complex):
+        return 2, complex128 if _Default.dtype is float64 else complex64
     raise bad_operand(name, x)
 
 
 def _combine(higher: DType | None, lower: DType | None) -> DType | None:
     if higher is None or lower is None:
         return lower if higher is None else higher
-    return lower if _KIND[lower.kind] > _KIND[higher.kind] else higher
+    if _KIND[lower.kind] <= _KIND[higher.kind]:
+        return higher
+    return promote_types(higher, lower) if lower.is_complex and higher.is_floating_point else lower
 
 
 def bad_operand(name: str, x: Any) -> ArgumentError:
     """The error for an operand that is neither a tensor nor a number."""
     hint = "; use graphc.from_numpy or graphc.tensor" if isinstance(x, (np.ndarray, list, tuple)) else ""
     return ArgumentError(f"{name}: expected a Tensor or a number, got {type(x).__name__}{hint}")
+
+
+def no_complex(name: str, what: Any) -> DTypeError:
+    """The error for arithmetic with complex numbers."""
+    return DTypeError(
+        f"{name}: complex numbers are stored, viewed and moved, but not computed with (got {what}); work on "
+        "view_as_real(x), x.real and x.imag"
+    )
 
 
 def size_scalar(size: Dim) -> Scalar:
@@ -124,6 +174,8 @@ def plain(name: str, x: Any) -> Any:
     """`x` if it is a tensor or a Python number; NumPy numbers become Python ones. Raises ArgumentError."""
     if isinstance(x, (Tensor, bool, int, float, Scalar)):
         return x
+    if isinstance(x, complex):
+        raise no_complex(name, x)
     if isinstance(x, np.generic):
         return plain(name, x.item())
     if isinstance(x, Dim):
@@ -135,6 +187,10 @@ def convert(x: Tensor, dtype: DType) -> Tensor:
     """`x` in `dtype`; itself when it has it already."""
     if x.dtype is dtype:
         return x
+    if dtype.is_complex or x.dtype.is_complex:
+        from graphc.frontend.reinterpret import convert_complex
+
+        return convert_complex(x, dtype)
     made: Tensor = ops.cast(x, dtype=dtype)
     return made
 
@@ -158,6 +214,8 @@ def common(name: str, *operands: Any) -> tuple[Any, ...]:
             if isinstance(x, Tensor):
                 if x._l.type.dtype is not dtype:
                     break
+                if dtype.kind == "c" and name not in _OF_COMPLEX:
+                    raise no_complex(name, x._l.type)
             elif not (type(x) is float and dtype.kind == "f") and not (type(x) is int and dtype.kind != "b"):
                 break
         else:
@@ -169,7 +227,25 @@ def _common(name: str, operands: Sequence[Any]) -> tuple[Tensor, ...]:
     if not any(isinstance(x, (Tensor, Scalar)) for x in operands):
         raise ArgumentError(f"{name}: expected a Tensor, got {' and '.join(type(x).__name__ for x in operands)}")
     dtype = result_type(*operands)
+    if dtype.is_complex and name not in _OF_COMPLEX:
+        raise no_complex(name, dtype)
     return tuple(lift(x, dtype) for x in operands)
+
+
+def fitting(name: str, number: Number, dtype: DType) -> Number:
+    """`number` as the Python number a tensor of `dtype` holds: truncated for integers.
+
+    Raises ArgumentError where it does not fit; a negative number may wrap around into uint8, as in PyTorch.
+    """
+    if dtype is bool_:
+        return bool(number)
+    if not dtype.is_integer:
+        return float(number)
+    top = 2 ** (dtype.bits - dtype.is_signed) - 1
+    least = -top - 1 if dtype.is_signed else -top if isinstance(number, int) else 0
+    if not math.isfinite(number) or not least <= number <= top or not least <= int(number) <= top:
+        raise ArgumentError(f"{name}: the number {number} does not fit in {dtype.name}; use a larger dtype")
+    return int(number) % 2**dtype.bits if not dtype.is_signed else int(number)
 
 
 def tensor_operand(name: str, x: Any) -> Tensor:
@@ -179,6 +255,14 @@ def tensor_operand(name: str, x: Any) -> Tensor:
     if isinstance(x, Scalar):
         return x.tensor
     raise ArgumentError(f"{name}: expected a Tensor, got {type(x).__name__}")
+
+
+def real_operand(name: str, x: Any) -> Tensor:
+    """`x` as a Tensor of real numbers. Raises ArgumentError, and DTypeError for complex ones."""
+    t = tensor_operand(name, x)
+    if t.dtype.kind == "c":
+        raise no_complex(name, t._l.type)
+    return t
 
 
 def floating(name: str, *operands: Any) -> tuple[Any, ...]:

@@ -10,9 +10,11 @@ import numpy as np
 from graphc.errors import ArgumentError, DTypeError, ShapeError
 from graphc.frontend import functional_math as fm
 from graphc.frontend import functional_mixed as fx
-from graphc.frontend.creation import _checked, _flagged, _options, full
+from graphc.frontend.creation import _checked, _options, full
 from graphc.frontend.device import check_device
 from graphc.frontend.functional_shape import sizes_of
+from graphc.frontend.host import flagged
+from graphc.frontend.limits import finfo, iinfo
 from graphc.frontend.mode import mode, refuse_values
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import as_dtype, convert, tensor_operand
@@ -36,7 +38,11 @@ def _random(
         raise DTypeError(f"{name}: not implemented for {wanted}; use randint() for integers")
     shape = _checked(name, sizes_of(name, size))
     state, offset = draw(generator)
-    return _flagged(getattr(ops, name)(state, shape=shape, dtype=wanted, offset=offset), requires_grad)
+    made = getattr(ops, name)(state, shape=shape, dtype=float64 if wanted is float64 else float32, offset=offset)
+    if wanted.is_low_precision and name == "rand":  # as many bits as the dtype has: 1 stays out of reach
+        steps = 1.0 / (finfo(wanted).eps / 2)
+        made = ops.mul(ops.trunc(ops.mul(made, steps)), 1.0 / steps)
+    return flagged(convert(made, wanted), requires_grad)
 
 
 def rand(
@@ -93,10 +99,15 @@ def randint(
     low, high = as_index(values.get("low", 0)), as_index(values["high"])
     if low >= high:
         raise ArgumentError(f"randint: from < to is needed, but got from={low} >= to={high}")
+    wanted = int64 if dtype is None else as_dtype("randint", dtype)
+    if wanted.is_integer:
+        limits = iinfo(wanted)
+        if low < limits.min or high - 1 > limits.max:
+            raise ArgumentError(f"randint: [{low}, {high}) does not fit in {wanted.name}, which holds {limits!r}")
     state, offset = draw(generator)
     shape = _checked("randint", sizes_of("randint", (values["size"],)))
     made = ops.randint(state, shape=shape, low=low, high=high, offset=offset)
-    return _flagged(convert(made, int64 if dtype is None else as_dtype("randint", dtype)), requires_grad)
+    return flagged(convert(made, wanted), requires_grad)
 
 
 def randint_like(input: Tensor, *limits: int, dtype: DType | None = None) -> Tensor:

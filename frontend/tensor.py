@@ -134,7 +134,9 @@ def fresh(array: Array, layout: Layout | None = None) -> Tensor:
     t: Tensor = _new(Tensor)
     t._a = array
     t._l = layout = Layout.of(array) if layout is None else layout
-    t._s = t._v = storage = _new(Storage)
+    t._edge = t._gbase = None  # as in the class: what every operation reads is found sooner in the tensor itself
+    t._requires_grad = False
+    t._s = t._v = storage = Storage()
     storage.root = layout.type
     storage.owner = array
     return t
@@ -148,6 +150,8 @@ def view_of(base: Tensor, array: Array, link: Chain, layout: Layout | None = Non
     t._s = base._s
     t._v = base._v
     t._chain = base._chain + link
+    t._edge = None
+    t._requires_grad = False
     t._gbase = base if base._gbase is None else base._gbase
     t._gskip = t._gbase._gskip if t._gbase._gbase is not None else len(t._gbase._chain)
     t._history = base._s.history

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from graphc import errors as errors
     from graphc import testing as testing
     from graphc.frontend.compaction import *
+    from graphc.frontend.control import *
     from graphc.frontend.creation import *
     from graphc.frontend.device import *
+    from graphc.frontend.dlpack import *
     from graphc.frontend.functional_copies import *
     from graphc.frontend.functional_data import *
     from graphc.frontend.functional_index import *
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from graphc.frontend.functional_shape import *
     from graphc.frontend.grad_mode import *
     from graphc.frontend.indexing import *
+    from graphc.frontend.legacy import *
     from graphc.frontend.limits import *
     from graphc.frontend.ordering import *
     from graphc.frontend.printing import *
@@ -35,8 +38,10 @@ if TYPE_CHECKING:
     from graphc.frontend.random import *
     from graphc.frontend.random_tensors import *
     from graphc.frontend.record.api import *
+    from graphc.frontend.reinterpret import *
     from graphc.frontend.size import *
     from graphc.frontend.tensor import Tensor as Tensor
+    from graphc.frontend.threads import *
 
     from graphc.frontend.dtypes import *  # isort: skip
 

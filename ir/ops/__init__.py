@@ -2,11 +2,13 @@
 
 from graphc.ir.ops import (
     activation,
+    bits,
     contract,
     conv,
     create,
     index,
     indexing,
+    inverse,
     joining,
     movement,
     nn,
@@ -21,11 +23,13 @@ from graphc.ir.ops import (
 
 __all__ = [
     "activation",
+    "bits",
     "contract",
     "conv",
     "create",
     "index",
     "indexing",
+    "inverse",
     "joining",
     "movement",
     "nn",
