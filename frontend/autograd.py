@@ -112,13 +112,14 @@ class PostHook(functools.partial[Any]):
 class AccumulateGrad:
     """Where gradients of a leaf end."""
 
-    __slots__ = ("__weakref__", "hooks", "leaf", "retained", "seq")
+    __slots__ = ("__weakref__", "hooks", "leaf")
     hooks: dict[int, Any] | None
+    seq = 0
+    retained = None
 
     def __init__(self, leaf: Tensor) -> None:
         self.leaf = leaf
-        self.seq = 0
-        self.hooks = self.retained = None
+        self.hooks = None
 
     register_hook = Node.register_hook
     register_prehook = Node.register_prehook
@@ -287,6 +288,57 @@ def record(
 
 def put(plan: Plan, tensors: tuple[Tensor, ...], edges: tuple[Edge | None, ...], outputs: tuple[Tensor, ...]) -> None:
     """Put the operation of a plan on the tape."""
+    node = _planned(plan, edges)
+    if plan.taped and not plan.op.saves and not observers:
+        node.saved_in = plan.nothing
+        outputs[0]._edge = (node, 0)
+        return
+    _finish(node, plan.kept(tuple([e is not None for e in edges])), tensors, outputs)
+
+
+def put_one(plan: Plan, x: Tensor, out: Tensor) -> None:
+    """The same for one operand and one output, if a gradient flows to the operand."""
+    if not plan.taped:
+        return
+    edge = edge_of(x)
+    if edge is None:
+        return
+    node = _planned(plan, (edge,))
+    ins, outs = plan.saved.get(_ONE) or plan.kept(_ONE)
+    node.saved_in = plan.nothing if ins is None else (Saved(x, edge),)
+    out._edge = (node, 0)
+    if outs is not None:
+        node.saved_out = (Saved(out, None),)
+    if observers:
+        _tell(node, (x,), (out,))
+
+
+def put_two(plan: Plan, x: Tensor, y: Tensor, out: Tensor) -> None:
+    """The same for two operands and one output, if a gradient flows to one of them."""
+    if not plan.taped:
+        return
+    first, second = edge_of(x), edge_of(y)
+    needs = _PAIRS[first is not None, second is not None]
+    if needs is None:
+        return
+    node = _planned(plan, (first, second))
+    ins, outs = plan.saved.get(needs) or plan.kept(needs)
+    if ins is None:
+        node.saved_in = plan.nothing
+    else:
+        node.saved_in = (Saved(x, first) if ins[0] else None, Saved(y, second) if ins[1] else None)
+    out._edge = (node, 0)
+    if outs is not None:
+        node.saved_out = (Saved(out, None),)
+    if observers:
+        _tell(node, (x, y), (out,))
+
+
+_ONE = (True,)
+_PAIRS = {(a, b): (a, b) if a or b else None for a in (False, True) for b in (False, True)}
+
+
+def _planned(plan: Plan, edges: tuple[Edge | None, ...]) -> Node:
     node: Node = _new(Node)
     node.op = plan.op
     node.attrs = plan.attrs
@@ -296,11 +348,12 @@ def put(plan: Plan, tensors: tuple[Tensor, ...], edges: tuple[Edge | None, ...],
     node.seq = _ticket()
     node.hooks = node.retained = node.saved_out = None
     node.freed = False
-    if not plan.op.saves and len(outputs) == 1 and not observers and plan.types[0].dtype.kind == "f":
-        node.saved_in = plan.nothing
-        outputs[0]._edge = (node, 0)
-        return
-    _finish(node, plan.kept(tuple([e is not None for e in edges])), tensors, outputs)
+    return node
+
+
+def _tell(node: Node, tensors: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
+    for observe in observers:
+        observe(node, tensors, outputs)
 
 
 def _finish(
@@ -322,8 +375,7 @@ def _finish(
     if outs is not None:
         node.saved_out = tuple([Saved(o, None) if k else None for o, k in zip(outputs, outs, strict=True)])
     if observers:
-        for observe in observers:
-            observe(node, tensors, outputs)
+        _tell(node, tensors, outputs)
 
 
 def edges_of(tensors: tuple[Tensor, ...]) -> tuple[Edge | None, ...] | None:
@@ -337,11 +389,11 @@ def edges_of(tensors: tuple[Tensor, ...]) -> tuple[Edge | None, ...] | None:
 
 def edge_of(t: Tensor) -> Edge | None:
     """Where gradients of `t` go (None: nowhere), brought up to date if its base was written through another view."""
-    if t._history >= 0 and t._history != t._s.history and t._gbase is not None:
+    if t._gbase is not None and t._history >= 0 and t._history != t._s.history:
         t._edge = _replay(t._gbase, t).edge
         t._history = t._s.history
-    if t._edge is not None:
-        found: Edge = t._edge
+    found: Edge | None = t._edge
+    if found is not None:
         return found
     if t._requires_grad:
         node = None if t._leaf_node is None else t._leaf_node()

@@ -6,16 +6,18 @@ is.
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, TypeVar
 
 from graphc.errors import ArgumentError, AutogradError, InternalError, ShapeError, UnsupportedError
 from graphc.frontend import autograd_anomaly as anomaly
 from graphc.frontend.autograd import AccumulateGrad, Edge, Node, PostHook, PreHook, TypeOnly, edge_of
-from graphc.frontend.mode import mode, using
+from graphc.frontend.mode import debugging, mode, using
 from graphc.frontend.regions import Region, Walk
 from graphc.frontend.tensor import Tensor
 from graphc.ir.narrow import vjp
@@ -23,6 +25,8 @@ from graphc.ir.op import op_named
 from graphc.ir.types import TensorType
 
 __all__ = ["backward", "grad"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def backward(
@@ -48,8 +52,13 @@ def backward(
     roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     if inputs is not None and not isinstance(inputs, Tensor) and not inputs:
         raise AutogradError("backward: the `inputs` argument cannot be empty; leave it out to reach every leaf")
-    seeds = _seeds(roots, grad_tensors)
     retain = create_graph if retain_graph is None else retain_graph
+    recorder = mode.get().recorder
+    if recorder is not None and recorder.lockstep is not None and grad_tensors is None and inputs is None:
+        if len(roots) == 1 and not create_graph and not anomaly.enabled():
+            recorder.lockstep.backward(lambda: _whole(roots, retain), roots[0], retain)
+            return
+    seeds = _seeds(roots, grad_tensors)
     wanted = None if inputs is None else [inputs] if isinstance(inputs, Tensor) else list(inputs)
     if wanted is not None:
         found = _run(roots, seeds, retain, create_graph, [_edge_needed(t) for t in wanted])
@@ -58,6 +67,11 @@ def backward(
                 accumulate(t, g, create_graph)
         return
     _run(roots, seeds, retain, create_graph, None)
+
+
+def _whole(roots: list[Tensor], retain: bool) -> None:
+    """backward() of one tensor with one element, to all its leaves."""
+    _run(roots, _seeds(roots, None), retain, False, None)
 
 
 def grad(
@@ -120,7 +134,7 @@ def _seeds(roots: list[Tensor], given: Tensor | Sequence[Tensor | None] | None) 
         if edge_of(t) is None:
             raise AutogradError(f"element {k} of tensors does not require grad and does not have a grad_fn")
         if g is None:
-            if t._a.size != 1:
+            if t._l.size != 1:
                 raise AutogradError(f"grad can be implicitly created only for scalar outputs, this one is {t._l.type}")
             g = _filled(t, 1.0)
         elif g._l.type is not t._l.type:
@@ -135,6 +149,37 @@ def _filled(t: Tensor, number: float) -> Tensor:
     return nullary(op_named("full"), shape=t.ttype.shape, value=number, dtype=t.dtype)
 
 
+# what waits for the end of the backward pass that is running: key -> (value, what to call with it)
+_ends: ContextVar[dict[Any, tuple[Any, Callable[[Any], None]]] | None] = ContextVar("graphc_backward_ends", default=None)
+
+
+def at_end(key: Any, value: Any, call: Callable[[Any], None]) -> tuple[Any, bool]:
+    """Call `call(value)` at the end of the backward pass that is running. Gives the value first given under this key in
+    this pass, and whether it is this one.
+    """
+    ends = _ends.get()
+    if ends is None:
+        raise InternalError("no backward pass is running")
+    found = ends.setdefault(key, (value, call))[0]
+    return found, found is value
+
+
+def _with_end(run: F) -> F:
+    @functools.wraps(run)
+    def wrapper(*args: Any) -> Any:
+        token = _ends.set({})
+        try:
+            result = run(*args)
+            for value, call in (_ends.get() or {}).values():
+                call(value)
+        finally:
+            _ends.reset(token)
+        return result
+
+    return wrapper  # type: ignore[return-value]
+
+
+@_with_end
 def _run(
     roots: list[Tensor], seeds: list[Tensor], retain: bool, create: bool, wanted: list[Edge] | None
 ) -> list[Tensor | None]:
@@ -319,7 +364,7 @@ def _step(
     if node.hooks:
         outs = _before(node, tuple(slot.get(k) for k in range(len(node.out_types))))
         slot = {k: g for k, g in enumerate(outs) if g is not None}
-    found = _rule(node, slot, needs) if not anomaly.enabled() else anomaly.checked(node, lambda: _rule(node, slot, needs))
+    found = anomaly.checked(node, lambda: _rule(node, slot, needs)) if debugging else _rule(node, slot, needs)
     if node.hooks:
         for hook in list(node.hooks.values()):
             changed = None if isinstance(hook, PreHook) else hook(found, outs)

@@ -58,7 +58,7 @@ def _unequal(self: Tensor, other: Any) -> Any:
 
 def _reversed_axes(self: Tensor) -> Tensor:
     """The axes in reverse order."""
-    return fs.permute(self, tuple(reversed(range(self._a.ndim))))
+    return fs.permute(self, tuple(reversed(range(self._l.ndim))))
 
 
 def _matrix_transpose(self: Tensor) -> Tensor:

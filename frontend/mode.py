@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -14,8 +14,31 @@ if TYPE_CHECKING:
     from graphc.ir.types import TensorType
 
 
+class LockstepHooks(Protocol):
+    """What eager execution asks while its operations are compared with those of earlier calls."""
+
+    def apply(self, op: Op, tensors: tuple[Tensor, ...], attrs: Attrs, grad: bool) -> Any:
+        """What the operation gives, to be computed later; None to run it now."""
+
+    def write(self, target: Tensor, value: Tensor, name: str, grad: bool) -> bool:
+        """True when the write, which was checked, is taken over; False to do it now."""
+
+    def alias(self, base: Tensor, share_version: bool) -> Tensor | None:
+        """The alias of a tensor whose memory is not there yet; None for others."""
+
+    def backward(self, run: Callable[[], None], root: Tensor, retain: bool) -> None:
+        """Do what `run()` does: root.backward(retain_graph=retain)."""
+
+    def update(self, optimizer: Any) -> None:
+        """Do what `optimizer._step()` does."""
+
+
 class RecorderHooks(Protocol):
     """What eager execution tells a recorder. Every method may raise RecordingError to refuse."""
+
+    @property
+    def lockstep(self) -> LockstepHooks | None:
+        """Who is asked first, if anyone."""
 
     def on_op(self, op: Op, operands: tuple[Tensor, ...], attrs: Attrs, outputs: tuple[Tensor, ...]) -> None:
         """`outputs = op(*operands, **attrs)` was run. Attributes may hold named sizes."""
@@ -31,6 +54,15 @@ class RecorderHooks(Protocol):
 
     def on_random(self) -> tuple[Tensor, int]:
         """The random state tensor to use and how many random calls were made before this one."""
+
+    def random_mark(self) -> tuple[Any, Any]:
+        """The state random numbers would be drawn from now without a recorder, and what the recording knows of it."""
+
+    def follows(self, place: Any) -> bool:
+        """True for a place in the row of random numbers that this recording noted."""
+
+    def rewound(self, place: Any) -> Any:
+        """A context manager: random numbers inside are drawn from `place` on."""
 
     def on_seed(self, seed: int) -> None:
         """`manual_seed` was called."""
@@ -71,6 +103,9 @@ class RecorderHooks(Protocol):
     def on_metadata(self, tensor: Tensor, what: str) -> None:
         """Metadata of an existing tensor is changed in place (`requires_grad_`, `data =`, `resize_`)."""
 
+    def on_ambient(self, what: str) -> None:
+        """A mode is about to change that a graph knows nothing of."""
+
     def on_attribute(self, owner: Any, name: str, old: Any, new: Any) -> None:
         """An attribute of a Module or Optimizer that existed before is about to change."""
 
@@ -103,6 +138,10 @@ class Mode:
 
 DEFAULT = Mode()
 mode: ContextVar[Mode] = ContextVar("graphc_mode", default=DEFAULT)
+
+
+# what is switched on for the whole process and only eager execution knows of: compiled functions run eagerly meanwhile
+debugging: list[str] = []
 
 
 def current() -> Mode:

@@ -6,16 +6,18 @@ of earlier calls is added to the state tensor the recorder gives.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from graphc.errors import ArgumentError
 from graphc.frontend.mode import mode
 from graphc.frontend.tensor import Tensor, fresh
+from graphc.ir.op import Array
 from graphc.ir.types import int64
 
 __all__ = [
@@ -74,7 +76,7 @@ class Generator:
 
     def set_state(self, new_state: Tensor) -> Generator:
         """Go back to a state of get_state(). Raises ArgumentError for another kind of tensor."""
-        if not isinstance(new_state, Tensor) or new_state.dtype is not int64 or new_state._a.shape != (2,):
+        if not isinstance(new_state, Tensor) or new_state.dtype is not int64 or new_state._l.shape != (2,):
             raise ArgumentError("set_rng_state: expected the int64 tensor of two elements that get_rng_state() gives")
         recorder = mode.get().recorder
         if recorder is not None:
@@ -147,6 +149,41 @@ def get_rng_state() -> Tensor:
 def set_rng_state(new_state: Tensor) -> None:
     """Put the default generator back to a state of get_rng_state()."""
     default_generator.set_state(new_state)
+
+
+class Mark(NamedTuple):
+    """A place in the row of random numbers: the generator's state there and, in a recording, what it knows of it."""
+
+    generator: Generator
+    state: Array
+    recorder: Any = None
+    recorded: Any = None
+
+
+def mark() -> Mark:
+    """Where the row of random numbers is now."""
+    generator = _local.get() or default_generator
+    recorder = mode.get().recorder
+    if recorder is None or generator is not default_generator:
+        return Mark(generator, generator.state)
+    state, recorded = recorder.random_mark()
+    return Mark(generator, state, recorder, recorded)
+
+
+@contextmanager
+def rewound(place: Mark) -> Iterator[None]:
+    """Inside, random numbers are drawn from `place` on; afterwards the row goes on where it was."""
+    recorder = mode.get().recorder
+    with contextlib.nullcontext() if recorder is None else recorder.rewound(place):
+        generator, before = place.generator, place.generator.state
+        if recorder is not None and recorder.follows(place):
+            yield
+            return
+        generator.state = place.state
+        try:
+            yield
+        finally:
+            generator.state = before
 
 
 @contextmanager

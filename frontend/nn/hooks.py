@@ -7,8 +7,15 @@ from typing import Any
 
 from graphc.errors import ArgumentError, UnsupportedError
 from graphc.frontend.autograd import Handle
-from graphc.frontend.mode import mode
+from graphc.frontend.mode import debugging, mode
 from graphc.frontend.tensor import Tensor
+
+__all__ = [
+    "register_module_forward_hook",
+    "register_module_forward_pre_hook",
+    "register_module_full_backward_hook",
+    "register_module_full_backward_pre_hook",
+]
 
 Hook = Callable[..., Any]
 
@@ -25,6 +32,75 @@ def add_hook(hooks: dict[int, Any], hook: Any, prepend: bool = False) -> Handle:
     return handle
 
 
+class GlobalHooks:
+    """Hooks of every module: meant for debugging, so that compiled functions run eagerly while there are any."""
+
+    def __init__(self) -> None:
+        self.forward_pre: dict[int, Any] = {}
+        self.forward: dict[int, Any] = {}
+        self.backward_pre: dict[int, Any] = {}
+        self.backward: dict[int, Any] = {}
+
+    def add(self, hooks: dict[int, Any], hook: Any) -> Handle:
+        """Register `hook` in one of the tables."""
+        _ambient()
+        debugging.append(_GLOBAL)
+        return _GlobalHandle(hooks, hook)
+
+
+class _GlobalHandle(Handle):
+    def remove(self) -> None:
+        """Take the hook away; doing it twice is harmless."""
+        if self.id in self.hooks:
+            _ambient()
+            debugging.remove(_GLOBAL)
+        super().remove()
+
+
+_GLOBAL = "global module hooks"
+every = GlobalHooks()
+
+
+def _ambient() -> None:
+    recorder = mode.get().recorder
+    if recorder is not None:
+        recorder.on_ambient("a hook of all modules is added or removed")
+
+
+def register_module_forward_pre_hook(hook: Hook) -> Handle:
+    """Call `hook(module, args)` before the forward of every module; a returned value replaces the arguments.
+
+    While there is a global hook, compiled functions run eagerly.
+    """
+    return every.add(every.forward_pre, (hook, False))
+
+
+def register_module_forward_hook(hook: Hook, *, with_kwargs: bool = False, always_call: bool = False) -> Handle:
+    """Call `hook(module, args, output)` after the forward of every module, before the module's own hooks.
+
+    A returned value replaces the output; `with_kwargs` and `always_call` as in Module.register_forward_hook(). While
+    there is a global hook, compiled functions run eagerly.
+    """
+    return every.add(every.forward, (hook, with_kwargs, always_call))
+
+
+def register_module_full_backward_pre_hook(hook: Hook) -> Handle:
+    """Call `hook(module, grad_output)` before the backward of every module; a returned value replaces the gradients.
+
+    While there is a global hook, compiled functions run eagerly.
+    """
+    return every.add(every.backward_pre, hook)
+
+
+def register_module_full_backward_hook(hook: Hook) -> Handle:
+    """Call `hook(module, grad_input, grad_output)` in the backward of every module; a returned value replaces the
+    input gradients.
+
+    While there is a global hook, compiled functions run eagerly.
+    """
+    return every.add(every.backward, hook)
+
+
 def call_module(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`module.forward` with pre-hooks before, hooks after, and the recorder told where it is."""
     recorder = mode.get().recorder
@@ -32,7 +108,11 @@ def call_module(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
         recorder.module_enter(module)
     try:
         if not (
-            module._forward_pre_hooks or module._forward_hooks or module._backward_hooks or module._backward_pre_hooks
+            module._forward_pre_hooks
+            or module._forward_hooks
+            or module._backward_hooks
+            or module._backward_pre_hooks
+            or debugging
         ):
             return module.forward(*args, **kwargs)
         return _call_with_hooks(module, args, kwargs)
@@ -42,10 +122,11 @@ def call_module(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
 
 
 def _call_with_hooks(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    left = dict(module._forward_hooks)
+    left = {**every.forward, **module._forward_hooks}
     try:
         args, kwargs = _before(module, args, kwargs)
-        watch = _BackwardWatch(module) if module._backward_hooks or module._backward_pre_hooks else None
+        watched = module._backward_hooks or module._backward_pre_hooks or every.backward or every.backward_pre
+        watch = _BackwardWatch(module) if watched else None
         if watch is not None:
             args = watch.inputs(args)
         result = module.forward(*args, **kwargs)
@@ -63,7 +144,7 @@ def _call_with_hooks(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 
 def _before(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    for hook, with_kwargs in list(module._forward_pre_hooks.values()):
+    for hook, with_kwargs in [*every.forward_pre.values(), *module._forward_pre_hooks.values()]:
         changed = hook(module, args, kwargs) if with_kwargs else hook(module, args)
         if changed is None:
             continue
@@ -131,8 +212,8 @@ class _BackwardWatch:
 
     def __init__(self, module: Any) -> None:
         self.module = module
-        self.hooks = list(module._backward_hooks.values())
-        self.pre_hooks = list(module._backward_pre_hooks.values())
+        self.hooks = [*every.backward.values(), *module._backward_hooks.values()]
+        self.pre_hooks = [*every.backward_pre.values(), *module._backward_pre_hooks.values()]
         self.out_grads: tuple[Any, ...] = ()
         self.plain_inputs: int | None = None  # how many there are, when no gradient flows to any
 

@@ -15,8 +15,10 @@ from typing import Any
 
 from graphc.config import config
 from graphc.errors import GuardError, RecordingError
-from graphc.frontend.mode import mode
+from graphc.frontend.mode import debugging, mode
 from graphc.frontend.record.kinds import signature
+from graphc.frontend.record.lockstep import Lockstep
+from graphc.frontend.record.lockstep_plan import LockstepPlan
 from graphc.frontend.record.play import MISS, play, prepare, static_guards_hold
 from graphc.frontend.record.session import argument_names, check_function, is_small, record_call
 from graphc.frontend.record.trace import Trace, branches_differ, difference
@@ -44,6 +46,7 @@ class Stats:
     hits: int = 0  # calls answered by a compiled graph
     misses: int = 0  # calls where no trace applied
     eager: int = 0  # calls run eagerly after a refusal
+    lockstep: int = 0  # calls after a refusal whose operations ran compiled, beside their Python
     refused: int = 0  # refusals
 
 
@@ -55,6 +58,7 @@ class Entry:
     traces: list[Trace] = field(default_factory=list)
     pending: list[Trace] = field(default_factory=list)
     refusal: str = ""
+    lockstep: LockstepPlan | None = None  # how calls run after a refusal
     ints: frozenset[int] = frozenset()  # int leaves that are inputs
 
 
@@ -78,7 +82,7 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the compiled graph where its guards hold, else the function itself."""
-        if not config.compile or mode.get().recorder is not None:
+        if not config.compile or mode.get().recorder is not None or debugging:
             return self.function(*args, **kwargs)  # switched off, or recorded by an outer compiled function
         try:
             leaves, spec = flatten((args, kwargs))
@@ -111,11 +115,23 @@ class Compiled:
                 return result
         self.stats.misses += 1
         if entry.refusal:
-            self.stats.eager += 1
-            return self.function(*args, **kwargs)
+            return self._refused(entry, args, kwargs)
         if _no_retrace.get() and entry.traces:
             raise GuardError(f"{self._name()} would be recorded again inside no_retrace(): {self._why(entry, leaves)}")
         return self._record(entry, args, kwargs, leaves, spec)
+
+    def _refused(self, entry: Entry, args: Any, kwargs: Any) -> Any:
+        """Run a call whose recording was refused: in lockstep where that is possible."""
+        plan = entry.lockstep
+        if plan is None or plan.off:
+            self.stats.eager += 1
+            return self.function(*args, **kwargs)
+        result, whole = plan.call(self.function, args, kwargs)
+        if whole:
+            self.stats.lockstep += 1
+        else:
+            self.stats.eager += 1
+        return result
 
     def _eager(self, error: RecordingError, args: Any, kwargs: Any) -> Any:
         """Run a call whose arguments are no tree; the first time with a warning."""
@@ -210,7 +226,10 @@ class Compiled:
         entry.refusal = why
         if self.fullgraph:
             raise RecordingError(f"{self._name()} cannot be compiled whole: {why}")
-        warnings.warn(f"{self._name()} runs eagerly: {why}", RecordingWarning, stacklevel=level)
+        if type_test(self.function) is None:  # the type of a tensor that waits for its memory is its own
+            entry.lockstep = LockstepPlan(self._name())
+        how = "runs eagerly" if entry.lockstep is None else "runs eagerly, where it can in lockstep with compiled code"
+        warnings.warn(f"{self._name()} {how}: {why}", RecordingWarning, stacklevel=level)
 
     def _tell(self, trace: Trace) -> None:
         shown = [n for n in trace.notes if n.startswith("shown")]
@@ -336,4 +355,5 @@ def no_retrace() -> Iterator[None]:
 
 def is_compiling() -> bool:
     """True while a function is being recorded."""
-    return mode.get().recorder is not None
+    recorder = mode.get().recorder
+    return recorder is not None and not isinstance(recorder, Lockstep)

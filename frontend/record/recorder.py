@@ -52,7 +52,7 @@ def _hook(method: F) -> F:
     return wrapper  # type: ignore[return-value]
 
 
-class Recorder:
+class Recorder(rng.Replays):
     """Builds a Graph while eager code runs. Implements frontend.mode.RecorderHooks.
 
     `on_lift(tensor)` is called before a tensor from outside is used for the first time (`trace` copies its content
@@ -98,6 +98,8 @@ class Recorder:
         self._noted: list[weakref.ref[Any]] = []  # storages with a slot and tensors with a memo
         self._paused = 0
         self._modules: list[tuple[Any, str]] = []
+
+    lockstep = None  # values are real while recording
 
     def refuse(self, error: RecordingError) -> None:
         """End the recording; the function goes on eagerly, unless `strict`: then raise at the user's line."""
@@ -396,6 +398,11 @@ class Recorder:
             raise RecordingError(
                 f"{what} at {here()} changes a tensor from outside the compiled function; do it before the call"
             )
+
+    @_hook
+    def on_ambient(self, what: str) -> None:
+        """A graph runs without the ambient modes of eager code."""
+        raise RecordingError(f"{what} at {here()}; do it around the call of the compiled function")
 
     @_hook
     def on_attribute(self, owner: Any, name: str, old: Any, new: Any) -> None:

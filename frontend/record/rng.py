@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from graphc.frontend.random import default_generator
+from graphc.errors import RecordingError
+from graphc.frontend.random import Mark, default_generator
+from graphc.frontend.record.where import here
 from graphc.frontend.tensor import Tensor, fresh
 from graphc.ir.op import Array
 
@@ -28,3 +34,58 @@ def advance(calls: int, seed: int | None) -> None:
     """Move on by `calls` random calls, counted from `seed` if one was set."""
     start = default_generator.state if seed is None else np.array([seed, 0], np.int64)
     default_generator.state = start + np.array([0, calls], np.int64)
+
+
+class Replays:
+    """The part of a Recorder that goes back in the row of random numbers, for a checkpoint that runs again."""
+
+    randoms: int
+    seed: int | None
+    refusal: RecordingError | None
+    finished: bool
+    _random_state: Tensor | None
+
+    if TYPE_CHECKING:
+
+        def refuse(self, error: RecordingError) -> None:
+            """End the recording."""
+
+    def _now(self) -> Array:
+        start = default_generator.state if self.seed is None else np.array([self.seed, 0], np.int64)
+        return start + np.array([0, self.randoms], np.int64)
+
+    def random_mark(self) -> tuple[Array, tuple[Tensor | None, int, int | None] | None]:
+        """The state the generator would have now without a recorder, and what this recording knows of it."""
+        if self.refusal is not None or self.finished:
+            return default_generator.state, None
+        return self._now(), (self._random_state, self.randoms, self.seed)
+
+    def follows(self, place: Mark) -> bool:
+        """True for a place in the row that this recording, which still runs, has noted."""
+        return place.recorder is self and place.recorded is not None and self.refusal is None and not self.finished
+
+    @contextmanager
+    def rewound(self, place: Mark) -> Iterator[None]:
+        """Random calls inside are numbered from `place` on. A place from before the recording is refused."""
+        if not self.follows(place) or (place.recorded[0] is None and place.recorded[2] != self.seed):
+            if self.refusal is None and not self.finished:
+                self.refuse(
+                    RecordingError(
+                        f"random numbers drawn before are drawn again at {here()} (a checkpoint from before the call, "
+                        "or one followed by manual_seed()); move both into the function"
+                    )
+                )
+            yield
+            return
+        after, before = self._now(), (self._random_state, self.randoms, self.seed)
+        state, self.randoms, self.seed = place.recorded
+        self._random_state = self._random_state if state is None else state
+        try:
+            yield
+        finally:
+            if self.refusal is None:
+                first = self._random_state
+                self._random_state, self.randoms, self.seed = before
+                self._random_state = first if before[0] is None else before[0]
+            else:
+                default_generator.state = after

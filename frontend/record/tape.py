@@ -130,8 +130,8 @@ class TapePlanner:
             )
         if any(s is not None and s.packed for s in (*node.saved_in, *(node.saved_out or ()))):
             raise RecordingError(
-                f"a returned value has a history ({node.name()}) whose saved tensors are kept by hooks or a "
-                "checkpoint; call backward() inside the compiled function, or detach() the value"
+                f"a returned value has a history ({node.name()}{self._line(node)}) whose saved tensors are kept by "
+                "hooks or a checkpoint; call backward() inside the compiled function, or detach() the value"
             )
         if not node.freed and (node.hooks or node.retained):
             raise RecordingError(
@@ -142,6 +142,10 @@ class TapePlanner:
             raise RecordingError(
                 f"a returned value has a history with the operation {node.op.name!r} of your own; detach() it"
             )
+
+    def _line(self, node: Node) -> str:
+        values = self.recorder.tape.get(node, ((), ()))[1]
+        return f" at {values[0].node.loc}" if values and values[0].node is not None else ""
 
     def _node(self, node: Node) -> NodePlan:
         if node.freed:

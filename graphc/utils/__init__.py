@@ -1,3 +1,4 @@
-"""Data sets and loaders."""
+"""Data sets, loaders and checkpoints."""
 
+from graphc.utils import checkpoint as checkpoint
 from graphc.utils import data as data

@@ -1,0 +1,3 @@
+"""Jacobians and products with them, of functions."""
+
+from graphc.frontend.autograd_functional import *

@@ -1,0 +1,3 @@
+"""Checkpoints: compute again instead of keeping."""
+
+from graphc.frontend.recompute import *
