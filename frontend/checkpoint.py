@@ -62,7 +62,7 @@ class _Writer:
         return key
 
     def _name(self, x: Tensor, path: str) -> str:
-        place = (x._a.__array_interface__["data"][0], x._l) if x._a.size else (id(x), x._l)
+        place = (x._a.__array_interface__["data"][0], x._l) if x._l.size else (id(x), x._l)
         if place not in self.names:
             name = path if path != "__metadata__" and legal_name(path) else f"tensor{len(self.arrays)}"
             while name in self.arrays:

@@ -101,7 +101,7 @@ def unique_consecutive(
         new = starts(row, 0)
     else:
         row = fs.movedim(x, fs.axis_of("unique_consecutive", x, dim), 0)
-        rest = tuple(range(1, row._a.ndim))
+        rest = tuple(range(1, row._l.ndim))
         new = starts(row, 0)
         new = ops.any(new, dim=rest, keepdim=False) if rest else new
     first = places_where(new)

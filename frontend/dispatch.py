@@ -108,6 +108,10 @@ def _recorded(
     op: Op, tensors: tuple[Tensor, ...], attrs: Attrs, recorder: RecorderHooks, grad: bool
 ) -> Any:
     """The same while a recorder watches: it is told of everything, and attributes may hold named sizes."""
+    if recorder.lockstep is not None:
+        later = recorder.lockstep.apply(op, tensors, attrs, grad)
+        if later is not None:
+            return later
     if attrs:
         attrs = {k: _forced(v) for k, v in attrs.items()}
     edges = autograd.edges_of(tensors) if grad and op.differentiable else None
@@ -191,7 +195,10 @@ def write(target: Tensor, value: Tensor, name: str) -> Tensor:
         autograd.check_inplace(target, name)
         autograd.check_view(target, value, name)
     _check_overlap(target, name)
-    if not target._a.flags.writeable and target._a.size:
+    if here.recorder is not None and here.recorder.lockstep is not None:
+        if here.recorder.lockstep.write(target, value, name, here.grad):
+            return target
+    if not target._a.flags.writeable and target._l.size:
         raise ArgumentError(f"{name}: the memory of this tensor is read-only; clone() it first")
     if here.recorder is not None:
         here.recorder.on_write(target, value)  # before the write: it may still need the old elements
@@ -204,10 +211,10 @@ def write(target: Tensor, value: Tensor, name: str) -> Tensor:
 
 
 def _check_overlap(target: Tensor, name: str) -> None:
-    if target._l.contiguous or target._a.size <= 1:
+    if target._l.contiguous or target._l.size <= 1:
         return
     span = 1
-    for stride, size in sorted((abs(s), n) for s, n in zip(target._l.strides, target._a.shape, strict=True)):
+    for stride, size in sorted((abs(s), n) for s, n in zip(target._l.strides, target._l.type.sizes, strict=True)):
         if size == 1:
             continue
         if stride < span:

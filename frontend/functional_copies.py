@@ -37,7 +37,7 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     if indexing not in ("ij", "xy"):
         raise ArgumentError(f"meshgrid: indexing must be 'xy' or 'ij', got {indexing!r}")
     for k, x in enumerate(given):
-        if tensor_operand("meshgrid", x)._a.ndim > 1:
+        if tensor_operand("meshgrid", x)._l.ndim > 1:
             raise ShapeError(f"meshgrid: expected 0-d or 1-d tensors, but tensor {k} is {x._l.type}")
     swapped = indexing == "xy" and len(given) >= 2
     if swapped:
@@ -53,7 +53,7 @@ def flip(input: Tensor, *dims: Any) -> Tensor:
     given = tuple(_dim("flip", x, d) for d in sizes_of("flip", dims))  # type: ignore[arg-type]
     if len({*given}) != len(given):
         raise DimError(f"flip: a dim appears multiple times in {list(given)}")
-    made: Tensor = ops.flip(x, dims=tuple(sorted(given))) if x._a.ndim else ops.clone(x)
+    made: Tensor = ops.flip(x, dims=tuple(sorted(given))) if x._l.ndim else ops.clone(x)
     return made
 
 
@@ -91,7 +91,7 @@ def repeat(input: Tensor, *repeats: Any) -> Tensor:
     """The tensor copied `repeats` times along each axis (new axes in front). Raises ShapeError for too few numbers."""
     x = tensor_operand("repeat", input)
     counts = sizes_of("repeat", repeats)
-    lead = len(counts) - x._a.ndim
+    lead = len(counts) - x._l.ndim
     if lead < 0:
         raise ShapeError(
             f"repeat: number of dimensions of repeat dims {list(counts)} can not be smaller than those of {x._l.type}"
@@ -108,7 +108,7 @@ def repeat(input: Tensor, *repeats: Any) -> Tensor:
 def tile(input: Tensor, *dims: Any) -> Tensor:
     """repeat() that takes fewer numbers than axes (1 is put in front)."""
     counts = sizes_of("tile", dims)
-    return repeat(input, (1,) * (input._a.ndim - len(counts)) + counts)
+    return repeat(input, (1,) * (input._l.ndim - len(counts)) + counts)
 
 
 def repeat_interleave(input: Tensor, repeats: int, dim: int | None = None) -> Tensor:
@@ -129,7 +129,7 @@ def repeat_interleave(input: Tensor, repeats: int, dim: int | None = None) -> Te
 
 def _triangle(name: str, input: Tensor, diagonal: int, lower: builtins.bool) -> Tensor:
     x = tensor_operand(name, input)
-    if x._a.ndim < 2:
+    if x._l.ndim < 2:
         raise ShapeError(f"{name}: input tensor must have at least 2 dimensions, got {x._l.type}")
 
     matrix = x.ttype.shape[-2:]
@@ -162,13 +162,13 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     """
     x = tensor_operand("pad", input)
     widths = [as_index(p) for p in pad]
-    if len(widths) % 2 or len(widths) // 2 > x._a.ndim:
+    if len(widths) % 2 or len(widths) // 2 > x._l.ndim:
         raise ShapeError(
-            f"pad: padding {widths} needs an even length of at most twice the {x._a.ndim} dimensions of {x._l.type}"
+            f"pad: padding {widths} needs an even length of at most twice the {x._l.ndim} dimensions of {x._l.type}"
         )
     if mode not in _PAD_MODES:
         raise ArgumentError(f"pad: unrecognised padding mode {mode!r}; use one of {', '.join(_PAD_MODES)}")
-    pairs = [(0, 0)] * (x._a.ndim - len(widths) // 2) + list(zip(widths[::2], widths[1::2], strict=True))[::-1]
+    pairs = [(0, 0)] * (x._l.ndim - len(widths) // 2) + list(zip(widths[::2], widths[1::2], strict=True))[::-1]
     if mode != "constant":
         for d, (low, high) in enumerate(pairs):
             x = _pad_axis(x, d, low, high, mode)

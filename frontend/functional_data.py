@@ -152,9 +152,9 @@ def get_device(self: Tensor) -> device:
 
 def item(self: Tensor) -> Any:
     """The one element as a Python number. Raises ShapeError for more or none."""
-    if self._a.size != 1:
+    if self._l.size != 1:
         raise ShapeError(
-            f"item: a Tensor with {self._a.size} elements cannot be converted to Scalar; index it or use tolist()"
+            f"item: a Tensor with {self._l.size} elements cannot be converted to Scalar; index it or use tolist()"
         )
     number = self._a.item()
     recorder = mode.get().recorder
@@ -166,8 +166,8 @@ def item(self: Tensor) -> Any:
 
 def to_bool(self: Tensor) -> builtins.bool:
     """The truth of the one element. Raises ShapeError for more or none."""
-    if self._a.size != 1:
-        more = "no values" if not self._a.size else "more than one value"
+    if self._l.size != 1:
+        more = "no values" if not self._l.size else "more than one value"
         raise ShapeError(f"Boolean value of Tensor with {more} is ambiguous; use any() or all() ({self._l.type})")
     value = builtins.bool(self._a.item())
     recorder = mode.get().recorder
@@ -197,14 +197,14 @@ def to_complex(self: Tensor) -> complex:
 
 
 def _single(self: Tensor) -> Tensor:
-    if self._a.size != 1:
+    if self._l.size != 1:
         raise ArgumentError(f"only one element tensors can be converted to Python scalars, got {self._l.type}")
     return self
 
 
 def to_index(self: Tensor) -> int:
     """`operator.index(tensor)`. Raises DTypeError unless the tensor has one integer."""
-    if self.dtype.is_floating_point or self.dtype.is_complex or self._a.size != 1:
+    if self.dtype.is_floating_point or self.dtype.is_complex or self._l.size != 1:
         raise DTypeError(f"only integer tensors of a single element can be converted to an index, got {self._l.type}")
     number = item(self)
     return number.__index__()  # type: ignore[no-any-return]
@@ -295,21 +295,21 @@ def numel(self: Tensor) -> Any:
 
 def dim(self: Tensor) -> int:
     """Number of dimensions."""
-    return self._a.ndim
+    return self._l.ndim
 
 
 def stride(self: Tensor, dim: int | None = None) -> Any:
     """The steps between elements, in elements, or that of axis `dim`."""
     if dim is None:
         return self._l.strides
-    if not self._a.ndim:
+    if not self._l.ndim:
         raise_no_dims("stride")
-    return self._l.strides[normalize_dim("stride", dim, self._a.ndim)]
+    return self._l.strides[normalize_dim("stride", dim, self._l.ndim)]
 
 
 def storage_offset(self: Tensor) -> int:
     """Elements between the start of the storage and the first element."""
-    if not self._a.size:
+    if not self._l.size:
         return 0
     here, start = (a.__array_interface__["data"][0] for a in (self._a, self._s.owner))
     return int(here - start) // self._a.itemsize
@@ -327,7 +327,7 @@ def element_size(self: Tensor) -> int:
 
 def nbytes(self: Tensor) -> int:
     """Bytes of all elements."""
-    return self._a.size * self._a.itemsize
+    return self._l.size * self._a.itemsize
 
 
 def data_ptr(self: Tensor) -> int:
@@ -339,7 +339,7 @@ def data_ptr(self: Tensor) -> int:
 
 def length(self: Tensor) -> int:
     """The size of the first axis. Raises ArgumentError for a 0-d tensor, UnsupportedError for a named size."""
-    if not self._a.ndim:
+    if not self._l.ndim:
         raise ArgumentError("len() of a 0-d tensor")
     found = self.ttype.shape[0]
     if isinstance(found, Dim):
@@ -351,7 +351,7 @@ def iterate(self: Tensor) -> Any:
     """The slices along the first axis. Raises ArgumentError for a 0-d tensor."""
     from graphc.frontend.functional_shape import unbind
 
-    if not self._a.ndim:
+    if not self._l.ndim:
         raise ArgumentError("iteration over a 0-d tensor")
     return iter(unbind(self, 0))
 
@@ -433,4 +433,4 @@ def _of_kind(made: Tensor, kind: builtins.type[Tensor]) -> Tensor:
 
 def format_protocol(self: Tensor, spec: str) -> str:
     """`f"{tensor:.3f}"` for one 0-d element; without a format as repr()."""
-    return format(item(self), spec) if not self._a.ndim else object.__format__(self, spec)
+    return format(item(self), spec) if not self._l.ndim else object.__format__(self, spec)

@@ -46,14 +46,14 @@ def check_range(name: str, index: Tensor, size: int, dim: int, low: int | None =
 
 def _placed(name: str, input: Tensor, dim: int, index: Tensor) -> tuple[Tensor, int, Tensor]:
     x, places = tensor_operand(name, input), tensor_operand(name, index)
-    d = normalize_dim(name, dim, x._a.ndim)
-    return x, d, check_range(name, places, x._a.shape[d] if x._a.ndim else 1, d, 0)
+    d = normalize_dim(name, dim, x._l.ndim)
+    return x, d, check_range(name, places, x._l.shape[d] if x._l.ndim else 1, d, 0)
 
 
 def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """out[i, j] = input[i, index[i, j]] for dim 1, and so on. Raises IndexingError, ShapeError."""
     x, d, places = _placed("gather", input, dim, index)
-    if not x._a.ndim:
+    if not x._l.ndim:
         return ops.reshape(ops.clone(x), shape=places.ttype.shape)  # type: ignore[no-any-return]
     made: Tensor = ops.gather(x, places, dim=d)
     return made
@@ -63,7 +63,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int) -> Tensor:
     """gather() with the other axes broadcast. Raises IndexingError, ShapeError."""
     x = tensor_operand("take_along_dim", input)
     d = axis_of("take_along_dim", x, dim)
-    if indices._a.ndim != x._a.ndim:
+    if indices._l.ndim != x._l.ndim:
         raise ShapeError(
             f"take_along_dim: input {x._l.type} and indices {indices._l.type} should have the same number of dimensions"
         )
@@ -76,9 +76,9 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int) -> Tensor:
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The slices of `input` at the places of a 1-d `index` along `dim`. Raises IndexingError, ShapeError."""
     x, d, places = _placed("index_select", input, dim, index)
-    if places._a.ndim > 1:
+    if places._l.ndim > 1:
         raise ShapeError(f"index_select: index is supposed to be a vector, got {places._l.type}")
-    if not places._a.ndim:
+    if not places._l.ndim:
         places = ops.reshape(places, shape=(1,))
     made: Tensor = ops.index_select(x, places, dim=d)
     return made
@@ -93,11 +93,11 @@ def _source(name: str, x: Tensor, index: Tensor, src: Operand) -> Tensor:
             f"{name}: expected self.dtype to be equal to src.dtype, got {x._l.type} and {src._l.type}; convert "
             "one of them"
         )
-    sizes = index._a.shape
-    if src._a.ndim != index._a.ndim or any(a > b for a, b in zip(sizes, src._a.shape, strict=True)):
+    sizes = index._l.shape
+    if src._l.ndim != index._l.ndim or any(a > b for a, b in zip(sizes, src._l.shape, strict=True)):
         raise ShapeError(f"{name}: index {index._l.type} must have the rank of src {src._l.type} and fit into it")
     fitted: Tensor = src
-    for d, (a, b) in enumerate(zip(sizes, src._a.shape, strict=True)):
+    for d, (a, b) in enumerate(zip(sizes, src._l.shape, strict=True)):
         if a < b:
             fitted = ops.slice(fitted, dim=d, start=0, stop=index.ttype.shape[d], step=1)
     return fitted
@@ -128,7 +128,7 @@ def scatter(
 
 def _scattered(op: Op, x: Tensor, d: int, places: Tensor, given: Operand) -> Tensor:
     source = _source(op.name, x, places, given)
-    if x._a.ndim:
+    if x._l.ndim:
         made: Tensor = op(x, places, source, dim=d)
         return made
     made = op(*(ops.reshape(t, shape=(1,)) for t in (x, places, source)), dim=0)
@@ -144,7 +144,7 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
 def _rows(name: str, input: Tensor, dim: int, index: Tensor, source: Tensor) -> tuple[Tensor, int, Tensor, Tensor]:
     x, d, places = _placed(name, input, dim, index)
     src = tensor_operand(name, source)
-    if places._a.ndim != 1:
+    if places._l.ndim != 1:
         raise ShapeError(f"{name}: index is supposed to be a vector, got {places._l.type}")
     if src.dtype is not x.dtype:
         raise DTypeError(

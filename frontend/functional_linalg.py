@@ -38,16 +38,16 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     Raises ShapeError for sizes that do not fit or a 0-d operand, DTypeError for two dtypes.
     """
     x, y = _pair("matmul", input, other)
-    if not x._a.ndim or not y._a.ndim:
+    if not x._l.ndim or not y._l.ndim:
         raise ShapeError(
             f"matmul: both arguments need to be at least 1-d, but they are {x._l.type} and {y._l.type}; use * "
             "for a scalar"
         )
-    row, column = x._a.ndim == 1, y._a.ndim == 1
-    if (row or column) and x._a.shape[-1] != y._a.shape[0 if column else -2]:
+    row, column = x._l.ndim == 1, y._l.ndim == 1
+    if (row or column) and x._l.shape[-1] != y._l.shape[0 if column else -2]:
         raise ShapeError(
-            f"matmul: operands {x._l.type} and {y._l.type} do not fit: {x._a.shape[-1]} elements along the last axis "
-            f"meet {y._a.shape[0 if column else -2]}; transpose or reshape one of them"
+            f"matmul: operands {x._l.type} and {y._l.type} do not fit: {x._l.shape[-1]} elements along the last axis "
+            f"meet {y._l.shape[0 if column else -2]}; transpose or reshape one of them"
         )
     if row:
         x = fs.unsqueeze(x, 0)
@@ -66,7 +66,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
 
 def _ranks(name: str, x: Tensor, y: Tensor, first: int, second: int) -> None:
     for k, (t, rank) in enumerate(((x, first), (y, second))):
-        if t._a.ndim != rank:
+        if t._l.ndim != rank:
             raise ShapeError(f"{name}: operand {k} must be a {rank}-d tensor, got {t._l.type}")
 
 
@@ -104,10 +104,10 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
 def inner(input: Tensor, other: Tensor) -> Tensor:
     """Sums of products over the last axes. Raises ShapeError."""
     x, y = _pair("inner", input, other)
-    if not x._a.ndim or not y._a.ndim:
+    if not x._l.ndim or not y._l.ndim:
         return fm.mul(x, y)
     names = "abcdefghijklmnopqrstuvwxyz"
-    rows, columns = names[: x._a.ndim - 1], names[12 : 11 + y._a.ndim]
+    rows, columns = names[: x._l.ndim - 1], names[12 : 11 + y._l.ndim]
     return einsum(f"{rows}z,{columns}z->{rows}{columns}", x, y)
 
 
@@ -140,9 +140,9 @@ def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """input @ weight.T + bias: input [..., in], weight [out, in], bias [out]. Raises ShapeError, DTypeError."""
     x, w = _pair("linear", input, weight)
-    if not x._a.ndim:
+    if not x._l.ndim:
         raise ShapeError(f"linear: the input must have a dimension of size {w.ttype.shape[-1]}, got {x._l.type}")
-    row = x._a.ndim == 1
+    row = x._l.ndim == 1
     if row:
         x = fs.unsqueeze(x, 0)
     made: Tensor = ops.linear(x, w) if bias is None else ops.linear(x, w, _pair("linear", w, bias)[1])
@@ -155,13 +155,13 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     Raises ShapeError beyond 2-d.
     """
     x = tensor_operand("diag", input)
-    if x._a.ndim == 1:
+    if x._l.ndim == 1:
         rows = fc.pad(x, (max(-diagonal, 0), max(diagonal, 0)))
-        n = rows._a.size
+        n = rows._l.size
         return fm.where(_on_diagonal(n, diagonal), fs.expand(fs.unsqueeze(rows, 1), n, n), scalar_tensor(0, x.dtype))
-    if x._a.ndim != 2:
+    if x._l.ndim != 2:
         raise ShapeError(f"diag: takes a 1-d or 2-d tensor, got {x._l.type}")
-    height, width = x._a.shape
+    height, width = x._l.shape
     top, left = max(-diagonal, 0), max(diagonal, 0)
     count = max(min(height - top, width - left), 0)
     start = top * width + left if count else 0
@@ -210,7 +210,7 @@ def _parse(equation: str, tensors: list[Tensor]) -> tuple[list[str], str]:
         output = "".join(sorted(c for c in {*whole} if whole.count(c) == 1))
     sizes: dict[str, Size] = {}
     for k, (term, x) in enumerate(zip(terms, tensors, strict=True)):
-        if len(term) != x._a.ndim:
+        if len(term) != x._l.ndim:
             raise ArgumentError(f"einsum: {term!r} names {len(term)} axes, but operand {k} is {x._l.type}")
         if len({*term}) != len(term):
             raise UnsupportedError(f"einsum: a letter repeated in one operand ({term!r}) is not supported; use diag()")

@@ -43,7 +43,7 @@ class MinMax(NamedTuple):
 def _dims(name: str, x: Tensor, dim: Dims) -> tuple[int, ...]:
     if dim is not None and not isinstance(dim, int):
         dim = tuple(dim) or None  # as PyTorch: no axis means all
-    return normalize_dims(name, dim, x._a.ndim)
+    return normalize_dims(name, dim, x._l.ndim)
 
 
 def _accumulated(name: str, input: Tensor, dtype: DType | None) -> Tensor:
@@ -181,21 +181,21 @@ def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> 
 
 
 def _some(name: str, x: Tensor, dim: int) -> int:
-    if not x._a.shape[dim]:
+    if not x._l.shape[dim]:
         raise DimError(f"{name}: expected reduction dim {dim} of {x._l.type} to have non-zero size")
     return dim
 
 
 def _position(op: Any, input: Tensor, dim: int | None, keepdim: bool) -> Tensor:
     x = _ordered(tensor_operand(op.name, input))
-    if dim is not None and x._a.ndim:
-        _some(op.name, x, normalize_dim(op.name, dim, x._a.ndim))
+    if dim is not None and x._l.ndim:
+        _some(op.name, x, normalize_dim(op.name, dim, x._l.ndim))
     if dim is None:
         flat = ops.reshape(x, shape=(x.ttype.numel,))
         made: Tensor = op(flat, dim=0, keepdim=False)
-        return ops.reshape(made, shape=(1,) * x._a.ndim) if keepdim else made
-    d = normalize_dim(op.name, dim, x._a.ndim)
-    if not x._a.ndim:
+        return ops.reshape(made, shape=(1,) * x._l.ndim) if keepdim else made
+    d = normalize_dim(op.name, dim, x._l.ndim)
+    if not x._l.ndim:
         x, keepdim = ops.reshape(x, shape=(1,)), False
     found: Tensor = op(x, dim=d, keepdim=keepdim)
     return found
@@ -215,10 +215,10 @@ def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tens
 
 def _along(name: str, op: Any, input: Tensor, dim: int, keepdim: bool) -> ValuesIndices:
     x = tensor_operand(name, input)
-    if not x._a.ndim:
+    if not x._l.ndim:
         normalize_dim(name, dim, 0)
         return ValuesIndices(ops.clone(x), _position(op, x, 0, False))
-    d = _some(name, x, normalize_dim(name, dim, x._a.ndim))
+    d = _some(name, x, normalize_dim(name, dim, x._l.ndim))
     indices: Tensor = op(_ordered(x), dim=d, keepdim=True)
     values: Tensor = ops.gather(x, indices, dim=d)
     if not keepdim:
@@ -286,8 +286,8 @@ def _soft(op: Any, input: Tensor, dim: int | None, dtype: DType | None) -> Tenso
     x = _real(op.name, input, dtype)
     if dim is None:
         raise ArgumentError(f"{op.name}: dim is required; give the axis that sums to 1")
-    d = normalize_dim(op.name, dim, x._a.ndim)
-    if not x._a.ndim:
+    d = normalize_dim(op.name, dim, x._l.ndim)
+    if not x._l.ndim:
         made: Tensor = ops.reshape(op(ops.reshape(x, shape=(1,)), dim=0), shape=())
         return made
     shares: Tensor = op(x, dim=d)

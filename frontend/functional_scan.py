@@ -14,8 +14,8 @@ __all__ = ["cummax", "cummin", "cumprod", "cumsum", "logcumsumexp"]
 
 
 def _scan(op: Op, x: Tensor, dim: int) -> Tensor:
-    d = normalize_dim(op.name, dim, x._a.ndim)
-    if x._a.ndim:
+    d = normalize_dim(op.name, dim, x._l.ndim)
+    if x._l.ndim:
         made: Tensor = op(x, dim=d)
         return made
     row: Tensor = op(ops.reshape(x, shape=(1,)), dim=0)
@@ -42,9 +42,9 @@ def logcumsumexp(input: Tensor, dim: int) -> Tensor:
 
 def _extreme(op: Op, name: str, input: Tensor, dim: int) -> ValuesIndices:
     x = tensor_operand(name, input)
-    d = normalize_dim(name, dim, x._a.ndim)
+    d = normalize_dim(name, dim, x._l.ndim)
     indices = _scan(op, x, d)
-    if x._a.ndim:
+    if x._l.ndim:
         return ValuesIndices(ops.gather(x, indices, dim=d), indices)
     return ValuesIndices(ops.clone(x), indices)
 

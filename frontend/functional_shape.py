@@ -49,16 +49,16 @@ def size_of(name: str, size: Any) -> AnySize:
 
 
 def _dim(name: str, x: Tensor, dim: int, extra: int = 0) -> int:
-    return normalize_dim(name, dim, x._a.ndim + extra)
+    return normalize_dim(name, dim, x._l.ndim + extra)
 
 
 def axis_of(name: str, x: Tensor, dim: int) -> int:
     """An axis that must exist, counted from the front. Raises DimError, for a 0-d tensor too."""
-    if not x._a.ndim:
+    if not x._l.ndim:
         raise DimError(
             f"{name}: dimension {dim} is out of range: {x._l.type} has no dimensions; use unsqueeze(0) first"
         )
-    return normalize_dim(name, dim, x._a.ndim)
+    return normalize_dim(name, dim, x._l.ndim)
 
 
 def static_size(name: str, x: Tensor, dim: int) -> int:
@@ -120,9 +120,9 @@ def view(input: Tensor, *shape: Any) -> Tensor:
 
         return view_dtype(x, shape[0])
     target = _target_shape("view", x, sizes_of("view", shape))
-    if all(type(n) is int for n in target) and math.prod(target) != x._a.size:
+    if all(type(n) is int for n in target) and math.prod(target) != x._l.size:
         raise ShapeError(
-            f"view: {x._l.type} has {x._a.size} elements, shape {list(target)} has {math.prod(target)}; the counts "
+            f"view: {x._l.type} has {x._l.size} elements, shape {list(target)} has {math.prod(target)}; the counts "
             "must be equal"
         )
     if not x._l.contiguous and not _viewable(x, target):
@@ -136,10 +136,10 @@ def view(input: Tensor, *shape: Any) -> Tensor:
 
 
 def _viewable(x: Tensor, target: Shape) -> builtins.bool:
-    if x._a.size == 0:
+    if x._l.size == 0:
         return True
     numbers = concrete({"shape": target})["shape"]
-    if np.prod(numbers, dtype=object) != x._a.size:
+    if np.prod(numbers, dtype=object) != x._l.size:
         return True  # the op reports the count
     return np.may_share_memory(x._a.reshape(numbers), x._a)
 
@@ -161,7 +161,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     first, last = _dim("flatten", x, start_dim), _dim("flatten", x, end_dim)
     if first > last:
         raise ShapeError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
-    if x._a.ndim and first == last:
+    if x._l.ndim and first == last:
         return x
     shape = x.ttype.shape
     merged: AnySize = 1
@@ -173,7 +173,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 def ravel(input: Tensor) -> Tensor:
     """All elements in one axis."""
-    return reshape(input, -1) if input._a.size else reshape(input, 0)
+    return reshape(input, -1) if input._l.size else reshape(input, 0)
 
 
 def unflatten(input: Tensor, dim: int, sizes: ShapeLike) -> Tensor:
@@ -227,9 +227,9 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     """A view with the axes in the order `dims`. Raises ShapeError or DimError unless every axis is named once."""
     x = tensor_operand("permute", input)
     given = sizes_of("permute", dims)
-    if len(given) != x._a.ndim:
+    if len(given) != x._l.ndim:
         raise ShapeError(
-            f"permute: {x._l.type} has {x._a.ndim} dimensions, but the order {list(given)} names {len(given)}"
+            f"permute: {x._l.type} has {x._l.ndim} dimensions, but the order {list(given)} names {len(given)}"
         )
     order = tuple(_dim("permute", x, d) for d in given)  # type: ignore[arg-type]
     if len({*order}) != len(order):
@@ -243,7 +243,7 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """A view with two axes exchanged."""
     x = tensor_operand("transpose", input)
     a, b = _dim("transpose", x, dim0), _dim("transpose", x, dim1)
-    order = list(range(x._a.ndim))
+    order = list(range(x._l.ndim))
     if order:
         order[a], order[b] = order[b], order[a]
     made: Tensor = ops.permute(x, dims=tuple(order))
@@ -254,9 +254,9 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
 def t(input: Tensor) -> Tensor:
     """The transpose of a matrix; vectors and 0-d tensors as they are. Raises ShapeError beyond 2 dimensions."""
     x = tensor_operand("t", input)
-    if x._a.ndim > 2:
+    if x._l.ndim > 2:
         raise ShapeError(f"t: expects a tensor with <= 2 dimensions, but self is {x._l.type}; use mT or transpose()")
-    return transpose(x, 0, 1) if x._a.ndim == 2 else permute(x, tuple(range(x._a.ndim)))
+    return transpose(x, 0, 1) if x._l.ndim == 2 else permute(x, tuple(range(x._l.ndim)))
 
 
 def movedim(input: Tensor, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
@@ -267,8 +267,8 @@ def movedim(input: Tensor, source: int | Sequence[int], destination: int | Seque
     if len(froms) != len(tos):
         raise ShapeError(f"movedim: {len(froms)} source dims and {len(tos)} destination dims; give equally many")
     places = dict(zip(tos, froms, strict=True))
-    rest = iter(d for d in range(x._a.ndim) if d not in froms)
-    return permute(x, tuple(places[k] if k in places else next(rest) for k in range(x._a.ndim)))
+    rest = iter(d for d in range(x._l.ndim) if d not in froms)
+    return permute(x, tuple(places[k] if k in places else next(rest) for k in range(x._l.ndim)))
 
 
 @hot.with_arguments
@@ -347,9 +347,9 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
     """The view at `index` along `dim`, without that axis. Raises DimError out of range."""
     x = tensor_operand("select", input)
     d = axis_of("select", x, dim)
-    size, k = x._a.shape[d], as_index(index)
+    size, k = x._l.shape[d], as_index(index)
     if not -size <= k < size:
-        raise DimError(f"select: index {k} out of range for tensor of size {list(x._a.shape)} at dimension {d}")
+        raise DimError(f"select: index {k} out of range for tensor of size {list(x._l.shape)} at dimension {d}")
     made: Tensor = ops.select(x, dim=d, index=k if k >= 0 else x.ttype.shape[d] + k)
     return made
 
@@ -390,7 +390,7 @@ def split_with_sizes(input: Tensor, split_sizes: Sequence[int], dim: int = 0) ->
     sizes = [as_index(s) for s in split_sizes]
     if sum(sizes) != static_size("split_with_sizes", x, d) or any(s < 0 for s in sizes):
         raise ShapeError(
-            f"split_with_sizes: sizes {sizes} must be >= 0 and sum exactly to {x._a.shape[d]} (size of dim {d} "
+            f"split_with_sizes: sizes {sizes} must be >= 0 and sum exactly to {x._l.shape[d]} (size of dim {d} "
             f"of {x._l.type})"
         )
     return _many("split_with_sizes", (narrow(x, d, sum(sizes[:k]), s) for k, s in enumerate(sizes)))
@@ -427,10 +427,10 @@ def _all_tensors(name: str, tensors: Iterable[Tensor]) -> list[Tensor]:
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors joined along an existing axis. Raises ShapeError unless the other sizes agree."""
     given = _all_tensors("cat", tensors)
-    given = [x for x in given if x._a.shape != (0,)] or given[
+    given = [x for x in given if x._l.shape != (0,)] or given[
         :1
     ]  # as PyTorch: a 1-d tensor without elements fits anywhere
-    if not given[0]._a.ndim:
+    if not given[0]._l.ndim:
         raise ShapeError("cat: zero-dimensional tensors cannot be concatenated; use stack()")
     made: Tensor = ops.cat(*given, dim=_dim("cat", given[0], dim))
     return made
@@ -452,18 +452,18 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 
 def atleast_1d(input: Tensor) -> Tensor:
     """`input` with at least one dimension."""
-    return input if input._a.ndim else reshape(input, 1)
+    return input if input._l.ndim else reshape(input, 1)
 
 
 def atleast_2d(input: Tensor) -> Tensor:
     """`input` with at least two dimensions (new ones in front)."""
-    return input if input._a.ndim >= 2 else unsqueeze(atleast_1d(input), 0)
+    return input if input._l.ndim >= 2 else unsqueeze(atleast_1d(input), 0)
 
 
 def hstack(tensors: Sequence[Tensor]) -> Tensor:
     """cat along axis 1 (axis 0 for 1-d tensors)."""
     given = [atleast_1d(x) for x in tensors]
-    return cat(given, 0 if given and given[0]._a.ndim == 1 else 1)
+    return cat(given, 0 if given and given[0]._l.ndim == 1 else 1)
 
 
 def vstack(tensors: Sequence[Tensor]) -> Tensor:
@@ -484,7 +484,7 @@ def contiguous(input: Tensor) -> Tensor:
 
 def numel(input: Tensor) -> int:
     """Number of elements."""
-    return tensor_operand("numel", input)._a.size
+    return tensor_operand("numel", input)._l.size
 
 
 concat = concatenate = cat

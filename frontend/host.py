@@ -64,7 +64,7 @@ def _stack_nested(data: Any, dtype: DType | None) -> Tensor:
         if isinstance(x, (list, tuple)):
             parts.append(_stack_nested(x, dtype))
         elif isinstance(x, Tensor):
-            if x._a.size != 1:
+            if x._l.size != 1:
                 raise ArgumentError(
                     f"tensor: only one element tensors can be put in a list, got {x._l.type}; use stack()"
                 )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import update_wrapper
 from typing import Any, TypeVar
 
-from graphc.frontend.autograd import edge_of, put
+from graphc.frontend.autograd import edges_of, put, put_one, put_two
 from graphc.frontend.dispatch import scalar_tensor
 from graphc.frontend.mode import mode, using
 from graphc.frontend.plan import MAX_PLANS, Plan, plan_for
@@ -30,6 +30,8 @@ def _wrap(array: Array, layout: Layout) -> Tensor:
     t: Tensor = _new(Tensor)
     t._a = array
     t._l = layout
+    t._edge = t._gbase = None
+    t._requires_grad = False
     t._s = t._v = storage = Storage()
     storage.root = layout.type
     storage.owner = array
@@ -50,7 +52,7 @@ def unary(general: F) -> F:
             return general(input)
         out = _wrap(plan.run(input._a), plan.layouts[0])
         if here.grad and (input._edge is not None or input._requires_grad or input._gbase is not None):
-            _record(plan, (input,), (out,))
+            put_one(plan, input, out)
         return out
 
     return _dressed(call, general)
@@ -81,7 +83,7 @@ def binary(general: F) -> F:
             or input._gbase is not None
             or other._gbase is not None
         ):
-            _record(plan, (input, other), (out,))
+            put_two(plan, input, other, out)
         return out
 
     return _dressed(call, general)
@@ -106,7 +108,7 @@ def with_arguments(general: F) -> F:
         array = plan.run(input._a)
         out = view_of(input, array, plan.link, plan.layouts[0]) if plan.link else _wrap(array, plan.layouts[0])
         if here.grad and (input._edge is not None or input._requires_grad or input._gbase is not None):
-            _record(plan, (input,), (out,))
+            put_one(plan, input, out)
         return out
 
     return _dressed(call, general)
@@ -134,7 +136,9 @@ def mixed(general: F) -> F:
             return general(*given, **named)
         out = _wrap(plan.run(*[t._a for t in tensors]), plan.layouts[0])
         if here.grad:
-            _record(plan, tuple(tensors), (out,))
+            edges = edges_of(tuple(tensors)) if plan.op.differentiable else None
+            if edges is not None:
+                put(plan, tuple(tensors), edges, (out,))
         return out
 
     return _dressed(call, general)
@@ -145,16 +149,6 @@ def number_beside(input: Any, number: Any) -> Any:
     if isinstance(input, Tensor) and input._l.type.dtype.kind == "f":
         return scalar_tensor(number, input._l.type.dtype)
     return number
-
-
-def _record(plan: Plan, operands: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
-    if not plan.op.differentiable:
-        return
-    edges = tuple(map(edge_of, operands))
-    for edge in edges:
-        if edge is not None:
-            put(plan, operands, edges, outputs)
-            return
 
 
 def _plain(arguments: Sequence[Any]) -> bool:
@@ -178,6 +172,8 @@ class _Unseen(Exception):
 
 class _Observer:
     """Stands where a recorder does while a function is watched; knows of operations alone."""
+
+    lockstep = None
 
     def __init__(self) -> None:
         self.seen: list[tuple[Op, tuple[Tensor, ...], Attrs, tuple[Tensor, ...]]] = []

@@ -33,7 +33,7 @@ __all__ = ["index_put", "masked_select", "nonzero"]
 
 def get(self: Tensor, key: Any) -> Tensor:
     """`self[key]`: a view for ints, slices, None and Ellipsis, else a copy. Raises IndexingError."""
-    if isinstance(key, Tensor) and key.dtype is bool_ and key._a.ndim == self._a.ndim:
+    if isinstance(key, Tensor) and key.dtype is bool_ and key._l.ndim == self._l.ndim:
         return masked_select(self, key, exact=True)
     view, picks = _basic(self, key)
     if not picks:
@@ -57,8 +57,8 @@ def set(self: Tensor, key: Any, value: Any) -> None:
     if (
         isinstance(key, Tensor)
         and key.dtype is bool_
-        and (key._a.ndim or not self._a.ndim)
-        and (key._a.shape == self._a.shape[: key._a.ndim])
+        and (key._l.ndim or not self._l.ndim)
+        and (key._l.shape == self._l.shape[: key._l.ndim])
     ):
         _set_masked(self, key, value)
         return
@@ -81,7 +81,7 @@ def _value(value: Any, target: Tensor) -> Tensor:
 def _fitted(value: Any, target: Tensor) -> Tensor:
     source = _value(value, target)
     shape = target.ttype.shape
-    while source._a.ndim > len(shape) and source.ttype.shape[0] == 1:
+    while source._l.ndim > len(shape) and source.ttype.shape[0] == 1:
         source = fs.squeeze(source, 0)
     if source.ttype.shape == shape:
         return ops.clone(source) if source.requires_grad and source is value else source
@@ -138,13 +138,13 @@ def _expanded(x: Tensor, key: Any) -> list[Any]:
     """The key as a list of parts, the Ellipsis replaced by whole slices."""
     parts = list(key) if isinstance(key, tuple) else [key]
     used = sum(_axes_used(p) for p in parts)
-    if used > x._a.ndim:
-        raise IndexingError(f"too many indices for tensor of dimension {x._a.ndim} ({x._l.type}): got {used}")
+    if used > x._l.ndim:
+        raise IndexingError(f"too many indices for tensor of dimension {x._l.ndim} ({x._l.type}): got {used}")
     dots = [k for k, p in enumerate(parts) if p is Ellipsis]
     if len(dots) > 1:
         raise IndexingError("an index can only have a single ellipsis ('...')")
     if dots:
-        parts[dots[0] : dots[0] + 1] = [slice(None)] * (x._a.ndim - used)
+        parts[dots[0] : dots[0] + 1] = [slice(None)] * (x._l.ndim - used)
     return parts
 
 
@@ -216,7 +216,7 @@ def _bound(value: Any) -> Size | None:
 
 
 def _selected(x: Tensor, axis: int, part: Any) -> Tensor:
-    k, size = as_index(part), x._a.shape[axis]
+    k, size = as_index(part), x._l.shape[axis]
     if not -size <= k < size:
         raise IndexingError(f"index {k} is out of bounds for dimension {axis} with size {size}")
     made: Tensor = ops.select(x, dim=axis, index=k if k >= 0 else x.ttype.shape[axis] + k)
@@ -232,23 +232,23 @@ def _integers(part: Any, x: Tensor, axis: int) -> list[Tensor]:
         from graphc.frontend.creation import tensor, zeros
 
         part = tensor(part)
-        if not part._a.size and not part.dtype.is_integer and part.dtype is not bool_:  # of an empty list
-            part = zeros(part._a.shape, dtype=int64)
+        if not part._l.size and not part.dtype.is_integer and part.dtype is not bool_:  # of an empty list
+            part = zeros(part._l.shape, dtype=int64)
     if part.dtype is uint8:
         warnings.warn("indexing with dtype uint8 is deprecated, use a bool mask instead", UserWarning, stacklevel=4)
         part = fm.ne(part, 0)
     if part.dtype is bool_:
-        if part._a.shape != x._a.shape[axis : axis + part._a.ndim]:
+        if part._l.shape != x._l.shape[axis : axis + part._l.ndim]:
             raise IndexingError(
-                f"the shape of the mask {list(part._a.shape)} at index {axis} does not match the shape of the "
-                f"indexed tensor {list(x._a.shape)}"
+                f"the shape of the mask {list(part._l.shape)} at index {axis} does not match the shape of the "
+                f"indexed tensor {list(x._l.shape)}"
             )
         return list(nonzero(part, as_tuple=True))
     if part.dtype is int32:
         part = convert(part, int64)
     if part.dtype is not int64:
         raise IndexingError(f"tensors used as indices must be long, int, byte or bool tensors, got {part._l.type}")
-    return [check_range("index", part, x._a.shape[axis], axis)]
+    return [check_range("index", part, x._l.shape[axis], axis)]
 
 
 def _pick(x: Tensor, picks: list[tuple[int, Tensor]]) -> Tensor:
@@ -263,14 +263,14 @@ def _adjacent(x: Tensor, picks: list[tuple[int, Tensor]]) -> tuple[Tensor, int, 
     They stay in place unless an axis that is not indexed lies between two that leave one behind.
     """
     axes = [a for a, _ in picks]
-    rest = [d for d in range(x._a.ndim) if d not in axes]
-    wide = [a for a, i in picks if i._a.ndim] or axes
+    rest = [d for d in range(x._l.ndim) if d not in axes]
+    wide = [a for a, i in picks if i._l.ndim] or axes
     apart = any(wide[0] < d < wide[-1] for d in rest)
     first = 0 if apart else sum(d < wide[0] for d in rest)
     order = (*rest[:first], *axes, *rest[first:])
-    if order == tuple(range(x._a.ndim)):
+    if order == tuple(range(x._l.ndim)):
         return x, first, None
-    return fs.permute(x, order), first, tuple(order.index(d) for d in range(x._a.ndim))
+    return fs.permute(x, order), first, tuple(order.index(d) for d in range(x._l.ndim))
 
 
 def _put(x: Tensor, picks: list[tuple[int, Tensor]], value: Any, name: str = "setitem", add: bool = False) -> Tensor:
@@ -281,7 +281,7 @@ def _put(x: Tensor, picks: list[tuple[int, Tensor]], value: Any, name: str = "se
     picked = broadcast_shape(name, *(i.ttype.shape for i in indices))
     wanted = (*shape[:first], *picked, *shape[first + len(indices) :])
     source = _value(value, x)
-    while source._a.ndim > len(wanted) and source.ttype.shape[0] == 1:
+    while source._l.ndim > len(wanted) and source.ttype.shape[0] == 1:
         source = fs.squeeze(source, 0)
     source = fs.expand_for(name, source, wanted)
     made: Tensor = ops.index_put(moved, source, *indices, dim=first, accumulate=add)
@@ -323,14 +323,14 @@ def masked_select(input: Tensor, mask: Tensor, *, exact: bool = False) -> Tensor
     if mask.dtype is not bool_:
         raise DTypeError(f"masked_select: expected a bool mask, got {mask._l.type}")
     _refuse_recording(input, "x[mask]")
-    if exact and mask._a.shape != input._a.shape:
+    if exact and mask._l.shape != input._l.shape:
         raise IndexingError(
-            f"the shape of the mask {list(mask._a.shape)} does not match the shape of the indexed tensor "
-            f"{list(input._a.shape)}"
+            f"the shape of the mask {list(mask._l.shape)} does not match the shape of the indexed tensor "
+            f"{list(input._l.shape)}"
         )
     x, m = fs.broadcast_tensors(input, mask)
     places = fresh(np.flatnonzero(m._a))
-    made: Tensor = ops.index_select(fs.reshape(x, (x._a.size,)), places, dim=0)
+    made: Tensor = ops.index_select(fs.reshape(x, (x._l.size,)), places, dim=0)
     return made
 
 
@@ -343,19 +343,19 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     found = np.nonzero(np.atleast_1d(input._a))
     if as_tuple:
         return tuple(fresh(np.ascontiguousarray(f)) for f in found)
-    rows = np.stack(found, axis=1) if input._a.ndim else np.zeros((len(found[0]), 0), np.int64)
+    rows = np.stack(found, axis=1) if input._l.ndim else np.zeros((len(found[0]), 0), np.int64)
     return fresh(np.array(rows, np.int64, order="C"))
 
 
 def _set_masked(self: Tensor, mask: Tensor, value: Any) -> None:
     from graphc.frontend.inplace import store
 
-    m = fs.reshape(mask, (*mask.ttype.shape, *(1 for _ in range(self._a.ndim - mask._a.ndim))))
+    m = fs.reshape(mask, (*mask.ttype.shape, *(1 for _ in range(self._l.ndim - mask._l.ndim))))
     source = _value(value, self)
     since = ticket()
-    while source._a.ndim > self._a.ndim and source.ttype.shape[0] == 1:
+    while source._l.ndim > self._l.ndim and source.ttype.shape[0] == 1:
         source = fs.squeeze(source, 0)
-    if source._a.ndim and not _broadcasts(source, self, mask):
+    if source._l.ndim and not _broadcasts(source, self, mask):
         _set_picked(self, mask, source)
         return
     spread = fs.expand_for("setitem", source, self.ttype.shape)
@@ -366,9 +366,9 @@ def _broadcasts(source: Tensor, target: Tensor, mask: Tensor) -> bool:
     """True when every picked row gets the same elements: the value has no axis for the picked places, or one of size
     1.
     """
-    rest = target._a.ndim - mask._a.ndim
-    lead = source._a.shape[: source._a.ndim - rest] if source._a.ndim > rest else ()
-    if source._a.ndim > rest + 1 and any(n != 1 for n in lead):
+    rest = target._l.ndim - mask._l.ndim
+    lead = source._l.shape[: source._l.ndim - rest] if source._l.ndim > rest else ()
+    if source._l.ndim > rest + 1 and any(n != 1 for n in lead):
         raise ShapeError(
             f"setitem: the value {source._l.type} does not fit the elements a mask picks from {target._l.type}"
         )
@@ -382,10 +382,10 @@ def _set_picked(self: Tensor, mask: Tensor, source: Tensor) -> None:
     _refuse_recording(self, "x[mask] = values")
     picks = list(enumerate(nonzero(mask, as_tuple=True)))
     since = ticket()
-    count = picks[0][1]._a.size
-    if source._a.shape[0] != count:
+    count = picks[0][1]._l.size
+    if source._l.shape[0] != count:
         raise ShapeError(
-            f"setitem: shape mismatch: {source._a.shape[0]} values cannot be assigned to the {count} elements "
+            f"setitem: shape mismatch: {source._l.shape[0]} values cannot be assigned to the {count} elements "
             "the mask picks"
         )
     store(self, _put(self, picks, source), "setitem", since)

@@ -81,7 +81,7 @@ def fill_(self: Tensor, value: Operand) -> Tensor:
         made = full(self.ttype.shape, value, dtype=self.dtype)
     else:
         scalar = lift(value, self.dtype)
-        if scalar._a.ndim:
+        if scalar._l.ndim:
             raise ShapeError(f"fill_: only supports a 0-dimension value tensor, got {scalar._l.type}; use copy_()")
         made = expand_for("fill_", scalar, self.ttype.shape)
     return store(self, made, "fill_", since)

@@ -31,8 +31,8 @@ class Sorted(NamedTuple):
 def _row(name: str, input: Tensor, dim: int) -> tuple[Tensor, int, bool]:
     """The operand with at least one axis, the axis, and whether it had none."""
     x = tensor_operand(name, input)
-    d = normalize_dim(name, dim, x._a.ndim)
-    return (x, d, False) if x._a.ndim else (ops.reshape(x, shape=(1,)), 0, True)
+    d = normalize_dim(name, dim, x._l.ndim)
+    return (x, d, False) if x._l.ndim else (ops.reshape(x, shape=(1,)), 0, True)
 
 
 def _first(x: Tensor, count: Any, dim: int) -> Tensor:
@@ -67,7 +67,7 @@ def msort(input: Tensor) -> Tensor:
 def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Sorted:
     """The `k` largest (or smallest) elements along `dim` in order, with their places. Raises ShapeError, DimError."""
     x, d, single = _row("topk", input, dim)
-    count, size = as_index(k), x._a.shape[d]
+    count, size = as_index(k), x._l.shape[d]
     if not 0 <= count <= size:
         raise ShapeError(f"topk: k {count} is out of range for dimension {d} of {x._l.type} with size {size}")
     order = _first(ops.argsort(x, dim=d, descending=bool(largest)), count, d)
@@ -82,7 +82,7 @@ def _picked(x: Tensor, order: Tensor, dim: int, keepdim: bool) -> ValuesIndices:
 
 
 def _needs_elements(name: str, x: Tensor, dim: int) -> int:
-    size: int = x._a.shape[dim]
+    size: int = x._l.shape[dim]
     if not size:
         raise ShapeError(f"{name}: {x._l.type} has no element along dim {dim}; give it at least one")
     return size
@@ -94,7 +94,7 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Val
     Raises ShapeError, DimError.
     """
     x, d, single = _row("kthvalue", input, dim)
-    count, size = as_index(k), x._a.shape[d]
+    count, size = as_index(k), x._l.shape[d]
     if not 1 <= count <= size:
         raise ShapeError(f"kthvalue: k {count} is out of range for dimension {d} of {x._l.type} with size {size}")
     order = ops.argsort(x, dim=d, descending=False)
@@ -170,7 +170,7 @@ def quantile(
     if interpolation not in _ROUNDINGS:
         raise ArgumentError(f"quantile: interpolation must be one of {', '.join(_ROUNDINGS)}, got {interpolation!r}")
     shares = _shares(x, q)
-    rank = builtins.max(x._a.ndim, 1)
+    rank = builtins.max(x._l.ndim, 1)
     if dim is None:
         x, d = fs.reshape(x, (x.ttype.numel,)), 0
     else:
@@ -179,7 +179,7 @@ def quantile(
     found = fs.movedim(_interpolated(x, fs.reshape(shares, (shares.ttype.numel,)), d, interpolation), d, 0)
     if keepdim:
         found = fs.unsqueeze(found, d + 1) if dim is not None else fs.reshape(found, (-1, *(1,) * rank))
-    return found if shares._a.ndim else fs.squeeze(found, 0)
+    return found if shares._l.ndim else fs.squeeze(found, 0)
 
 
 def _shares(x: Tensor, q: Any) -> Tensor:
@@ -188,7 +188,7 @@ def _shares(x: Tensor, q: Any) -> Tensor:
         if not 0 <= q <= 1:
             raise ArgumentError(f"quantile: q must be in [0, 1], got {q}")
         return convert(fm.add(tensor(0.0, dtype=x.dtype), q), x.dtype)
-    if q.dtype is not x.dtype or q._a.ndim > 1:
+    if q.dtype is not x.dtype or q._l.ndim > 1:
         raise ShapeError(f"quantile: q must be a number or a vector of {x.dtype}, got {q._l.type}")
     return q
 
@@ -206,7 +206,7 @@ def _interpolated(x: Tensor, shares: Tensor, d: int, interpolation: str) -> Tens
     if interpolation == "higher":
         low = high
     a, b = (ops.index_select(values, convert(r, int64), dim=d) for r in (low, high))
-    share = tuple(-1 if k == d else 1 for k in range(x._a.ndim))
+    share = tuple(-1 if k == d else 1 for k in range(x._l.ndim))
     weight = fs.reshape(fm.sub(rank, low), share)
     if interpolation == "linear":
         a = lerp(a, b, fs.expand(weight, a.ttype.shape))

@@ -88,11 +88,11 @@ def text_of(array: Array, suffixes: list[str], prefix: str = "tensor(") -> str:
 
 def _suffixes(t: Tensor) -> list[str]:
     found = []
-    if not t._a.size and t._a.ndim != 1:
-        found.append(f"size={tuple(t._a.shape)}")
+    if not t._l.size and t._l.ndim != 1:
+        found.append(f"size={tuple(t._l.shape)}")
     real = get_default_dtype()
     whole = complex128 if real is float64 else complex64
-    natural = (real, whole) if not t._a.size else (real, whole, int64, bool_)
+    natural = (real, whole) if not t._l.size else (real, whole, int64, bool_)
     if t.dtype not in natural:
         found.append(f"dtype={t.dtype}")
     if t._requires_grad:

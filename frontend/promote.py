@@ -128,7 +128,7 @@ def result_type(*operands: Any) -> DType:
 
 def _classify(name: str, x: Any) -> tuple[int, DType]:
     if isinstance(x, Tensor):
-        return (0 if x._a.ndim else 1), x.dtype
+        return (0 if x._l.ndim else 1), x.dtype
     if isinstance(x, Scalar):
         x = {"b": False, "i": 0, "f": 0.0}[x.tensor.dtype.kind]
     if isinstance(x, bool):

@@ -197,12 +197,12 @@ def multinomial(
     reservoir", 2006.
     """
     x = tensor_operand("multinomial", input)
-    if x._a.ndim not in (1, 2) or not x.dtype.is_floating_point:
+    if x._l.ndim not in (1, 2) or not x.dtype.is_floating_point:
         raise ShapeError(f"multinomial: takes probabilities of 1 or 2 dimensions, got {x._l.type}")
     count = as_index(num_samples)
-    if count <= 0 or (not replacement and count > x._a.shape[-1]):
+    if count <= 0 or (not replacement and count > x._l.shape[-1]):
         raise ArgumentError(
-            f"multinomial: cannot draw {count} of {x._a.shape[-1]} categories "
+            f"multinomial: cannot draw {count} of {x._l.shape[-1]} categories "
             f"{'with' if replacement else 'without'} replacement"
         )
     recorder = mode.get().recorder

@@ -51,25 +51,25 @@ def view_dtype(x: Tensor, dtype: DType) -> Tensor:
     old, new = x.dtype.itemsize, dtype.itemsize
     if old != new:
         _check_last(x, dtype)
-    if x._a.size or old == new:
+    if x._l.size or old == new:
         return _alias(x, x._a.view(dtype.np), "view(dtype)")
-    shape = (*x._a.shape[:-1], x._a.shape[-1] * old // new)
+    shape = (*x._l.shape[:-1], x._l.shape[-1] * old // new)
     return _alias(x, np.empty(shape, dtype.np), "view(dtype)")
 
 
 def _check_last(x: Tensor, dtype: DType) -> None:
     old, new = x.dtype.itemsize, dtype.itemsize
     what = f"to view {x.dtype.name} as {dtype.name} (different element sizes), but got"
-    if not x._a.ndim:
+    if not x._l.ndim:
         raise ShapeError(f"view: the tensor cannot be 0-d {what} {x._l.type}")
     if x._l.strides[-1] != 1:
         raise ShapeError(f"view: stride(-1) must be 1 {what} {x._l}")
     if new > old:
         ratio = new // old
-        if x._a.shape[-1] % ratio:
+        if x._l.shape[-1] % ratio:
             raise ShapeError(f"view: size(-1) must be divisible by {ratio} {what} {x._l.type}")
         address = x._a.__array_interface__["data"][0]
-        steps = (s for s, n in zip(x._l.strides[:-1], x._a.shape[:-1], strict=True) if n > 1)
+        steps = (s for s, n in zip(x._l.strides[:-1], x._l.shape[:-1], strict=True) if n > 1)
         if address % new or builtins.any(s % ratio for s in steps):
             raise ShapeError(f"view: the offset and the strides must be multiples of {ratio} {what} {x._l}")
 
@@ -85,7 +85,7 @@ def is_complex(input: Tensor) -> builtins.bool:
 def view_as_real(input: Tensor) -> Tensor:
     """A view of complex numbers with a last axis (real, imaginary). Raises DTypeError for real numbers."""
     x = _complex("view_as_real", input)
-    pairs = x._a[..., None].view(_PARTS[x.dtype].np) if x._a.size else np.empty((*x._a.shape, 2), _PARTS[x.dtype].np)
+    pairs = x._a[..., None].view(_PARTS[x.dtype].np) if x._l.size else np.empty((*x._l.shape, 2), _PARTS[x.dtype].np)
     return _alias(x, pairs, "view_as_real()")
 
 
@@ -96,12 +96,12 @@ def view_as_complex(input: Tensor) -> Tensor:
     x = tensor_operand("view_as_complex", input)
     if x.dtype not in _WHOLE:
         raise DTypeError(f"view_as_complex: is only supported for float32 and float64, got {x._l.type}; convert it")
-    if not x._a.ndim or x._a.shape[-1] != 2:
+    if not x._l.ndim or x._l.shape[-1] != 2:
         raise ShapeError(f"view_as_complex: the tensor must have a last dimension of size 2, got {x._l.type}")
     dtype = _WHOLE[x.dtype]
-    if not x._a.size:
-        return _alias(x, np.empty(x._a.shape[:-1], dtype.np), "view_as_complex()")
-    steps = (s for s, n in zip(x._l.strides[:-1], x._a.shape[:-1], strict=True) if n > 1)
+    if not x._l.size:
+        return _alias(x, np.empty(x._l.shape[:-1], dtype.np), "view_as_complex()")
+    steps = (s for s, n in zip(x._l.strides[:-1], x._l.shape[:-1], strict=True) if n > 1)
     if x._l.strides[-1] != 1 or builtins.any(s % 2 for s in steps):
         raise ShapeError(f"view_as_complex: needs a last stride of 1 and even other strides, got {x._l}; clone() it")
     return _alias(x, x._a.view(dtype.np)[..., 0], "view_as_complex()")

@@ -90,7 +90,7 @@ class Tensor(TensorMethods):
     @property
     def ndim(self) -> int:
         """Number of dimensions."""
-        return self._a.ndim
+        return self._l.ndim
 
     @property
     def is_leaf(self) -> bool:
@@ -162,6 +162,11 @@ def view_of(base: Tensor, array: Array, link: Chain, layout: Layout | None = Non
 
 def alias_of(base: Tensor, *, share_version: bool = True) -> Tensor:
     """The same memory without gradient history: detach() (shares the version counter) and `.data` (does not)."""
+    recorder = mode.get().recorder
+    if recorder is not None and recorder.lockstep is not None:
+        later = recorder.lockstep.alias(base, share_version)
+        if later is not None:
+            return later
     t: Tensor = _new(Tensor)
     t._a, t._l, t._s, t._chain = base._a, base._l, base._s, base._chain
     t._v = base._v if share_version else VersionCounter()

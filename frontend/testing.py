@@ -37,7 +37,7 @@ def assert_close(
     if (rtol is None) != (atol is None):
         raise ArgumentError("assert_close: give both rtol and atol or neither")
     x, y = _tensor(actual), _tensor(expected)
-    if x._a.shape != y._a.shape:
+    if x._l.shape != y._l.shape:
         raise AssertionError(f"the shapes differ: {x._l.type} and {y._l.type}")
     if check_dtype and x.dtype is not y.dtype:
         raise AssertionError(f"the dtypes differ: {x._l.type} and {y._l.type}")

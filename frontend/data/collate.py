@@ -75,7 +75,7 @@ def _check_shapes(shapes: list[tuple[int, ...]]) -> None:
 
 
 def _stacked(batch: Sequence[Tensor]) -> Tensor:
-    _check_shapes([x._a.shape for x in batch])
+    _check_shapes([x._l.shape for x in batch])
     same = all(x.dtype is batch[0].dtype for x in batch)
     if same and mode.get().recorder is None and not any(x.requires_grad for x in batch):
         return fresh(np.stack([x._a for x in batch]))  # a plain copy of host data: no operation to compile

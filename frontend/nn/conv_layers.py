@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
-from graphc.errors import ArgumentError, UnsupportedError
+from graphc.errors import ArgumentError
 from graphc.frontend.creation import empty
 from graphc.frontend.device import check_device
 from graphc.frontend.nn import functional as F
 from graphc.frontend.nn import init
-from graphc.frontend.nn.checks import Pair, pair, single
+from graphc.frontend.nn.checks import Pair, several
 from graphc.frontend.nn.layers import fill_bias
 from graphc.frontend.nn.module import Module
 from graphc.frontend.nn.parameter import Parameter
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import DType
 
-__all__ = ["Conv1d", "Conv2d", "ConvTranspose2d"]
+__all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
+
+_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 class _Conv(Module):
@@ -44,8 +47,8 @@ class _Conv(Module):
         super().__init__()
         check_device(type(self).__name__, device)
         name = type(self).__name__
-        if padding_mode != "zeros":
-            raise UnsupportedError(f"{name}: padding_mode is 'zeros', got {padding_mode!r}; pad with F.pad instead")
+        if padding_mode not in _MODES:
+            raise ArgumentError(f"{name}: padding_mode must be one of {', '.join(_MODES)}, got {padding_mode!r}")
         if groups <= 0 or in_channels % groups or out_channels % groups:
             raise ArgumentError(
                 f"{name}: in_channels {in_channels} and out_channels {out_channels} "
@@ -56,13 +59,13 @@ class _Conv(Module):
         self.stride = self._sizes(stride, "stride")
         self.padding = padding if isinstance(padding, str) else self._sizes(padding, "padding")
         self.dilation = self._sizes(dilation, "dilation")
+        self.padding_mode = padding_mode
         self.weight = Parameter(empty(*self._channels(), *self.kernel_size, dtype=dtype))
         self.register_parameter("bias", Parameter(empty(out_channels, dtype=dtype)) if bias else None)
         self.reset_parameters()
 
     def _sizes(self, value: Pair, what: str) -> tuple[int, ...]:
-        name = type(self).__name__
-        return pair(name, value, what) if self.rank == 2 else (single(name, value, what),)
+        return several(type(self).__name__, value, what, self.rank)
 
     def _channels(self) -> tuple[int, int]:
         return self.out_channels, self.in_channels // self.groups
@@ -82,10 +85,23 @@ class _Conv(Module):
         text += self._more()
         if self.groups != 1:
             text += f", groups={self.groups}"
-        return text if self.bias is not None else text + ", bias=False"
+        text += "" if self.bias is not None else ", bias=False"
+        return text if self.padding_mode == "zeros" else text + f", padding_mode={self.padding_mode}"
 
     def _more(self) -> str:
         return ""
+
+    def _padded(self, input: Tensor) -> tuple[Tensor, tuple[int, ...] | str]:
+        """The input continued as `padding_mode` says, and the zeros the convolution still has to add."""
+        if self.padding_mode == "zeros" or self.padding == "valid":
+            return input, self.padding
+        if self.padding == "same":
+            total = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+            sides = [(t // 2, t - t // 2) for t in total]
+        else:
+            sides = [(int(p), int(p)) for p in self.padding]
+        widths = [width for side in reversed(sides) for width in side]
+        return F.pad(input, widths, self.padding_mode), (0,) * self.rank
 
 
 class Conv2d(_Conv):
@@ -93,7 +109,8 @@ class Conv2d(_Conv):
 
     def forward(self, input: Tensor) -> Tensor:
         """[N, C, H, W] (or [C, H, W]) -> [N, O, H', W']."""
-        return F.conv2d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        x, padding = self._padded(input)
+        return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
 class Conv1d(_Conv):
@@ -103,11 +120,25 @@ class Conv1d(_Conv):
 
     def forward(self, input: Tensor) -> Tensor:
         """[N, C, L] (or [C, L]) -> [N, O, L']."""
-        return F.conv1d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        x, padding = self._padded(input)
+        return F.conv1d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
-class ConvTranspose2d(_Conv):
-    """Transposed convolution: [N, in_channels, H, W] -> [N, out_channels, H', W']; weight [in, out/groups, kh, kw]."""
+class Conv3d(_Conv):
+    """3-d convolution: [N, in_channels, D, H, W] -> [N, out_channels, D', H', W']; weight [out, in/groups, kd, kh,
+    kw].
+    """
+
+    rank = 3
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[N, C, D, H, W] (or [C, D, H, W]) -> [N, O, D', H', W']."""
+        x, padding = self._padded(input)
+        return F.conv3d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+
+class _ConvTranspose(_Conv):
+    """What the transposed convolutions share; weight [in, out/groups, …]."""
 
     padding: tuple[int, ...]
 
@@ -126,6 +157,8 @@ class ConvTranspose2d(_Conv):
         device: Any = None,
         dtype: DType | None = None,
     ) -> None:
+        if padding_mode != "zeros":
+            raise ArgumentError(f"{type(self).__name__}: only 'zeros' padding mode is supported, got {padding_mode!r}")
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
         )
@@ -134,11 +167,48 @@ class ConvTranspose2d(_Conv):
     def _channels(self) -> tuple[int, int]:
         return self.in_channels, self.out_channels // self.groups
 
-    def forward(self, input: Tensor) -> Tensor:
-        """[N, C, H, W] (or [C, H, W]) -> [N, O, H', W']."""
-        return F.conv_transpose2d(
-            input, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation
-        )
+    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        """[N, C, *places] (or without N) -> [N, O, *places'].
+
+        `output_size` chooses among the sizes that a convolution with these settings would shrink to the input's.
+        """
+        more = self.output_padding if output_size is None else self._more_for(input, tuple(output_size))
+        run = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[self.rank - 1]
+        return run(input, self.weight, self.bias, self.stride, self.padding, more, self.groups, self.dilation)
+
+    def _more_for(self, input: Tensor, wanted: tuple[int, ...]) -> tuple[int, ...]:
+        """The output padding that gives the size asked for. Raises ArgumentError where there is none."""
+        wanted = wanted[-self.rank :]
+        sizes = input._l.shape[input.ndim - self.rank :]
+        least = [
+            (n - 1) * s - 2 * p + d * (k - 1) + 1
+            for n, s, p, d, k in zip(sizes, self.stride, self.padding, self.dilation, self.kernel_size, strict=True)
+        ]
+        more = tuple(w - n for w, n in zip(wanted, least, strict=True))
+        if any(not 0 <= m < s for m, s in zip(more, self.stride, strict=True)):
+            raise ArgumentError(
+                f"{type(self).__name__}: requested an output size of {list(wanted)}, but valid sizes range from {least} "
+                f"to {[n + s - 1 for n, s in zip(least, self.stride, strict=True)]}"
+            )
+        return more
 
     def _more(self) -> str:
-        return "" if self.output_padding == (0, 0) else f", output_padding={self.output_padding}"
+        return "" if self.output_padding == (0,) * self.rank else f", output_padding={self.output_padding}"
+
+
+class ConvTranspose1d(_ConvTranspose):
+    """Transposed convolution: [N, in_channels, L] -> [N, out_channels, L']; weight [in, out/groups, k]."""
+
+    rank = 1
+
+
+class ConvTranspose2d(_ConvTranspose):
+    """Transposed convolution: [N, in_channels, H, W] -> [N, out_channels, H', W']; weight [in, out/groups, kh, kw]."""
+
+
+class ConvTranspose3d(_ConvTranspose):
+    """Transposed convolution: [N, in_channels, D, H, W] -> [N, out_channels, D', H', W']; weight [in, out/groups, kd,
+    kh, kw].
+    """
+
+    rank = 3

@@ -25,7 +25,8 @@ __all__ = [
 ]
 
 
-def _reduced(name: str, elements: Tensor, reduction: str) -> Tensor:
+def reduced(name: str, elements: Tensor, reduction: str) -> Tensor:
+    """Elements of a loss as their mean, sum or themselves. Raises ArgumentError for another reduction."""
     if reduction == "none":
         return elements
     if reduction not in ("mean", "sum"):
@@ -84,7 +85,7 @@ def _class_inputs(name: str, input: Tensor, target: Tensor, ignore_index: int) -
     if target.dtype is not int64:
         raise DTypeError(f"{name}: targets must be int64 class numbers, got {target._l.type}")
     if x.ndim:
-        _check_targets(name, target, x._a.shape[0 if x.ndim == 1 else 1], ignore_index)
+        _check_targets(name, target, x._l.shape[0 if x.ndim == 1 else 1], ignore_index)
     if x.ndim == 1:
         return unsqueeze(x, 0), unsqueeze(target, 0), True
     return x, target, False
@@ -164,7 +165,7 @@ def binary_cross_entropy(
     pairs = _pairwise("binary_cross_entropy", input, target)
     if weight is not None:
         elements: Tensor = ops.binary_cross_entropy(*pairs, reduction="none")
-        return _reduced("binary_cross_entropy", elements * weight, reduction)
+        return reduced("binary_cross_entropy", elements * weight, reduction)
     out: Tensor = ops.binary_cross_entropy(*pairs, reduction=reduction)
     return out
 
@@ -192,7 +193,7 @@ def binary_cross_entropy_with_logits(
         elements: Tensor = ops.binary_cross_entropy_with_logits(x, y, reduction="none")
     else:
         elements = (1.0 - y) * x - (1.0 + (pos_weight - 1.0) * y) * logsigmoid(x)
-    return _reduced(name, elements if weight is None else elements * weight, reduction)
+    return reduced(name, elements if weight is None else elements * weight, reduction)
 
 
 def kl_div(
@@ -212,7 +213,7 @@ def kl_div(
     kind = "sum" if reduction == "batchmean" else reduction
     out: Tensor
     if log_target:
-        out = _reduced("kl_div", exp(y) * (y - x), kind)
+        out = reduced("kl_div", exp(y) * (y - x), kind)
     else:
         out = ops.kl_div(x, y, reduction=kind)
     return out / x.shape[0] if reduction == "batchmean" else out

@@ -48,8 +48,8 @@ def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
     """Numbers of inputs and outputs a weight [out, in, …] connects. Raises ArgumentError below two dimensions."""
     if tensor.ndim < 2:
         raise ArgumentError("fan in and fan out can not be computed for tensor with fewer than 2 dimensions")
-    receptive = math.prod(tensor._a.shape[2:])
-    return tensor._a.shape[1] * receptive, tensor._a.shape[0] * receptive
+    receptive = math.prod(tensor._l.shape[2:])
+    return tensor._l.shape[1] * receptive, tensor._l.shape[0] * receptive
 
 
 fans = _calculate_fan_in_and_fan_out
@@ -115,7 +115,7 @@ def eye_(tensor: Tensor) -> Tensor:
     if tensor.ndim != 2:
         raise ArgumentError(f"eye_: only tensors with 2 dimensions are supported, got {tensor._l.type}")
     with no_grad():
-        tensor.copy_(eye(*tensor._a.shape, dtype=tensor.dtype))
+        tensor.copy_(eye(*tensor._l.shape, dtype=tensor.dtype))
     return tensor
 
 
@@ -166,12 +166,12 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
     """
     if tensor.ndim < 2:
         raise ArgumentError("orthogonal_: only tensors with 2 or more dimensions are supported")
-    rows = tensor._a.shape[0]
-    columns = tensor._a.size // max(rows, 1)
+    rows = tensor._l.shape[0]
+    columns = tensor._l.size // max(rows, 1)
     with no_grad():
         flat = randn(max(rows, columns), min(rows, columns), dtype=tensor.dtype, generator=generator)
         q, r = np.linalg.qr(flat.numpy())
         q = q * np.sign(np.diag(r))  # makes the distribution uniform
         made = from_numpy(np.ascontiguousarray(q if rows >= columns else q.T))
-        tensor.copy_(made.reshape(tensor._a.shape) * gain)
+        tensor.copy_(made.reshape(tensor._l.shape) * gain)
     return tensor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from graphc.errors import ArgumentError, ShapeError, UnsupportedError
+from graphc.errors import ArgumentError, ShapeError
 from graphc.frontend.creation import ones, tensor, zeros
 from graphc.frontend.device import check_device
 from graphc.frontend.grad_mode import no_grad
@@ -16,7 +16,18 @@ from graphc.frontend.nn.parameter import Parameter
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import DType, int64
 
-__all__ = ["BatchNorm1d", "BatchNorm2d", "GroupNorm", "InstanceNorm2d", "LayerNorm", "RMSNorm"]
+__all__ = [
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "GroupNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
+    "LayerNorm",
+    "LocalResponseNorm",
+    "RMSNorm",
+]
 
 
 class _BatchNorm(Module):
@@ -94,6 +105,12 @@ class BatchNorm1d(_BatchNorm):
     """Batch normalisation of [N, C] or [N, C, L]."""
 
     ranks = (2, 3)
+
+
+class BatchNorm3d(_BatchNorm):
+    """Batch normalisation of [N, C, D, H, W]."""
+
+    ranks = (5,)
 
 
 class LayerNorm(Module):
@@ -190,8 +207,26 @@ class GroupNorm(Module):
         return f"{text}, bias={self.bias is not None}"
 
 
-class InstanceNorm2d(Module):
-    """Normalisation of each channel of each sample of [N, C, H, W] by itself."""
+class LocalResponseNorm(Module):
+    """Division by a power of the mean square of neighbouring channels of [N, C, …] (Krizhevsky et al., 2012)."""
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
+        super().__init__()
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Same shape as the input."""
+        return F.local_response_norm(input, self.size, self.alpha, self.beta, self.k)
+
+    def extra_repr(self) -> str:
+        """The settings."""
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
+
+
+class _InstanceNorm(_BatchNorm):
+    """Normalisation of each channel of each sample by itself."""
+
+    places = 2
 
     def __init__(
         self,
@@ -202,22 +237,39 @@ class InstanceNorm2d(Module):
         track_running_stats: bool = False,
         device: Any = None,
         dtype: DType | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__()
-        check_device(type(self).__name__, device)
-        if track_running_stats:
-            raise UnsupportedError("InstanceNorm2d: track_running_stats is not supported; use BatchNorm2d")
-        self.num_features, self.eps, self.momentum = num_features, eps, momentum
-        self.affine, self.track_running_stats = affine, track_running_stats
-        self.register_parameter("weight", Parameter(ones(num_features, dtype=dtype)) if affine else None)
-        self.register_parameter("bias", Parameter(zeros(num_features, dtype=dtype)) if affine else None)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Same shape as the input."""
-        if input.ndim != 4 or input._a.shape[1] != self.num_features:
-            raise ShapeError(f"InstanceNorm2d: expected [N, {self.num_features}, H, W], got {input._l.type}")
-        return F.group_norm(input, self.num_features, self.weight, self.bias, self.eps)
+        """Same shape as the input, [N, C, *places] or [C, *places]."""
+        if input.ndim not in (self.places + 1, self.places + 2):
+            expected = f"{self.places + 1}D or {self.places + 2}D"
+            raise ShapeError(f"{type(self).__name__}: expected {expected} input (got {input._l.type})")
+        single = input.ndim == self.places + 1
+        x = input.unsqueeze(0) if single else input
+        if x._l.shape[1] != self.num_features:
+            raise ShapeError(f"{type(self).__name__}: input is {input._l.type}, expected {self.num_features} channels")
+        batch = self.training or not self.track_running_stats
+        assert self.momentum is not None
+        out = F.instance_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, batch, self.momentum, self.eps
+        )
+        return out.squeeze(0) if single else out
 
-    def extra_repr(self) -> str:
-        text = f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
-        return f"{text}, bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
+
+class InstanceNorm1d(_InstanceNorm):
+    """Normalisation of each channel of each sample of [N, C, L] by itself."""
+
+    places = 1
+
+
+class InstanceNorm2d(_InstanceNorm):
+    """Normalisation of each channel of each sample of [N, C, H, W] by itself."""
+
+
+class InstanceNorm3d(_InstanceNorm):
+    """Normalisation of each channel of each sample of [N, C, D, H, W] by itself."""
+
+    places = 3

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from graphc.errors import ArgumentError, DTypeError, ShapeError
 from graphc.frontend.creation import ones_like, zeros_like
 from graphc.frontend.dispatch import nullary
+from graphc.frontend.functional import pad, reshape
 from graphc.frontend.grad_mode import no_grad
 from graphc.frontend.nn.checks import float_input
 from graphc.frontend.ops import ops
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import DType, float64
 
-__all__ = ["batch_norm", "group_norm", "layer_norm", "normalize", "rms_norm"]
+__all__ = [
+    "batch_norm",
+    "group_norm",
+    "instance_norm",
+    "layer_norm",
+    "local_response_norm",
+    "normalize",
+    "rms_norm",
+]
 
 
 def batch_norm(
@@ -124,3 +134,47 @@ def group_norm(
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """Divide by the p-norm along `dim`, at least `eps`."""
     return input / input.norm(p, dim, keepdim=True).clamp_min(eps).expand_as(input)
+
+
+def instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-05,
+) -> Tensor:
+    """Normalise each channel of each sample of [N, C, …] by itself, or by the running statistics.
+
+    The running ones take the mean of the samples' statistics, of the unbiased variances. Raises ShapeError for one
+    value per channel.
+    """
+    x = float_input("instance_norm", input)
+    if not use_input_stats:
+        return batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
+    if x._l.size == x._l.shape[0] * x._l.shape[1]:
+        raise ShapeError(
+            f"instance_norm: expected more than 1 spatial element when training, got input size {x.shape}"
+        )
+    if running_mean is not None and running_var is not None:
+        places = tuple(range(2, x.ndim))
+        with no_grad():
+            centre, variance = x.detach().mean(places).mean(0), x.detach().var(places).mean(0)
+            running_mean.copy_((1 - momentum) * running_mean + momentum * centre)
+            running_var.copy_((1 - momentum) * running_var + momentum * variance)
+    return group_norm(x, x._l.shape[1], weight, bias, eps)
+
+
+def local_response_norm(
+    input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Tensor:
+    """input / (k + alpha * mean of the squares of `size` neighbouring channels) ** beta. Raises ShapeError."""
+    x = float_input("local_response_norm", input)
+    if x.ndim < 3:
+        raise ShapeError(f"local_response_norm: expected 3D or higher dimensionality input, got {x._l.type}")
+    n, c, *places = x.ttype.shape
+    squares = pad(reshape(x * x, (n, c, math.prod(places))), (0, 0, size // 2, (size - 1) // 2))
+    means = ops.windows(squares, dims=(1,), size=(size,), stride=(1,), dilation=(1,)).sum(-1) / size
+    return x / (reshape(means, x.ttype.shape) * alpha + k).pow(beta)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from graphc.errors import ArgumentError, ShapeError
 from graphc.frontend import functional
 from graphc.frontend.autograd import check_inplace, ticket
-from graphc.frontend.creation import ones
 from graphc.frontend.functional import reshape, where
 from graphc.frontend.inplace import store
 from graphc.frontend.mode import mode
@@ -18,8 +17,6 @@ from graphc.frontend.tensor import Tensor
 
 __all__ = [
     "dropout",
-    "dropout1d",
-    "dropout2d",
     "elu",
     "gelu",
     "hardsigmoid",
@@ -47,7 +44,7 @@ log_softmax = functional.log_softmax
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
 
 
-def _maybe_in_place(name: str, input: Tensor, inplace: bool, compute: Callable[[], Tensor]) -> Tensor:
+def maybe_in_place(name: str, input: Tensor, inplace: bool, compute: Callable[[], Tensor]) -> Tensor:
     """What `compute` gives, or `input` with its elements replaced by that; gradients see the elements from before."""
     if not inplace:
         return compute()
@@ -59,7 +56,7 @@ def _maybe_in_place(name: str, input: Tensor, inplace: bool, compute: Callable[[
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0)."""
-    return _maybe_in_place("relu", input, inplace, lambda: functional.relu(input))
+    return maybe_in_place("relu", input, inplace, lambda: functional.relu(input))
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -70,23 +67,9 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
         return input
     state, offset = draw(None)
     x = float_input("dropout", input)
-    return _maybe_in_place(
+    return maybe_in_place(
         "dropout", input, inplace, lambda: ops.dropout(x, state, p=float(p), offset=offset)
     )
-
-
-def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Zero whole channels of [N, C, …] with probability `p` and scale the others by 1 / (1 - p)."""
-    x = float_input("dropout2d", input)
-    if not training or p == 0.0:
-        return dropout(input, p, training)
-    if x.ndim < 2:
-        raise ShapeError(f"dropout2d: expected channels on axis 1, got {x._l.type}")
-    kept = dropout(ones(*x.ttype.shape[:2], *(1 for _ in range(x.ndim - 2)), dtype=x.dtype), p)
-    return _maybe_in_place("dropout2d", input, inplace, lambda: x * kept)
-
-
-dropout1d = dropout2d
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
@@ -98,25 +81,25 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """x * sigmoid(x)."""
     x = float_input("silu", input)
-    return _maybe_in_place("silu", input, inplace, lambda: ops.silu(x))
+    return maybe_in_place("silu", input, inplace, lambda: ops.silu(x))
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where positive, negative_slope * x elsewhere."""
     x = float_input("leaky_relu", input)
-    return _maybe_in_place("leaky_relu", input, inplace, lambda: ops.leaky_relu(x, negative_slope=negative_slope))
+    return maybe_in_place("leaky_relu", input, inplace, lambda: ops.leaky_relu(x, negative_slope=negative_slope))
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where positive, alpha * (exp(x) - 1) elsewhere."""
     x = float_input("elu", input)
-    return _maybe_in_place("elu", input, inplace, lambda: ops.elu(x, alpha=alpha))
+    return maybe_in_place("elu", input, inplace, lambda: ops.elu(x, alpha=alpha))
 
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     """min(max(x, 0), 6)."""
     x = float_input("relu6", input)
-    return _maybe_in_place("relu6", input, inplace, lambda: ops.relu6(x))
+    return maybe_in_place("relu6", input, inplace, lambda: ops.relu6(x))
 
 
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
@@ -127,7 +110,7 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
 
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """scale * (max(x, 0) + min(alpha * (exp(x) - 1), 0)) (Klambauer et al., 2017)."""
-    return _maybe_in_place("selu", input, inplace, lambda: elu(input, _SELU_ALPHA) * _SELU_SCALE)
+    return maybe_in_place("selu", input, inplace, lambda: elu(input, _SELU_ALPHA) * _SELU_SCALE)
 
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
@@ -137,22 +120,22 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
     def held() -> Tensor:
         return where(x <= min_val, min_val, where(x >= max_val, max_val, x))
 
-    return _maybe_in_place("hardtanh", input, inplace, held)
+    return maybe_in_place("hardtanh", input, inplace, held)
 
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """min(max(x + 3, 0), 6) / 6."""
-    return _maybe_in_place("hardsigmoid", input, inplace, lambda: relu6(input + 3.0) / 6.0)
+    return maybe_in_place("hardsigmoid", input, inplace, lambda: relu6(input + 3.0) / 6.0)
 
 
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """x * min(max(x + 3, 0), 6) / 6."""
-    return _maybe_in_place("hardswish", input, inplace, lambda: input * relu6(input + 3.0) / 6.0)
+    return maybe_in_place("hardswish", input, inplace, lambda: input * relu6(input + 3.0) / 6.0)
 
 
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """x * tanh(softplus(x)) (Misra, 2019)."""
-    return _maybe_in_place("mish", input, inplace, lambda: input * tanh(softplus(input)))
+    return maybe_in_place("mish", input, inplace, lambda: input * tanh(softplus(input)))
 
 
 def logsigmoid(input: Tensor) -> Tensor:
@@ -164,8 +147,8 @@ def logsigmoid(input: Tensor) -> Tensor:
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """x where positive, weight * x elsewhere; one weight, or one for each channel (axis 1). Raises ShapeError."""
     x = float_input("prelu", input)
-    count = weight._a.size
-    if count != 1 and (x.ndim < 2 or x._a.shape[1] != count):
+    count = weight._l.size
+    if count != 1 and (x.ndim < 2 or x._l.shape[1] != count):
         raise ShapeError(
             f"prelu: weight is {weight._l.type}, expected one number or one for each channel of {x._l.type}"
         )

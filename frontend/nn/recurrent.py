@@ -135,7 +135,7 @@ class _Recurrent(_Weights):
 
     def _forward(self, input: Tensor, start: State | None, count: int) -> tuple[Tensor, State]:
         name = type(self).__name__
-        if input.ndim not in (2, 3) or input._a.shape[-1] != self.input_size:
+        if input.ndim not in (2, 3) or input._l.shape[-1] != self.input_size:
             raise ShapeError(
                 f"{name}: expected [T, N, {self.input_size}] or [T, {self.input_size}], got {input._l.type}"
             )
@@ -226,7 +226,7 @@ class _Cell(_Weights):
         self._fill(self.hidden_size)
 
     def _step(self, input: Tensor, state: State | None, count: int) -> State:
-        if input.ndim not in (1, 2) or input._a.shape[-1] != self.input_size:
+        if input.ndim not in (1, 2) or input._l.shape[-1] != self.input_size:
             raise ShapeError(f"{type(self).__name__}: expected [N, {self.input_size}], got {input._l.type}")
         shape = (*input.ttype.shape[:-1], self.hidden_size)
         given = tuple(zeros(*shape, dtype=input.dtype) for _ in range(count)) if state is None else state

@@ -1,262 +1,208 @@
-"""Functions on images: convolution, pooling, resizing."""
+"""Functions on images: resizing, moving channels to places and back, overlapping blocks."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
-from graphc.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
-from graphc.frontend.functional import expand, pad, permute, reshape, squeeze, unsqueeze
-from graphc.frontend.nn.checks import Pair, batched, float_input, pair, single
+import numpy as np
+
+from graphc.errors import ArgumentError, ShapeError, UnsupportedError
+from graphc.frontend.creation import tensor
+from graphc.frontend.functional import expand, index_select, pad, permute, reshape, squeeze
+from graphc.frontend.nn.adaptive import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
+from graphc.frontend.nn.checks import Pair, batched, float_input, pair
 from graphc.frontend.ops import ops
 from graphc.frontend.tensor import Tensor
+from graphc.ir.op import Array
 
 __all__ = [
-    "adaptive_avg_pool2d",
-    "avg_pool2d",
-    "conv1d",
-    "conv2d",
-    "conv_transpose2d",
+    "channel_shuffle",
+    "fold",
     "interpolate",
-    "max_pool1d",
-    "max_pool2d",
     "pad",
     "pixel_shuffle",
+    "pixel_unshuffle",
+    "unfold",
+    "upsample",
 ]
 
-
-def conv2d(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Pair = 1,
-    padding: Pair | str = 0,
-    dilation: Pair = 1,
-    groups: int = 1,
-) -> Tensor:
-    """2-d convolution: input [N, C, H, W] (or [C, H, W]), weight [O, C/groups, kh, kw], bias [O].
-
-    `padding` is an int, a pair, "valid" or "same" (stride 1 only). Raises ShapeError, DTypeError, ArgumentError.
-    """
-    x, single_ = batched("conv2d", float_input("conv2d", input))
-    _one_dtype("conv2d", x, weight, bias)
-    steps, holes = pair("conv2d", stride, "stride"), pair("conv2d", dilation, "dilation")
-    pads = _conv_padding(padding, steps, holes, weight)
-    out: Tensor = ops.conv2d(x, weight, stride=steps, padding=pads, dilation=holes, groups=groups)
-    out = _with_bias("conv2d", out, bias)
-    return squeeze(out, 0) if single_ else out
-
-
-def _with_bias(name: str, out: Tensor, bias: Tensor | None) -> Tensor:
-    if bias is None:
-        return out
-    channels = out.ttype.shape[1]
-    if bias.ndim != 1 or bias.ttype.shape[0] != channels:
-        raise ShapeError(
-            f"{name}: bias is {bias._l.type}, expected one number for each of the {channels} output channels"
-        )
-    made: Tensor = ops.add(out, ops.reshape(bias, shape=(1, channels, 1, 1)))
-    return made
-
-
-def _one_dtype(name: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    for what, t in (("weight", weight), ("bias", bias)):
-        if t is not None and t.dtype is not x.dtype:
-            raise DTypeError(f"{name}: input is {x._l.type}, {what} is {t._l.type}; use one dtype for all")
-
-
-def conv1d(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Pair = 1,
-    padding: Pair | str = 0,
-    dilation: Pair = 1,
-    groups: int = 1,
-) -> Tensor:
-    """1-d convolution: input [N, C, L] (or [C, L]), weight [O, C/groups, k], bias [O].
-
-    Raises ShapeError, DTypeError, ArgumentError.
-    """
-    if input.ndim not in (2, 3) or weight.ndim != 3:
-        raise ShapeError(f"conv1d: expected 2D or 3D input and 3D weight, got {input._l.type} and {weight._l.type}")
-    pads = padding if isinstance(padding, str) else (0, single("conv1d", padding, "padding"))
-    steps, holes = (1, single("conv1d", stride, "stride")), (1, single("conv1d", dilation, "dilation"))
-    return squeeze(conv2d(unsqueeze(input, -2), unsqueeze(weight, 2), bias, steps, pads, holes, groups), -2)
-
-
-def conv_transpose2d(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Pair = 1,
-    padding: Pair = 0,
-    output_padding: Pair = 0,
-    groups: int = 1,
-    dilation: Pair = 1,
-) -> Tensor:
-    """Transposed convolution, the gradient of conv2d by its input.
-
-    Input [N, C, H, W] (or [C, H, W]), weight [C, O/groups, kh, kw], bias [O].
-    Sizes become (size - 1) * stride - 2 * padding + dilation * (k - 1) + output_padding + 1. Raises ShapeError,
-    DTypeError, ArgumentError.
-    """
-    name = "conv_transpose2d"
-    x, single_ = batched(name, float_input(name, input))
-    _one_dtype(name, x, weight, bias)
-    steps, holes = pair(name, stride, "stride"), pair(name, dilation, "dilation")
-    pads, more = pair(name, padding, "padding"), pair(name, output_padding, "output_padding")
-    if any(m >= max(s, d) for m, s, d in zip(more, steps, holes, strict=True)):
-        raise ArgumentError(f"{name}: output padding must be smaller than either stride or dilation, got {more}")
-    sizes: list[Any] = [
-        n * s + (d * (k - 1) + m + 1 - s - 2 * p)
-        for n, s, d, k, m, p in zip(x.ttype.shape[2:], steps, holes, weight._a.shape[2:], more, pads, strict=True)
-    ]
-    both = tuple((p, p) for p in pads)
-    made: Tensor = ops.conv2d_input_grad(
-        x, weight, input_shape=tuple(sizes), stride=steps, padding=both, dilation=holes, groups=groups
-    )
-    out = _with_bias(name, made, bias)
-    return squeeze(out, 0) if single_ else out
-
-
-def _conv_padding(
-    padding: Pair | str, stride: tuple[int, int], dilation: tuple[int, int], weight: Tensor
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    if padding == "valid":
-        return (0, 0), (0, 0)
-    if padding == "same":
-        if stride != (1, 1):
-            raise ArgumentError("conv2d: padding='same' is not supported for strided convolutions")
-        total = [d * (k - 1) for d, k in zip(dilation, weight._a.shape[2:], strict=True)]
-        return (total[0] // 2, total[0] - total[0] // 2), (total[1] // 2, total[1] - total[1] // 2)
-    if isinstance(padding, str):
-        raise ArgumentError(f"conv2d: padding must be 'same', 'valid', an int or a pair, got {padding!r}")
-    h, w = pair("conv2d", padding, "padding")
-    return (h, h), (w, w)
-
-
-def max_pool2d(
-    input: Tensor,
-    kernel_size: Pair,
-    stride: Pair | None = None,
-    padding: Pair = 0,
-    dilation: Pair = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Any:
-    """Maximum over windows of [N, C, H, W]; with `return_indices` also where it was in the H*W plane.
-
-    The stride defaults to the kernel size.
-    """
-    x, single_ = batched("max_pool2d", float_input("max_pool2d", input))
-    kernel = pair("max_pool2d", kernel_size, "kernel_size")
-    values, indices = ops.max_pool2d(
-        x,
-        kernel=kernel,
-        stride=kernel if stride is None or stride == () else pair("max_pool2d", stride, "stride"),
-        padding=pair("max_pool2d", padding, "padding"),
-        dilation=pair("max_pool2d", dilation, "dilation"),
-        ceil_mode=ceil_mode,
-    )
-    if single_:
-        values, indices = squeeze(values, 0), squeeze(indices, 0)
-    return (values, indices) if return_indices else values
-
-
-def avg_pool2d(
-    input: Tensor,
-    kernel_size: Pair,
-    stride: Pair | None = None,
-    padding: Pair = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> Tensor:
-    """Mean over windows of [N, C, H, W]. The stride defaults to the kernel size."""
-    if divisor_override is not None:
-        raise UnsupportedError("avg_pool2d: divisor_override is not supported; scale the result instead")
-    x, single_ = batched("avg_pool2d", float_input("avg_pool2d", input))
-    kernel = pair("avg_pool2d", kernel_size, "kernel_size")
-    out: Tensor = ops.avg_pool2d(
-        x,
-        kernel=kernel,
-        stride=kernel if stride is None else pair("avg_pool2d", stride, "stride"),
-        padding=pair("avg_pool2d", padding, "padding"),
-        ceil_mode=ceil_mode,
-        count_include_pad=count_include_pad,
-    )
-    return squeeze(out, 0) if single_ else out
-
-
-def max_pool1d(
-    input: Tensor,
-    kernel_size: Pair,
-    stride: Pair | None = None,
-    padding: Pair = 0,
-    dilation: Pair = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Any:
-    """Maximum over windows of [N, C, L] (or [C, L]); with `return_indices` also where it was."""
-    size = single("max_pool1d", kernel_size, "kernel_size")
-    step = size if stride is None or stride == () else single("max_pool1d", stride, "stride")
-    edge, hole = single("max_pool1d", padding, "padding"), single("max_pool1d", dilation, "dilation")
-    if input.ndim not in (2, 3):
-        raise ShapeError(f"max_pool1d: expected 2D (unbatched) or 3D (batched) input, got {input._l.type}")
-    found = max_pool2d(unsqueeze(input, -2), (1, size), (1, step), (0, edge), (1, hole), ceil_mode, return_indices)
-    return tuple(squeeze(x, -2) for x in found) if return_indices else squeeze(found, -2)
-
-
-def adaptive_avg_pool2d(input: Tensor, output_size: int | tuple[int | None, ...]) -> Tensor:
-    """Mean over equal windows of [N, C, H, W], so many that the result has the given size (None: as the input).
-
-    Raises UnsupportedError where the windows would not be equal: each size must be a multiple of the output's.
-    """
-    x, single_ = batched("adaptive_avg_pool2d", float_input("adaptive_avg_pool2d", input))
-    given = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
-    sizes = x._a.shape[2:]
-    wanted = [n if o is None else o for o, n in zip(given, sizes, strict=True)]
-    if any(o <= 0 or n % o for o, n in zip(wanted, sizes, strict=True)):
-        raise UnsupportedError(
-            f"adaptive_avg_pool2d: the sizes of {x._l.type} must be multiples of the output size {tuple(wanted)}"
-        )
-    kernel = tuple(n // o for n, o in zip(sizes, wanted, strict=True))
-    out: Tensor = ops.avg_pool2d(
-        x, kernel=kernel, stride=kernel, padding=(0, 0), ceil_mode=False, count_include_pad=True
-    )
-    return squeeze(out, 0) if single_ else out
+_RANKS = {"linear": 1, "bilinear": 2, "trilinear": 3, "bicubic": 2}
+_MODES = ("nearest", "nearest-exact", "area", *_RANKS)
+_CUBIC = -0.75  # the free number of R. Keys, "Cubic convolution interpolation", 1981, as PyTorch has it
 
 
 def interpolate(
     input: Tensor,
-    size: Pair | None = None,
-    scale_factor: float | tuple[float, ...] | None = None,
+    size: int | Sequence[int] | None = None,
+    scale_factor: float | Sequence[float] | None = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Tensor:
+    """[N, C, *places] with other sizes, for one to three places.
+
+    Modes: "nearest", "nearest-exact", "area", "linear" (one place), "bilinear" and "bicubic" (two), "trilinear" (three).
+    Raises ArgumentError unless one of size and scale_factor is given, and UnsupportedError for antialias.
+    """
+    x = float_input("interpolate", input) if mode != "nearest" else input
+    if x.ndim not in (3, 4, 5):
+        raise ShapeError(f"interpolate: expected [N, C, places], got {x._l.type}")
+    _check_mode(x, mode, align_corners, antialias)
+    sizes = x._l.shape[2:]
+    wanted, scales = _sizes(sizes, size, scale_factor)
+    if recompute_scale_factor:
+        scales = [None] * len(sizes)
+    if mode == "area":
+        pool = (adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d)[len(sizes) - 1]
+        return pool(x, wanted)
+    if mode == "nearest" and not any(o % n for o, n in zip(wanted, sizes, strict=True)):
+        return _repeated(x, [o // n for o, n in zip(wanted, sizes, strict=True)])
+    for k, (n, o, s) in enumerate(zip(sizes, wanted, scales, strict=True)):
+        step = n / o if s is None else 1.0 / s
+        x = _resized(x, 2 + k, n, o, step, mode, bool(align_corners))
+    return x
+
+
+def _check_mode(x: Tensor, mode: str, align_corners: bool | None, antialias: bool) -> None:
+    if antialias:
+        raise UnsupportedError("interpolate: antialias is not supported; blur the image with a convolution first")
+    if mode not in _MODES:
+        raise ArgumentError(f"interpolate: mode must be one of {', '.join(_MODES)}, got {mode!r}")
+    if mode not in _RANKS and align_corners is not None:
+        raise ArgumentError(f"interpolate: align_corners can only be set with interpolating modes, not {mode!r}")
+    if mode in _RANKS and x.ndim != _RANKS[mode] + 2:
+        raise ShapeError(f"interpolate: mode {mode!r} needs a tensor of {_RANKS[mode] + 2} dimensions, got {x._l.type}")
+
+
+def _sizes(
+    sizes: tuple[int, ...], size: int | Sequence[int] | None, scale_factor: float | Sequence[float] | None
+) -> tuple[list[int], list[float | None]]:
+    """The sizes to make, and the scales given (None: those of the sizes)."""
+    if (size is None) == (scale_factor is None):
+        raise ArgumentError("interpolate: give either size or scale_factor")
+    given: Any = size if scale_factor is None else scale_factor
+    items = list(given) if isinstance(given, (list, tuple)) else [given] * len(sizes)
+    if len(items) != len(sizes):
+        raise ArgumentError(f"interpolate: expected one number for each of the {len(sizes)} places, got {given!r}")
+    if scale_factor is None:
+        return [int(o) for o in items], [None] * len(sizes)
+    wanted = [math.floor(n * s) for n, s in zip(sizes, items, strict=True)]
+    if min(wanted) < 1:
+        raise ArgumentError(f"interpolate: the sizes {list(sizes)} times {given} leave nothing")
+    return wanted, [float(s) for s in items]
+
+
+def _repeated(x: Tensor, times: list[int]) -> Tensor:
+    """Every element repeated along each place."""
+    n, c, *sizes = x.ttype.shape
+    split = [part for size in sizes for part in (size, 1)]
+    wide = [part for size, t in zip(sizes, times, strict=True) for part in (size, t)]
+    spread = expand(reshape(x, (n, c, *split)), (n, c, *wide))
+    return reshape(spread, (n, c, *(size * t for size, t in zip(sizes, times, strict=True))))
+
+
+def _resized(x: Tensor, dim: int, size: int, wanted: int, step: float, mode: str, corners: bool) -> Tensor:
+    """Axis `dim` of `size` elements as a weighted sum of two or four neighbours (one for nearest)."""
+    places = np.arange(wanted)
+    if mode.startswith("nearest"):
+        # PyTorch computes the places in float32
+        at = (places + np.float32(0.5 if mode == "nearest-exact" else 0.0)).astype(np.float32) * np.float32(step)
+        return _picked(x, dim, np.minimum(np.floor(at).astype(np.int64), size - 1))
+    if corners:
+        at = places * ((size - 1) / (wanted - 1) if wanted > 1 else 0.0)
+    else:
+        at = (places + 0.5) * step - 0.5
+    if mode != "bicubic":
+        at = np.maximum(at, 0.0)
+    low = np.floor(at).astype(np.int64)
+    share = at - low
+    taps = _cubic(share) if mode == "bicubic" else {0: 1.0 - share, 1: share}
+    shape = [1] * x.ndim
+    shape[dim] = wanted
+    parts = [
+        _picked(x, dim, np.clip(low + k, 0, size - 1)) * tensor(weight.reshape(shape).astype(x.dtype.np))
+        for k, weight in taps.items()
+    ]
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def _picked(x: Tensor, dim: int, places: Array) -> Tensor:
+    return index_select(x, dim, tensor(places))
+
+
+def _cubic(t: Array) -> dict[int, Array]:
+    """The weights of the four neighbours of a place `t` behind the second."""
+
+    def near(d: Array) -> Array:
+        return ((_CUBIC + 2.0) * d - (_CUBIC + 3.0)) * d * d + 1.0
+
+    def far(d: Array) -> Array:
+        return ((_CUBIC * d - 5.0 * _CUBIC) * d + 8.0 * _CUBIC) * d - 4.0 * _CUBIC
+
+    return {-1: far(t + 1.0), 0: near(t), 1: near(1.0 - t), 2: far(2.0 - t)}
+
+
+def upsample(
+    input: Tensor,
+    size: int | Sequence[int] | None = None,
+    scale_factor: float | Sequence[float] | None = None,
     mode: str = "nearest",
     align_corners: bool | None = None,
 ) -> Tensor:
-    """[N, C, H, W] enlarged by whole factors, each element repeated.
+    """interpolate under its old name."""
+    return interpolate(input, size, scale_factor, mode, align_corners)
 
-    Raises UnsupportedError for other modes and factors, ArgumentError unless one of size and scale_factor is given.
-    """
-    x, single_ = batched("interpolate", input)
-    if (size is None) == (scale_factor is None):
-        raise ArgumentError("interpolate: give either size or scale_factor")
-    sizes = x._a.shape[2:]
-    if size is not None:
-        scales = [o / n for o, n in zip(pair("interpolate", size, "size"), sizes, strict=True)]
-    else:
-        scales = [scale_factor] * 2 if isinstance(scale_factor, (int, float)) else list(scale_factor or ())
-    if mode != "nearest" or any(s != int(s) or s < 1 for s in scales):
-        raise UnsupportedError(
-            f"interpolate: mode 'nearest' with whole factors is supported, got {mode!r} and {scales}"
-        )
-    if align_corners is not None:
-        raise ArgumentError("interpolate: align_corners can only be set with interpolating modes, not 'nearest'")
-    up, across = (int(s) for s in scales)
-    n, c, h, w = x.ttype.shape
-    spread = expand(reshape(x, (n, c, h, 1, w, 1)), (n, c, h, up, w, across))
-    out = reshape(spread, (n, c, h * up, w * across))
+
+def unfold(input: Tensor, kernel_size: Pair, dilation: Pair = 1, padding: Pair = 0, stride: Pair = 1) -> Tensor:
+    """The blocks of [N, C, H, W] as columns: [N, C * kh * kw, blocks]."""
+    x, single_ = batched("unfold", input)
+    (ph, pw), kernel = pair("unfold", padding, "padding"), pair("unfold", kernel_size, "kernel_size")
+    steps, holes = pair("unfold", stride, "stride"), pair("unfold", dilation, "dilation")
+    if ph or pw:
+        x = pad(x, (pw, pw, ph, ph))
+    found = ops.windows(x, dims=(2, 3), size=kernel, stride=steps, dilation=holes)
+    n, c, rows, columns, kh, kw = found.ttype.shape
+    out = reshape(permute(found, (0, 1, 4, 5, 2, 3)), (n, c * kh * kw, rows * columns))
     return squeeze(out, 0) if single_ else out
+
+
+def fold(
+    input: Tensor,
+    output_size: Pair,
+    kernel_size: Pair,
+    dilation: Pair = 1,
+    padding: Pair = 0,
+    stride: Pair = 1,
+) -> Tensor:
+    """Columns [N, C * kh * kw, blocks] added up to [N, C, *output_size], the opposite of unfold. Raises ShapeError."""
+    name = "fold"
+    if input.ndim not in (2, 3):
+        raise ShapeError(f"fold: expected 2D (unbatched) or 3D (batched) input, got {input._l.type}")
+    x = input if input.ndim == 3 else input.unsqueeze(0)
+    (ph, pw), (kh, kw) = pair(name, padding, "padding"), pair(name, kernel_size, "kernel_size")
+    steps, holes = pair(name, stride, "stride"), pair(name, dilation, "dilation")
+    height, width = pair(name, output_size, "output_size")
+    high, wide = height + 2 * ph, width + 2 * pw
+    rows = (high - holes[0] * (kh - 1) - 1) // steps[0] + 1
+    columns = (wide - holes[1] * (kw - 1) - 1) // steps[1] + 1
+    n, c, blocks = x.ttype.shape
+    if x._l.shape[1] % (kh * kw) or blocks != rows * columns:
+        raise ShapeError(
+            f"fold: input is {input._l.type}, expected [N, C * {kh * kw}, {rows * columns}] for these sizes"
+        )
+    parts = permute(reshape(x, (n, c // (kh * kw), kh, kw, rows, columns)), (0, 1, 4, 5, 2, 3))
+    out: Tensor = ops.windows_grad(
+        parts, shape=(n, c // (kh * kw), high, wide), dims=(2, 3), size=(kh, kw), stride=steps, dilation=holes
+    )
+    if ph or pw:
+        out = pad(out, (-pw, -pw, -ph, -ph))
+    return squeeze(out, 0) if input.ndim == 2 else out
 
 
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
@@ -264,8 +210,30 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     x, single_ = batched("pixel_shuffle", input)
     r = upscale_factor
     n, c, h, w = x.ttype.shape
-    if x._a.shape[1] % (r * r):
+    if x._l.shape[1] % (r * r):
         raise ShapeError(f"pixel_shuffle: the channels of {x._l.type} must be a multiple of {r}^2")
     split = reshape(x, (n, c // (r * r), r, r, h, w))
     out = reshape(permute(split, (0, 1, 4, 2, 5, 3)), (n, c // (r * r), h * r, w * r))
     return squeeze(out, 0) if single_ else out
+
+
+def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
+    """[N, C, H * r, W * r] -> [N, C * r * r, H, W]. Raises ShapeError."""
+    x, single_ = batched("pixel_unshuffle", input)
+    r = downscale_factor
+    n, c, h, w = x.ttype.shape
+    if x._l.shape[2] % r or x._l.shape[3] % r:
+        raise ShapeError(f"pixel_unshuffle: the height and width of {x._l.type} must be multiples of {r}")
+    split = reshape(x, (n, c, h // r, r, w // r, r))
+    out = reshape(permute(split, (0, 1, 3, 5, 2, 4)), (n, c * r * r, h // r, w // r))
+    return squeeze(out, 0) if single_ else out
+
+
+def channel_shuffle(input: Tensor, groups: int) -> Tensor:
+    """[N, C, …]: channels of `groups` groups dealt out in turn (Zhang et al., 2017). Raises ShapeError."""
+    n, c, *rest = input.ttype.shape
+    if input._l.shape[1] % groups:
+        raise ShapeError(f"channel_shuffle: the channels of {input._l.type} must be a multiple of {groups}")
+    split = reshape(input, (n, groups, c // groups, *rest))
+    order = (0, 2, 1, *range(3, split.ndim))
+    return reshape(permute(split, order), (n, c, *rest))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
-from graphc.errors import ArgumentError, StateError
+from graphc.errors import ArgumentError, StateError, UnsupportedError
 from graphc.frontend.autograd import Handle
 from graphc.frontend.dispatch import scalar_tensor
 from graphc.frontend.grad_mode import enable_grad
@@ -94,7 +94,10 @@ class Optimizer:
                 loss = closure()
         recorder = mode.get().recorder
         with using(grad=False), nullcontext() if recorder is None else recorder.phase("update"):
-            self._step()
+            if recorder is not None and recorder.lockstep is not None:
+                recorder.lockstep.update(self)
+            else:
+                self._step()
         for hook in list(self._post_hooks.values()):
             hook(self, (), {})
         return loss
@@ -233,3 +236,18 @@ def check_range(name: str, what: str, value: Any, upper: float | None = None) ->
     number = float(value)
     if not number >= 0.0 or (upper is not None and not number < upper):
         raise ArgumentError(f"{name}: invalid {what}: {value}")
+
+
+def ways(name: str, differentiable: bool, **how: bool | None) -> dict[str, bool | None]:
+    """Settings that choose how PyTorch computes an update (foreach, fused, capturable), kept for its state dicts.
+
+    There is one way here, so they change nothing. Raises UnsupportedError for `differentiable`, ArgumentError for both
+    foreach and fused.
+    """
+    if differentiable:
+        raise UnsupportedError(
+            f"{name}: differentiable=True is not supported; write the update with tensor operations and autograd.grad"
+        )
+    if how.get("foreach") and how.get("fused"):
+        raise ArgumentError(f"{name}: `fused` and `foreach` cannot be `True` together.")
+    return {**how, "differentiable": differentiable}

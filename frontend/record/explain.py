@@ -21,10 +21,13 @@ def explain(name: str, stats: Stats, entries: Sequence[Entry]) -> str:
         f"{name}: {stats.calls} calls, {stats.recordings} recorded, {stats.compilations} compiled, {stats.hits} "
         "answered by a compiled graph, "
         f"{stats.eager} run eagerly after a refusal"
+        + (f", {stats.lockstep} in lockstep" if stats.lockstep else "")
     ]
     for entry in entries:
         if entry.refusal:
             lines.append(f"  refused: {entry.refusal}")
+            if entry.lockstep is not None:
+                lines.append(f"    {entry.lockstep.describe()}")
         for k, trace in enumerate(entry.traces):
             lines.append(f"  trace {k}:")
             lines += ["    " + line for line in describe(trace)]

@@ -1,0 +1,189 @@
+"""Tensors whose memory a lockstep call has not computed yet.
+
+Such a tensor is an instance of a subclass whose `_a` is a property: asking for it makes the call catch up, after which
+the tensor is of its own class again, with its array. A tensor from outside that a pending write will change is of such
+a class for as long, too. Tensors elsewhere pay nothing.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphc.frontend.autograd import Edge, Saved
+from graphc.frontend.tensor import Chain, Storage, Tensor, VersionCounter, fresh
+from graphc.ir.op import Array
+from graphc.ir.types import Layout, TensorType
+
+if TYPE_CHECKING:
+    from graphc.frontend.record.lockstep import Lockstep
+
+_new = object.__new__
+
+
+class PendingStorage(Storage):
+    """Memory that is not there yet. `number`: what the script calls it."""
+
+    lock: Lockstep
+    number: int
+
+    @property  # type: ignore[misc]
+    def owner(self) -> Array:  # type: ignore[override]
+        """The array, computed now."""
+        self.lock.touch()
+        array: Array = self.__dict__["owner"]
+        return array
+
+    def settle(self, array: Array) -> None:
+        """The memory is there."""
+        self.__class__ = Storage  # type: ignore[assignment]
+        fields = self.__dict__
+        fields["owner"] = array
+        del fields["lock"], fields["number"]
+
+
+def _array(t: Tensor) -> Array:
+    t._lock.touch()  # type: ignore[attr-defined]
+    fields = t.__dict__
+    return fields["_a"] if "_a" in fields else array_of(t)
+
+
+def _replace(t: Tensor, array: Array) -> None:
+    t._lock.touch()  # type: ignore[attr-defined]
+    settle(t)
+    t.__dict__["_a"] = array
+
+
+def _pending_form(kind: type) -> type:
+    fields = {"_a": property(_array, _replace), "__module__": kind.__module__, "__doc__": kind.__doc__}
+    return type(kind.__name__, (kind,), fields)
+
+
+PendingTensor = _pending_form(Tensor)
+_CLASSES: dict[type, type] = {Tensor: PendingTensor}
+_PLAIN: dict[type, type] = {PendingTensor: Tensor}
+
+
+def pending_class(kind: type) -> type:
+    """The pending form of a class of tensors."""
+    found = _CLASSES.get(kind)
+    if found is None:
+        found = _CLASSES[kind] = _pending_form(kind)
+        _PLAIN[found] = kind
+    return found
+
+
+def is_pending(t: Tensor) -> bool:
+    """True for a tensor whose memory is not there or not up to date."""
+    return t.__class__ in _PLAIN
+
+
+def settle(t: Tensor) -> None:
+    """Give a pending tensor its own class and, where it has none, its array."""
+    kind = _PLAIN.get(t.__class__)
+    if kind is None:
+        return
+    fields = t.__dict__
+    if "_a" not in fields:
+        fields["_a"] = array_of(t)
+    t.__class__ = kind
+    fields.pop("_lock", None)
+
+
+def array_of(t: Tensor) -> Array:
+    """The array of a tensor from its storage's."""
+    return through(t._s.owner, t._chain)
+
+
+def through(array: Array, chain: Chain) -> Array:
+    """The array that a chain of views leads to."""
+    for op, attrs in chain:
+        array = op.reference(array, **attrs)
+    return array
+
+
+def pending(lock: Lockstep, number: int, layout: Layout) -> Tensor:
+    """A tensor that is the root of new memory, still to be computed."""
+    t: Tensor = _new(PendingTensor)
+    fields = t.__dict__
+    fields["_lock"] = lock
+    fields["_l"] = layout
+    fields["_s"] = fields["_v"] = s = _new(PendingStorage)
+    s.lock, s.number, s.root = lock, number, layout.type
+    lock.note_storage(s, number)
+    lock.note_tensor(t)
+    return t
+
+
+def pending_over(lock: Lockstep, base: Any, layout: Layout, chain: Chain) -> Tensor:
+    """A tensor over the memory of `base` (a Tensor or Saved-like object with `_s` and `_v`), to be computed."""
+    t: Tensor = _new(PendingTensor)
+    t._lock = lock  # type: ignore[attr-defined]
+    t._l, t._s, t._v, t._chain = layout, base._s, base._v, chain
+    lock.note_tensor(t)
+    return t
+
+
+def pending_view(lock: Lockstep, base: Tensor, link: Chain, layout: Layout) -> Tensor:
+    """As `tensor.view_of`."""
+    t = pending_over(lock, base, layout, base._chain + link)
+    t._gbase = base if base._gbase is None else base._gbase
+    t._gskip = t._gbase._gskip if t._gbase._gbase is not None else len(t._gbase._chain)
+    t._history = base._s.history
+    if base._many:
+        t._many = base._many
+    return t
+
+
+def pending_alias(lock: Lockstep, base: Tensor, share_version: bool) -> Tensor:
+    """As `tensor.alias_of`."""
+    t = pending_over(lock, base, base._l, base._chain)
+    if not share_version:
+        t._v = VersionCounter()
+    t._history = -1
+    return t
+
+
+class LateSaved(Saved):
+    """What a tape node keeps of a pending tensor."""
+
+    __slots__ = ("lock",)
+
+    def __init__(self, t: Tensor, edge: Edge | None) -> None:
+        self.lock = weakref.ref(t._lock)  # type: ignore[attr-defined]
+        self.layout, self.storage, self.chain, self.versions = t._l, t._s, t._chain, t._v
+        self.version = t._v.value
+        self.edge = edge
+        self.leaf = t if t._requires_grad else None
+
+    @property  # type: ignore[misc]
+    def array(self) -> Array:  # type: ignore[override]
+        """The memory, computed now if need be."""
+        return through(self.storage.owner, self.chain)
+
+    def unpack_now(self) -> Tensor:
+        """A tensor over the memory, whatever its version."""
+        lock = self.lock()
+        if lock is not None and lock.behind(self.storage):
+            t: Tensor = _new(PendingTensor)
+            t._lock = lock  # type: ignore[attr-defined]
+            t._l, t._s, t._chain, t._v = self.layout, self.storage, self.chain, self.versions
+            t._history = -1
+            lock.note_tensor(t)
+            return t
+        return super().unpack_now()
+
+
+def stand_in(layout: Layout) -> Tensor:
+    """A tensor of this layout with no memory behind it: for what looks at types and strides alone."""
+    item = np.empty(1, layout.type.dtype.np)
+    steps = tuple(s * item.itemsize for s in layout.strides)
+    array = np.lib.stride_tricks.as_strided(item, layout.type.sizes, steps, writeable=False)
+    return fresh(array, layout)
+
+
+def contiguous(type: TensorType) -> Layout:
+    """The layout of a fresh output."""
+    return Layout(type)
