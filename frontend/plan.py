@@ -28,7 +28,7 @@ class Plan:
     operands.
     """
 
-    __slots__ = ("attrs", "in_types", "layouts", "link", "nothing", "op", "run", "saved", "types")
+    __slots__ = ("attrs", "in_types", "layouts", "link", "nothing", "op", "run", "saved", "taped", "types")
     op: Op
     attrs: dict[str, Any]
     run: Callable[..., Any]
@@ -37,6 +37,7 @@ class Plan:
     in_types: tuple[TensorType, ...]
     link: tuple[tuple[Op, dict[str, Any]], ...]
     nothing: tuple[None, ...]  # what a tape node keeps that keeps no operand
+    taped: bool  # its one output can carry a gradient
     saved: dict[tuple[bool, ...], tuple[tuple[bool, ...] | None, tuple[bool, ...] | None]]
 
     def kept(self, needs: tuple[bool, ...]) -> tuple[tuple[bool, ...] | None, tuple[bool, ...] | None]:
@@ -92,6 +93,7 @@ def _made(op: Op, tensors: tuple[Tensor, ...], attrs: Attrs) -> Plan:
     plan.nothing = (None,) * len(tensors)
     plan.types = op.infer_types(plan.in_types, attrs)
     plan.layouts = tuple(map(Layout, plan.types))
+    plan.taped = op.differentiable and len(plan.types) == 1 and plan.types[0].dtype.is_floating_point
     if op.scatter is None:
         plan.run = compiler.eager_plan(op, [t._l for t in tensors], attrs)
         return plan
