@@ -338,11 +338,11 @@ def _output(node: FunctionNode, k: int, o: Tensor, args: tuple[Any, ...], made: 
 
 
 class _Once(Function):
-    """An identity that cannot be differentiated."""
+    """The first `count` of the tensors, with a history that leads to all of them and cannot be differentiated."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, *args: Any) -> Any:
-        return args
+    def forward(ctx: FunctionCtx, count: int, *tensors: Any) -> Any:
+        return tensors[:count]
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grad_outputs: Any) -> Any:
@@ -365,7 +365,8 @@ def once_differentiable(fn: Callable[..., Any]) -> Callable[..., Any]:
             return found
         grads = found if isinstance(found, tuple) else (found,)
         places = [k for k, g in enumerate(grads) if isinstance(g, Tensor)]
-        ends = _Once.apply(*[alias_of(grads[k]).requires_grad_() for k in places])
+        sources = [g for g in args if isinstance(g, Tensor) and g.requires_grad]
+        ends = _Once.apply(len(places), *[alias_of(grads[k]) for k in places], *sources)
         blocked = dict(zip(places, ends, strict=True))
         mixed = tuple(blocked.get(k, g) for k, g in enumerate(grads))
         return mixed if isinstance(found, tuple) else mixed[0]

@@ -63,7 +63,7 @@ def backward(
     if wanted is not None:
         found = _run(roots, seeds, retain, create_graph, [_edge_needed(t) for t in wanted])
         for t, g in zip(wanted, found, strict=True):
-            if g is not None:
+            if g is not None and (t._requires_grad or not t._retain):  # else it arrived when the pass went by
                 accumulate(t, g, create_graph)
         return
     _run(roots, seeds, retain, create_graph, None)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from graphc.errors import ArgumentError
 from graphc.frontend.mode import mode, using
 
 __all__ = ["enable_grad", "inference_mode", "is_grad_enabled", "no_grad", "set_grad_enabled"]
@@ -28,12 +30,49 @@ class _GradMode:
         self._stack.pop().__exit__(*error)
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        if isinstance(function, type):
+            raise ArgumentError(
+                f"{type(self).__name__}: decorating the class {function.__name__} would wrap the making of its "
+                "instances alone; decorate its methods"
+            )
+        if inspect.isgeneratorfunction(function):
+            return self._generator(function)
+
         @functools.wraps(function)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             with using(grad=self.enabled):
                 return function(*args, **kwargs)
 
         return wrapper
+
+    def _generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Each step of the generator runs in this mode, and what is between two steps in the caller's."""
+
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            with using(grad=self.enabled):
+                steps = function(*args, **kwargs)
+            step: Callable[[], Any] = functools.partial(next, steps)
+            while True:
+                try:
+                    with using(grad=self.enabled):
+                        value = step()
+                except StopIteration as end:
+                    return end.value
+                step = yield from self._exchange(steps, value)
+
+        return wrapper
+
+    def _exchange(self, steps: Any, value: Any) -> Any:
+        """Hand out a value; gives the step that what comes back asks for."""
+        try:
+            return functools.partial(steps.send, (yield value))
+        except GeneratorExit:
+            with using(grad=self.enabled):
+                steps.close()
+            raise
+        except BaseException as error:
+            return functools.partial(steps.throw, error)
 
 
 class no_grad(_GradMode):

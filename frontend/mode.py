@@ -36,6 +36,8 @@ class LockstepHooks(Protocol):
 class RecorderHooks(Protocol):
     """What eager execution tells a recorder. Every method may raise RecordingError to refuse."""
 
+    first_ticket: int  # tells this recording from others
+
     @property
     def lockstep(self) -> LockstepHooks | None:
         """Who is asked first, if anyone."""

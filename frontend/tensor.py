@@ -66,6 +66,7 @@ class Tensor(TensorMethods):
     _leaf_node: Any = None
     _retain: bool = False
     _alone: bool = False  # a gradient that nothing else holds: a leaf may take it as its own
+    _born: int = 0  # the recording inside which it was made as an alias
     _memo: Any = None  # a recorder's note: (recording, base value, value)
 
     def __new__(cls, *data: Any) -> Tensor:
@@ -171,6 +172,8 @@ def alias_of(base: Tensor, *, share_version: bool = True) -> Tensor:
     t._a, t._l, t._s, t._chain = base._a, base._l, base._s, base._chain
     t._v = base._v if share_version else VersionCounter()
     t._history = -1
+    if recorder is not None:
+        t._born = recorder.first_ticket
     return t
 
 

@@ -388,6 +388,9 @@ class Recorder(rng.Replays):
             self.grads[id(leaf)] = (leaf, grad, here())
 
     def _is_mine(self, t: Tensor) -> bool:
+        if t._born == self.first_ticket:
+            self.made.append((weakref.ref(t), here()))
+            return True
         slot = t._s.slot
         return slot is not None and slot.recording is self and any(r.source is None for r in slot.roots)
 
