@@ -20,14 +20,18 @@ if TYPE_CHECKING:
     from graphc.frontend.device import *
     from graphc.frontend.dlpack import *
     from graphc.frontend.functional_copies import *
+    from graphc.frontend.functional_counting import *
     from graphc.frontend.functional_data import *
     from graphc.frontend.functional_index import *
     from graphc.frontend.functional_linalg import *
     from graphc.frontend.functional_math import *
     from graphc.frontend.functional_mixed import *
+    from graphc.frontend.functional_places import *
     from graphc.frontend.functional_reduce import *
     from graphc.frontend.functional_scan import *
     from graphc.frontend.functional_shape import *
+    from graphc.frontend.functional_signal import *
+    from graphc.frontend.functional_special import *
     from graphc.frontend.grad_mode import *
     from graphc.frontend.indexing import *
     from graphc.frontend.legacy import *

@@ -55,3 +55,24 @@ def reduction_of(size_average: bool | None, reduce: bool | None, reduction: str)
     if reduce is False:
         return "none"
     return "sum" if size_average is False else "mean"
+
+
+def several(name: str, value: Pair, what: str, count: int) -> tuple[int, ...]:
+    """An int `count` times, or `count` ints. Raises ArgumentError."""
+    items = (value,) if isinstance(value, int) else tuple(value)
+    if len(items) == 1:
+        items = items * count
+    if len(items) != count or not all(isinstance(v, int) and not isinstance(v, bool) for v in items):
+        raise ArgumentError(f"{name}: {what} must be an int or {count} ints, got {value!r}")
+    return items
+
+
+def with_batch(name: str, x: Tensor, places: int) -> tuple[Tensor, bool]:
+    """A tensor [N, C, *places]; one without N gets a batch of one (True). Raises ShapeError."""
+    if x.ndim == places + 1:
+        return unsqueeze(x, 0), True
+    if x.ndim != places + 2:
+        raise ShapeError(
+            f"{name}: expected {places + 1}D (unbatched) or {places + 2}D (batched) input, got {x._l.type}"
+        )
+    return x, False

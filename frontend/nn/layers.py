@@ -1,4 +1,4 @@
-"""Linear, Embedding, dropout and the layers that change shapes."""
+"""Linear and bilinear maps, distances, dropout and the layers that change shapes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 from graphc.errors import ArgumentError
 from graphc.frontend.creation import empty
 from graphc.frontend.device import check_device
-from graphc.frontend.grad_mode import no_grad
 from graphc.frontend.nn import functional as F
 from graphc.frontend.nn import init
 from graphc.frontend.nn.module import Module
@@ -18,13 +17,18 @@ from graphc.frontend.tensor import Tensor
 from graphc.ir.types import DType
 
 __all__ = [
+    "AlphaDropout",
+    "Bilinear",
+    "CosineSimilarity",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
-    "Embedding",
+    "Dropout3d",
+    "FeatureAlphaDropout",
     "Flatten",
     "Identity",
     "Linear",
+    "PairwiseDistance",
     "Unflatten",
 ]
 
@@ -77,40 +81,65 @@ def fill_bias(module: Any) -> None:
         init.uniform_(module.bias, -bound, bound)
 
 
-class Embedding(Module):
-    """Rows of a table [num_embeddings, embedding_dim] at int64 indices; row `padding_idx` gets no gradient."""
+class Bilinear(Module):
+    """y = x1 @ weight[k] @ x2 + bias[k] for every k: x1 [..., in1], x2 [..., in2], weight [out, in1, in2]."""
 
     def __init__(
         self,
-        num_embeddings: int,
-        embedding_dim: int,
-        padding_idx: int | None = None,
+        in1_features: int,
+        in2_features: int,
+        out_features: int,
+        bias: bool = True,
         device: Any = None,
         dtype: DType | None = None,
     ) -> None:
         super().__init__()
-        check_device(type(self).__name__, device)
-        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
-        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
-            raise ArgumentError("padding_idx must be within num_embeddings")
-        self.padding_idx = padding_idx + num_embeddings if padding_idx is not None and padding_idx < 0 else padding_idx
-        self.weight = Parameter(empty(num_embeddings, embedding_dim, dtype=dtype))
+        check_device("Bilinear", device)
+        if in1_features <= 0:
+            raise ArgumentError(f"in1_features must be > 0, but got {in1_features}")
+        self.in1_features, self.in2_features, self.out_features = in1_features, in2_features, out_features
+        self.weight = Parameter(empty(out_features, in1_features, in2_features, dtype=dtype))
+        self.register_parameter("bias", Parameter(empty(out_features, dtype=dtype)) if bias else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Normal(0, 1), the padding row 0."""
-        init.normal_(self.weight)
-        if self.padding_idx is not None:
-            with no_grad():
-                self.weight[self.padding_idx].fill_(0)
+        """Uniform on +-1/sqrt(in1_features), as PyTorch."""
+        bound = 1 / math.sqrt(self.in1_features)
+        for p in self.parameters():
+            init.uniform_(p, -bound, bound)
 
-    def forward(self, input: Tensor) -> Tensor:
-        """[...] int64 -> [..., embedding_dim]."""
-        return F.embedding(input, self.weight, self.padding_idx)
+    def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
+        """[..., in1] and [..., in2] -> [..., out]."""
+        return F.bilinear(input1, input2, self.weight, self.bias)
 
     def extra_repr(self) -> str:
-        text = f"{self.num_embeddings}, {self.embedding_dim}"
-        return text if self.padding_idx is None else f"{text}, padding_idx={self.padding_idx}"
+        """The sizes."""
+        text = f"in1_features={self.in1_features}, in2_features={self.in2_features}"
+        return f"{text}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
+class CosineSimilarity(Module):
+    """The cosine of the angle between vectors along `dim`."""
+
+    def __init__(self, dim: int = 1, eps: float = 1e-8) -> None:
+        super().__init__()
+        self.dim, self.eps = dim, eps
+
+    def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
+        """Two tensors that broadcast -> their shape without `dim`."""
+        return F.cosine_similarity(x1, x2, self.dim, self.eps)
+
+
+class PairwiseDistance(Module):
+    """The p-norm of differences along the last axis, with `eps` added to each."""
+
+    def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> None:
+        super().__init__()
+        self.norm, self.eps, self.keepdim = p, eps, keepdim
+
+    def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
+        """Two tensors [..., D] that broadcast -> [...]."""
+        return F.pairwise_distance(x1, x2, self.norm, self.eps, self.keepdim)
 
 
 class Dropout(Module):
@@ -140,6 +169,26 @@ class Dropout2d(Dropout):
 
 class Dropout1d(Dropout2d):
     """Dropout2d for [N, C, L]."""
+
+
+class Dropout3d(Dropout2d):
+    """Dropout2d for [N, C, D, H, W]."""
+
+
+class AlphaDropout(Dropout):
+    """Dropout that keeps mean and variance behind SELU."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Same shape as the input."""
+        return F.alpha_dropout(input, self.p, self.training, self.inplace)
+
+
+class FeatureAlphaDropout(Dropout):
+    """AlphaDropout of whole channels."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Same shape as the input, [N, C, …]."""
+        return F.feature_alpha_dropout(input, self.p, self.training, self.inplace)
 
 
 class Flatten(Module):

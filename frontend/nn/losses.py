@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 
-class _Loss(Module):
+class Loss(Module):
     """A loss of two tensors with a reduction: "mean", "sum" or "none"."""
 
     def __init__(self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean") -> None:
@@ -81,7 +81,7 @@ class NLLLoss(Module):
         return F.nll_loss(input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction)
 
 
-class MSELoss(_Loss):
+class MSELoss(Loss):
     """(input - target)^2."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ class MSELoss(_Loss):
         return F.mse_loss(input, target, reduction=self.reduction)
 
 
-class L1Loss(_Loss):
+class L1Loss(Loss):
     """|input - target|."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ class L1Loss(_Loss):
         return F.l1_loss(input, target, reduction=self.reduction)
 
 
-class SmoothL1Loss(_Loss):
+class SmoothL1Loss(Loss):
     """Quadratic below `beta`, linear above."""
 
     def __init__(
@@ -111,7 +111,7 @@ class SmoothL1Loss(_Loss):
         return F.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
 
 
-class HuberLoss(_Loss):
+class HuberLoss(Loss):
     """Quadratic below `delta`, linear above."""
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
@@ -123,7 +123,7 @@ class HuberLoss(_Loss):
         return F.huber_loss(input, target, reduction=self.reduction, delta=self.delta)
 
 
-class BCELoss(_Loss):
+class BCELoss(Loss):
     """Binary cross entropy of probabilities; `weight` scales the elements."""
 
     weight: Tensor | None
@@ -143,7 +143,7 @@ class BCELoss(_Loss):
         return F.binary_cross_entropy(input, target, self.weight, reduction=self.reduction)
 
 
-class BCEWithLogitsLoss(_Loss):
+class BCEWithLogitsLoss(Loss):
     """Binary cross entropy of logits; positive targets count `pos_weight` times."""
 
     weight: Tensor | None
@@ -168,7 +168,7 @@ class BCEWithLogitsLoss(_Loss):
         )
 
 
-class KLDivLoss(_Loss):
+class KLDivLoss(Loss):
     """Kullback-Leibler divergence: input log probabilities, target probabilities, or logarithms with `log_target`."""
 
     def __init__(

@@ -56,8 +56,19 @@ class Module:
             recorder.on_new_module(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run forward, with the hooks around it."""
+        """Run forward, with the hooks around it; compiled after compile()."""
+        compiled = self.__dict__.get("_compiled_call")
+        if compiled is not None and mode.get().recorder is None:
+            return compiled(*args, **kwargs)
         return call_module(self, args, kwargs)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Run calls of this module compiled from now on, as graphc.compile(module) does; the same arguments. A copy of
+        the module has recordings of its own.
+        """
+        from graphc.frontend.record.front import compile_in_place
+
+        compile_in_place(self, *args, **kwargs)
 
     # ---- attributes
 

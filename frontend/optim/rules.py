@@ -7,7 +7,7 @@ from typing import Any
 from graphc.errors import ArgumentError
 from graphc.frontend.creation import full_like, zeros, zeros_like
 from graphc.frontend.functional import eq, where
-from graphc.frontend.optim.optimizer import Hyper, Optimizer, Params, check_range
+from graphc.frontend.optim.optimizer import Hyper, Optimizer, Params, check_range, ways
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import float64
 
@@ -37,6 +37,9 @@ class SGD(Optimizer):
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
         check_range("SGD", "learning rate", lr)
         check_range("SGD", "momentum value", momentum)
@@ -50,6 +53,7 @@ class SGD(Optimizer):
             "weight_decay": weight_decay,
             "nesterov": nesterov,
             "maximize": maximize,
+            **ways("SGD", differentiable, foreach=foreach, fused=fused),
         }
         super().__init__(params, defaults)
 
@@ -82,8 +86,6 @@ class Adam(Optimizer):
     Raises ArgumentError for settings out of range.
     """
 
-    decoupled = False
-
     def __init__(
         self,
         params: Params,
@@ -93,7 +95,12 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
         amsgrad: bool = False,
         *,
+        foreach: bool | None = None,
         maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
     ) -> None:
         name = type(self).__name__
         check_range(name, "learning rate", lr)
@@ -108,6 +115,8 @@ class Adam(Optimizer):
             "weight_decay": weight_decay,
             "amsgrad": amsgrad,
             "maximize": maximize,
+            **ways(name, differentiable, foreach=foreach, capturable=capturable, fused=fused),
+            "decoupled_weight_decay": decoupled_weight_decay,
         }
         super().__init__(params, defaults)
 
@@ -122,7 +131,7 @@ class Adam(Optimizer):
         return state
 
     def _update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], hyper: Hyper) -> None:
-        if not self.decoupled:
+        if not group["decoupled_weight_decay"]:
             g = _signed(p, g, group, hyper)
         else:
             g = -g if group["maximize"] else g
@@ -144,8 +153,6 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
 
-    decoupled = True
-
     def __init__(
         self,
         params: Params,
@@ -156,8 +163,15 @@ class AdamW(Adam):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)
+        super().__init__(
+            params, lr, betas, eps, weight_decay, amsgrad, foreach=foreach, maximize=maximize, capturable=capturable,
+            differentiable=differentiable, fused=fused, decoupled_weight_decay=True,
+        )  # fmt: skip
 
 
 def _power(base: float, step: Tensor) -> Tensor:
@@ -181,8 +195,10 @@ class RMSprop(Optimizer):
         weight_decay: float = 0.0,
         momentum: float = 0.0,
         centered: bool = False,
-        *,
+        capturable: bool = False,
+        foreach: bool | None = None,
         maximize: bool = False,
+        differentiable: bool = False,
     ) -> None:
         check_range("RMSprop", "learning rate", lr)
         check_range("RMSprop", "epsilon value", eps)
@@ -197,6 +213,7 @@ class RMSprop(Optimizer):
             "centered": centered,
             "weight_decay": weight_decay,
             "maximize": maximize,
+            **ways("RMSprop", differentiable, capturable=capturable, foreach=foreach),
         }
         super().__init__(params, defaults)
 
@@ -241,8 +258,11 @@ class Adagrad(Optimizer):
         weight_decay: float = 0.0,
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
+        foreach: bool | None = None,
         *,
         maximize: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
         check_range("Adagrad", "learning rate", lr)
         check_range("Adagrad", "lr_decay value", lr_decay)
@@ -256,6 +276,7 @@ class Adagrad(Optimizer):
             "weight_decay": weight_decay,
             "initial_accumulator_value": initial_accumulator_value,
             "maximize": maximize,
+            **ways("Adagrad", differentiable, foreach=foreach, fused=fused),
         }
         super().__init__(params, defaults)
 
@@ -284,14 +305,18 @@ class Adadelta(Optimizer):
         rho: float = 0.9,
         eps: float = 1e-6,
         weight_decay: float = 0.0,
+        foreach: bool | None = None,
         *,
+        capturable: bool = False,
         maximize: bool = False,
+        differentiable: bool = False,
     ) -> None:
         check_range("Adadelta", "learning rate", lr)
         check_range("Adadelta", "rho value", rho, 1.0 + 2.0**-52)
         check_range("Adadelta", "epsilon value", eps)
         check_range("Adadelta", "weight_decay value", weight_decay)
         defaults = {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay, "maximize": maximize}
+        defaults |= ways("Adadelta", differentiable, capturable=capturable, foreach=foreach)
         super().__init__(params, defaults)
 
     def _make_state(self, p: Tensor, group: dict[str, Any]) -> dict[str, Any]:
