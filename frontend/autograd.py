@@ -44,6 +44,7 @@ class Node:
         "in_types",
         "op",
         "out_types",
+        "plan",
         "retained",
         "saved_in",
         "saved_out",
@@ -51,6 +52,7 @@ class Node:
     )
     op: Op
     attrs: dict[str, Any]
+    plan: Plan  # where it was put on the tape by one
     edges: tuple[Edge | None, ...]
     in_types: tuple[TensorType, ...]
     out_types: tuple[TensorType, ...]
@@ -348,6 +350,7 @@ def _planned(plan: Plan, edges: tuple[Edge | None, ...]) -> Node:
     node.seq = _ticket()
     node.hooks = node.retained = node.saved_out = None
     node.freed = False
+    node.plan = plan
     return node
 
 

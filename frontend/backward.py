@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from graphc.errors import ArgumentError, AutogradError, InternalError, ShapeError, UnsupportedError
 from graphc.frontend import autograd_anomaly as anomaly
 from graphc.frontend.autograd import AccumulateGrad, Edge, Node, PostHook, PreHook, TypeOnly, edge_of
+from graphc.frontend.gradient_plan import gradients
 from graphc.frontend.mode import debugging, mode, using
 from graphc.frontend.regions import Region, Walk
 from graphc.frontend.tensor import Tensor
@@ -393,6 +394,11 @@ def _rule(node: Node, slot: dict[int, Tensor], needs: tuple[bool, ...]) -> tuple
         return node.gradients(slot, needs)
     if node.op.vjp is None:
         raise AutogradError(f"{node.op.name} has no gradient")
+    here = mode.get()
+    if here.recorder is None and not here.grad:
+        found = gradients(node, slot, needs)
+        if found is not None:
+            return found
     many = len(node.out_types) > 1
     g: Any = tuple(slot.get(k) for k in range(len(node.out_types))) if many else slot[0]
     inputs = [

@@ -28,7 +28,7 @@ class Plan:
     operands.
     """
 
-    __slots__ = ("attrs", "in_types", "layouts", "link", "nothing", "op", "run", "saved", "taped", "types")
+    __slots__ = ("attrs", "backward", "in_types", "layouts", "link", "nothing", "op", "run", "saved", "taped", "types")
     op: Op
     attrs: dict[str, Any]
     run: Callable[..., Any]
@@ -37,6 +37,7 @@ class Plan:
     in_types: tuple[TensorType, ...]
     link: tuple[tuple[Op, dict[str, Any]], ...]
     nothing: tuple[None, ...]  # what a tape node keeps that keeps no operand
+    backward: dict[Any, Any]  # frontend/gradient_plan.py
     taped: bool  # its one output can carry a gradient
     saved: dict[tuple[bool, ...], tuple[tuple[bool, ...] | None, tuple[bool, ...] | None]]
 
@@ -88,7 +89,7 @@ def _unwatched() -> Iterator[None]:
 
 def _made(op: Op, tensors: tuple[Tensor, ...], attrs: Attrs) -> Plan:
     plan = Plan()
-    plan.op, plan.attrs, plan.link, plan.saved = op, dict(attrs), (), {}
+    plan.op, plan.attrs, plan.link, plan.saved, plan.backward = op, dict(attrs), (), {}, {}
     plan.in_types = tuple([t._l.type for t in tensors])
     plan.nothing = (None,) * len(tensors)
     plan.types = op.infer_types(plan.in_types, attrs)

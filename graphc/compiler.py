@@ -12,12 +12,13 @@
     plan        offsets in one arena                                  ir/passes/plan.py
     emit, load  machine code                                          codegen/cpu, runtime/code.py
 
-The eager mode runs the same pipeline on graphs of one node.
+The eager mode runs the same pipeline on graphs of one node. What users call of it: `disable`, `is_compiling`, `reset`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,10 +35,18 @@ if TYPE_CHECKING:
     from graphc.runtime.executable import Executable
     from graphc.runtime.program import Program
 
+_CONTROLS = ("disable", "is_compiling", "reset")  # of compiled functions; those live in the front end, found when used
+
 Pass = Callable[[Graph], Graph]
 Trace = Callable[[str, Graph], None]
 
 MAX_EAGER = 4096  # eager executables kept; the oldest go first
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _CONTROLS:
+        raise AttributeError(f"module 'graphc.compiler' has no attribute {name!r}")
+    return getattr(import_module("graphc.frontend.record.front"), name)
 
 
 def passes() -> tuple[tuple[str, Pass], ...]:
@@ -153,6 +162,12 @@ def eager_plan(op: Op, layouts: Sequence[Layout], attrs: Attrs) -> Callable[...,
     straight = [Layout(layout.type) if back else layout for layout, back in zip(layouts, backwards, strict=True)]
     run = _runner(eager_executable(op, straight, attrs))
     return lambda *arrays: run(*[a.copy(order="C") if back else a for a, back in zip(arrays, backwards, strict=True)])
+
+
+def eager_graph(graph: Graph, layouts: Sequence[Layout]) -> Callable[..., Any]:
+    """Like `eager_plan`, for a small graph of several ops."""
+    graph = optimise(graph, disable=("fold", "simplify"))
+    return _runner(build(lower(graph, layouts, fuse=True, order=False)))
 
 
 def _runner(exe: Executable) -> Callable[..., Any]:
