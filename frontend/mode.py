@@ -32,6 +32,9 @@ class LockstepHooks(Protocol):
     def update(self, optimizer: Any) -> None:
         """Do what `optimizer._step()` does."""
 
+    def layer(self, module: Any, args: tuple[Any, ...]) -> Any:
+        """Do what `module.forward(*args)` does."""
+
 
 class RecorderHooks(Protocol):
     """What eager execution tells a recorder. Every method may raise RecordingError to refuse."""

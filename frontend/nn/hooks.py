@@ -114,6 +114,8 @@ def call_module(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
             or module._backward_pre_hooks
             or debugging
         ):
+            if recorder is not None and recorder.lockstep is not None and not kwargs:
+                return recorder.lockstep.layer(module, args)
             return module.forward(*args, **kwargs)
         return _call_with_hooks(module, args, kwargs)
     finally:

@@ -26,7 +26,7 @@ from graphc.errors import ArgumentError, ShapeError
 from graphc.frontend import autograd
 from graphc.frontend.mode import mode
 from graphc.frontend.plan import Plan, plan_for
-from graphc.frontend.record import lockstep_regions, rng
+from graphc.frontend.record import lockstep_modules, lockstep_regions, rng
 from graphc.frontend.record.lockstep_script import (
     CONSTANT,
     Event,
@@ -82,10 +82,12 @@ class Lockstep:
         self.dirty: dict[Storage, Tensor] = {}  # with a write to come
         self.copies: dict[int, Array] = {}  # of memory that was handed out
         self.free: dict[tuple[int, int], Array] = {}
-        self.settings: list[tuple[int, str, Tensor]] | None = None
+        self.settings: list[tuple[int, str, Tensor]] | None = None  # numbers an optimiser asked for in a region
+        self.randoms: list[Tensor] | None = None  # random states used in a region
+        self.values_used = False  # our own Python looked at values from outside
         self._made: list[tuple[weakref.ref[Storage], int]] = []
         self._tensors: list[weakref.ref[Tensor]] = []
-        self._guard = threading.RLock()  # another thread may look at our tensors
+        self.guard = threading.RLock()  # another thread may look at our tensors
         self._busy = False
         self._paused = 0
 
@@ -155,7 +157,7 @@ class Lockstep:
             return False
         if not is_pending(target) and not target._a.flags.writeable and target._a.size:
             raise ArgumentError(f"{name}: the memory of this tensor is read-only; clone() it first")
-        with self._guard:
+        with self.guard:
             if self._match(None, (target, value)) is None:
                 return False
             self.mark(target)
@@ -193,7 +195,7 @@ class Lockstep:
 
     def _match(self, plan: Plan | None, tensors: tuple[Tensor, ...]) -> tuple[int, ...] | None:
         """Numbers of the outputs of the next event, which this is; None (and no longer active) if it is not."""
-        with self._guard:
+        with self.guard:
             if self.growing:
                 return self._grow(plan, tensors)
             self.boundary()
@@ -330,7 +332,7 @@ class Lockstep:
 
     def touch(self) -> None:
         """A value is looked at: compute all there is to compute."""
-        with self._guard:
+        with self.guard:
             if self._busy or self.over:
                 return
             if self.at == self.start:
@@ -342,7 +344,7 @@ class Lockstep:
 
     def leave(self, why: str, final: bool = False) -> None:
         """Run eagerly from here on; `final`: no script can help."""
-        with self._guard:
+        with self.guard:
             if self.over:
                 return
             self.missed = why
@@ -430,7 +432,7 @@ class Lockstep:
 
     def finish(self, ended: bool = True) -> None:
         """The call is over (`ended`) or an exception leaves it."""
-        with self._guard:
+        with self.guard:
             if not self.over and ended:
                 if not self.growing and self.at != len(self.script.events) and not self._ends_here():
                     self.leave("the call ended where none did before")
@@ -459,6 +461,10 @@ class Lockstep:
         """Run optimizer._step(), or do what it did."""
         lockstep_regions.update(self, optimizer)
 
+    def layer(self, module: Any, args: tuple[Any, ...]) -> Any:
+        """module.forward(*args)."""
+        return lockstep_modules.call(self, module, args, mode.get().grad)
+
     # ---- other hooks of a recorder: Python really runs, so that nothing has to be known
 
     def on_op(self, op: Op, operands: tuple[Tensor, ...], attrs: Attrs, outputs: tuple[Tensor, ...]) -> None:
@@ -477,6 +483,8 @@ class Lockstep:
         """As without a recorder."""
         state = rng.state_tensor()
         rng.advance(1, None)
+        if self.randoms is not None:
+            self.randoms.append(state)
         return state, 0
 
     def on_seed(self, seed: int) -> None:
@@ -494,6 +502,7 @@ class Lockstep:
 
     def on_range(self, index: Tensor, low: float, high: float, ignored: int | None = None) -> None:
         """Checked at each call."""
+        self.values_used = True
 
     def on_failure(self, tensor: Tensor) -> None:
         """Python sees the error."""

@@ -74,7 +74,7 @@ class Region:
     `grads`: (leaf, number) of new gradients, `writes`: how often a known tensor is written, `freed`: tape nodes.
     """
 
-    __slots__ = ("binds", "end", "freed", "grads", "key", "kind", "settings", "unknown", "writes")
+    __slots__ = ("binds", "end", "freed", "grads", "key", "kind", "layer", "settings", "unknown", "writes")
 
     def __init__(self, kind: str, found: Found, end: int) -> None:
         self.kind = kind
@@ -86,11 +86,16 @@ class Region:
         self.grads: list[tuple[int, int]] = []
         self.writes: list[tuple[int, int]] = []
         self.freed: list[int] = []
+        self.layer: Any = None  # of a call of a layer
 
     def same(self, other: Region) -> bool:
         """Equal in all that counts."""
-        names = [n for n in Region.__slots__ if n != "key"]
-        return _equal(self.key, other.key) and all(getattr(self, n) == getattr(other, n) for n in names)
+        names = [n for n in Region.__slots__ if n not in ("key", "layer")]
+        if not (_equal(self.key, other.key) and all(getattr(self, n) == getattr(other, n) for n in names)):
+            return False
+        if self.layer is None or other.layer is None:
+            return self.layer is other.layer
+        return _equal(self.layer.key(), other.layer.key())
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -174,7 +179,7 @@ def _saved(s: Saved | None, found: Found) -> Any:
 
 def _grow_backward(lock: Lockstep, run: Callable[[], None], found: Found) -> None:
     leaves = [(k, n.leaf, n.leaf._grad) for k, n in enumerate(found.nodes) if type(n) is AccumulateGrad]
-    start = _Start(lock)
+    start = Start(lock)
     run()
     region = start.region("backward", found)
     if region is None:
@@ -196,7 +201,7 @@ def _plain_grad(t: Tensor) -> bool:
     return own and t.__class__ is PendingTensor
 
 
-class _Start:
+class Start:
     """Where a region starts, while a script grows."""
 
     def __init__(self, lock: Lockstep) -> None:
@@ -217,6 +222,8 @@ class _Start:
             if number is not None:
                 region.binds.append((k, number))
                 known.add(number)
+        for t in lock.randoms or ():
+            known.add(lock.number_of(t._s) or 0)
         for group, key, t in lock.settings or ():
             number = lock.number_of(t._s)
             if number is not None:
@@ -281,7 +288,7 @@ def _optimizer(lock: Lockstep, optimizer: Any) -> Found | None:
                 return None
             found.key += [found.tensor(p), found.tensor(g), tuple(state)]
             for x in state.values():
-                if not isinstance(x, Tensor) and not _is_plain(x):
+                if not isinstance(x, Tensor) and not is_plain(x):
                     return None
                 found.key.append(found.tensor(x) if isinstance(x, Tensor) else _frozen(x))
     return found
@@ -294,15 +301,16 @@ def _settings(group: dict[str, Any]) -> tuple[Any, ...] | None:
             found.append(len(value))
         elif key in _FOLLOWED and type(value) is float:
             found.append((key, value == 0.0))
-        elif _is_plain(value):
+        elif is_plain(value):
             found.append((key, _frozen(value)))
         elif key != "param_names":
             return None
     return tuple(found)
 
 
-def _is_plain(x: Any) -> bool:
-    return x is None or type(x) in (bool, int, float, str) or (type(x) is tuple and all(map(_is_plain, x)))
+def is_plain(x: Any) -> bool:
+    """True for values that cannot change."""
+    return x is None or type(x) in (bool, int, float, str) or (type(x) is tuple and all(map(is_plain, x)))
 
 
 def _frozen(x: Any) -> Any:
@@ -313,7 +321,7 @@ def _frozen(x: Any) -> Any:
 
 
 def _grow_update(lock: Lockstep, optimizer: Any, found: Found) -> None:
-    start = _Start(lock)
+    start = Start(lock)
     fields = dict(vars(optimizer))
     lock.settings = []
     try:
@@ -352,8 +360,8 @@ def _play(lock: Lockstep, kind: str, found: Found, optimizer: Any = None) -> boo
     region: Region | None = lock.script.regions.get(lock.at)
     if region is None or region.kind != kind or not found.same(region):
         return False
-    with lock._guard:
-        if not _writable(lock, found, region) or not _bind(lock, found, region, optimizer):
+    with lock.guard:
+        if not writable(lock, found, region) or not bind(lock, found, region, optimizer):
             return False
         lock.at = region.end
         for k, count in region.writes:
@@ -371,7 +379,8 @@ def _play(lock: Lockstep, kind: str, found: Found, optimizer: Any = None) -> boo
     return True
 
 
-def _writable(lock: Lockstep, found: Found, region: Region) -> bool:
+def writable(lock: Lockstep, found: Found, region: Region) -> bool:
+    """True when what the region writes is memory that nothing else looks at."""
     for k, _ in region.writes:
         t = found.tensors[k]
         if t._s.exposed or t._chain:
@@ -383,7 +392,8 @@ def _writable(lock: Lockstep, found: Found, region: Region) -> bool:
     return True
 
 
-def _bind(lock: Lockstep, found: Found, region: Region, optimizer: Any) -> bool:
+def bind(lock: Lockstep, found: Found, region: Region, optimizer: Any) -> bool:
+    """Give memory that is met here its numbers; False, with nothing done, when it does not fit."""
     bound: list[Storage] = []
     todo = [(memory_of(found.unknown[k]), number) for k, number in region.binds]
     for group, key, number in region.settings:

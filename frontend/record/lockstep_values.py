@@ -104,17 +104,28 @@ def through(array: Array, chain: Chain) -> Array:
     return array
 
 
-def pending(lock: Lockstep, number: int, layout: Layout) -> Tensor:
-    """A tensor that is the root of new memory, still to be computed."""
+def pending_storage(lock: Lockstep, number: int, layout: Layout) -> PendingStorage:
+    """New memory, still to be computed."""
+    s: PendingStorage = _new(PendingStorage)
+    s.lock, s.number, s.root = lock, number, layout.type
+    lock.note_storage(s, number)
+    return s
+
+
+def pending_on(lock: Lockstep, s: Storage, layout: Layout) -> Tensor:
+    """A tensor that is the root of this memory."""
     t: Tensor = _new(PendingTensor)
     fields = t.__dict__
     fields["_lock"] = lock
     fields["_l"] = layout
-    fields["_s"] = fields["_v"] = s = _new(PendingStorage)
-    s.lock, s.number, s.root = lock, number, layout.type
-    lock.note_storage(s, number)
+    fields["_s"] = fields["_v"] = s
     lock.note_tensor(t)
     return t
+
+
+def pending(lock: Lockstep, number: int, layout: Layout) -> Tensor:
+    """A tensor that is the root of new memory, still to be computed."""
+    return pending_on(lock, pending_storage(lock, number, layout), layout)
 
 
 def pending_over(lock: Lockstep, base: Any, layout: Layout, chain: Chain) -> Tensor:
