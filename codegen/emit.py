@@ -15,14 +15,14 @@ from dataclasses import dataclass
 
 from graphc.codegen.target import Target
 from graphc.errors import InternalError
-from graphc.ir.types import DType, bool_, float32, float64, int64
+from graphc.ir.types import DTYPES, DType, bool_, float32, float64
 
 
 @dataclass(frozen=True, slots=True)
 class Ty:
     """An LLVM type: a scalar, or a vector of `width` of them."""
 
-    elem: str  # i1 i8 i32 i64 float double ptr
+    elem: str  # i1 i8 i16 i32 i64 i128 half float double ptr
     width: int = 1
 
     def __str__(self) -> str:
@@ -40,7 +40,7 @@ class Ty:
     @property
     def suffix(self) -> str:
         """The name of this type in an intrinsic's name."""
-        short = {"float": "f32", "double": "f64", "ptr": "p0"}.get(self.elem, self.elem)
+        short = {"half": "f16", "float": "f32", "double": "f64", "ptr": "p0"}.get(self.elem, self.elem)
         return short if self.width == 1 else f"v{self.width}{short}"
 
 
@@ -53,15 +53,21 @@ class V:
 
 
 Int = V | int  # an i64 that may be known now
-_BITS = {"i1": 1, "i8": 8, "i16": 16, "i32": 32, "i64": 64, "i128": 128, "float": 32, "double": 64, "ptr": 64}
+_BITS = {
+    "i1": 1, "i8": 8, "i16": 16, "i32": 32, "i64": 64, "i128": 128, "half": 16, "float": 32, "double": 64, "ptr": 64,
+}  # fmt: skip
 I1, I32, I64, PTR, F32, F64 = Ty("i1"), Ty("i32"), Ty("i64"), Ty("ptr"), Ty("float"), Ty("double")
-_ELEM = {float32: "float", float64: "double", int64: "i64", bool_: "i1"}
-_MEMORY = {float32: "float", float64: "double", int64: "i64", bool_: "i8"}
+# what has no arithmetic (16-bit floats, complex) is an integer of its bits
+_ELEM = {bool_: "i1", float32: "float", float64: "double"} | {
+    t: f"i{t.bits}" for t in DTYPES if t not in (bool_, float32, float64)
+}
+_MEMORY = _ELEM | {bool_: "i8"}
 
 # The closed table: name -> number of operands; all operands and the result have one type.
 _PLAIN = {
     "floor": 1, "ceil": 1, "trunc": 1, "roundeven": 1, "sqrt": 1, "fabs": 1, "copysign": 2, "fma": 3,
     "maximum": 2, "minimum": 2, "smax": 2, "smin": 2, "umax": 2, "umin": 2,
+    "arithmetic.fence": 1,
 }  # fmt: skip
 
 _INTEGER = ("add", "sub", "mul", "and", "or", "xor", "shl", "lshr", "ashr", "sdiv", "srem", "udiv", "urem")
@@ -347,9 +353,13 @@ class Emitter:
         return self.op(f"select {cond.ty} {cond.ref}, {a.ty} {a.ref}, {b.ty} {b.ref}", ty)
 
     def convert(self, name: str, a: V, to: str) -> V:
-        """sitofp uitofp fptosi fpext fptrunc zext sext trunc bitcast, to element `to`. fptosi must be in range."""
+        """sitofp uitofp fptosi fpext fptrunc zext sext trunc bitcast, to element `to`. fptosi must be in range; to half
+        there is fptrunc of float alone (any other is a library call), to bfloat nothing (it flushes denormals).
+        """
         if name not in _CONVERSIONS:
             raise InternalError(f"conversion {name} is not allowed")
+        if name == "fptrunc" and to == "half" and a.ty.elem != "float":
+            raise InternalError(f"conversion {name} of {a.ty} to {to} is not allowed")
         ty = a.ty.of(to)
         return self.op(f"{name} {a.ty} {a.ref} to {ty}", ty)
 
@@ -456,7 +466,8 @@ class Emitter:
 
 
 def _bytes(ty: Ty) -> int:
-    return max(ty.bits // 8, 1)
+    """Alignment of an element in memory: a complex number is aligned as its parts are."""
+    return min(max(ty.bits // 8, 1), 8)
 
 
 class ParamBlock:

@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from graphc.codegen.canonical import ACC, DENSE, RESULT, Node, Num, StoreNode, below
+from graphc.codegen.casts import literal
 from graphc.codegen.dense import picked, spread
-from graphc.codegen.emit import Emitter, Int, ParamBlock, Ty, V, elem, memory_elem
+from graphc.codegen.emit import Emitter, Int, ParamBlock, Ty, V, memory_elem
 from graphc.codegen.functions import apply_function, floor_div, floor_rem, philox
 from graphc.codegen.target import Target
-from graphc.ir.types import bool_, float32, float64, int64
+from graphc.ir.types import bool_, complex64, complex128, float32, float64, int64
 
-_WIDE = (float64, int64)
+_WIDE = (float64, int64, complex64, complex128)
 _PREDICATES = {"eq": "eq", "ne": "ne", "lt": "slt", "le": "sle", "gt": "sgt", "ge": "sge"}
 _FAR = 1 << 30  # further than any lane
 _IN_FLOAT64 = ("pow", "fmod", "frem")  # computed in float64 whatever their type
@@ -259,14 +260,14 @@ class Printer:
 
     def _apply(self, n: Node, args: list[V]) -> V:
         if n.op == "const":
-            return self.e.const(Ty(elem(n.dtype)), n.value)
+            return literal(self.e, n.dtype, n.value)
         if n.op in ("result", "acc"):
             return self._known[RESULT + n.value if n.op == "result" else ACC]
         if n.op in ("divpos", "rempos"):
             return self._divide(n, args[0])
         if n.op == "philox":
             return self._philox(n, args)
-        return apply_function(self.e, n.op, n.dtype, args)
+        return apply_function(self.e, n.op, n.dtype, args, n.args[0].dtype)
 
     def _philox(self, n: Node, args: list[V]) -> V:
         words = [self._memo(f"philox{k}", n.args) for k in range(4)]

@@ -5,49 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from graphc.codegen import vmath
-from graphc.codegen.emit import Emitter, V, elem
+from graphc.codegen.casts import cast
+from graphc.codegen.emit import Emitter, Ty, V
 from graphc.codegen.power import power
 from graphc.codegen.trig import cos, sin
 from graphc.errors import InternalError
-from graphc.ir.types import DType
+from graphc.ir.types import DType, bool_, float32, float64, int32, int64
 
-INT_MIN, INT_MAX = -(1 << 63), (1 << 63) - 1
+_COMPUTED = (bool_, int32, int64, float32, float64)
 
 
-def apply_function(e: Emitter, name: str, dtype: DType, args: list[V]) -> V:
-    """Function `name` with a result of `dtype`. Raises InternalError for one that is not known for these types."""
+def apply_function(e: Emitter, name: str, dtype: DType, args: list[V], source: DType) -> V:
+    """Function `name` with a result of `dtype`, the first operand being of type `source`.
+
+    Raises InternalError for one that is not known for these types.
+    """
     if name == "cast":
-        return cast(e, args[0], elem(dtype))
+        return cast(e, args[0], source, dtype)
     if name == "select":
         return e.select(*args)
-    kind = {"i1": "b", "i64": "i"}.get(args[0].ty.elem, "f")
-    made = _FUNCTIONS.get((name, kind))
+    made = _FUNCTIONS.get((name, source.kind)) if source in _COMPUTED else None
     if made is None:
-        raise InternalError(f"function {name} on {args[0].ty} is not supported")
+        raise InternalError(f"function {name} on {source.name} is not supported")
     return made(e, *args)
 
 
-def cast(e: Emitter, x: V, to: str) -> V:
-    """Conversion between element types: float to i64 truncates and saturates, NaN gives 0; to i1: x != 0."""
-    source = x.ty.elem
-    if source == to:
-        return x
-    if to == "i1":
-        return e.icmp("ne", x, 0) if source == "i64" else e.fcmp("une", x, 0.0)
-    if source == "i1":
-        return e.select(x, e.const(x.ty.of(to), 1), e.const(x.ty.of(to), 0))
-    if to == "i64":
-        return _to_int(e, x)
-    if source == "i64":
-        return e.convert("sitofp", x, to)
-    return e.convert("fpext" if to == "double" else "fptrunc", x, to)
-
-
-def _to_int(e: Emitter, x: V) -> V:
-    low, high = e.fcmp("olt", x, -(2.0**63)), e.fcmp("oge", x, 2.0**63)
-    fits = e.bin("and", e.fcmp("oge", x, -(2.0**63)), e.fcmp("olt", x, 2.0**63))
-    inside = e.convert("fptosi", e.select(fits, x, 0.0), "i64")
-    return e.select(high, INT_MAX, e.select(low, INT_MIN, inside))
+def least_and_greatest(ty: Ty) -> tuple[int, int]:
+    """The ends of the signed integers of a type."""
+    half = 1 << (ty.bits - 1)
+    return -half, half - 1
 
 
 def _sign(e: Emitter, x: V) -> V:
@@ -56,7 +42,7 @@ def _sign(e: Emitter, x: V) -> V:
 
 
 def _int_sign(e: Emitter, x: V) -> V:
-    return e.select(e.icmp("sgt", x, 0), 1, e.bin("ashr", x, 63))
+    return e.select(e.icmp("sgt", x, 0), 1, e.bin("ashr", x, x.ty.bits - 1))
 
 
 def _int_abs(e: Emitter, x: V) -> V:
@@ -64,11 +50,11 @@ def _int_abs(e: Emitter, x: V) -> V:
 
 
 def floor_div(e: Emitter, x: V, y: V) -> V:
-    """Floor quotient of i64: x // 0 = 0, INT_MIN // -1 wraps. Never traps."""
+    """Floor quotient of integers: x // 0 = 0, INT_MIN // -1 wraps. Never traps."""
     quotient, rest, divisor = _divide(e, x, y)
     low = e.icmp("slt", e.bin("xor", rest, divisor), 0)
     below = e.bin("and", e.icmp("ne", rest, 0), low)
-    return e.select(e.icmp("eq", y, 0), 0, e.bin("sub", quotient, e.convert("zext", below, "i64")))
+    return e.select(e.icmp("eq", y, 0), 0, e.bin("sub", quotient, e.convert("zext", below, x.ty.elem)))
 
 
 def floor_rem(e: Emitter, x: V, y: V) -> V:
@@ -81,19 +67,19 @@ def floor_rem(e: Emitter, x: V, y: V) -> V:
 
 def _divide(e: Emitter, x: V, y: V) -> tuple[V, V, V]:
     """Truncated quotient and remainder by a divisor that cannot trap: 0 and INT_MIN / -1 are divided by 1 instead."""
-    wraps = e.bin("and", e.icmp("eq", y, -1), e.icmp("eq", x, INT_MIN))
+    wraps = e.bin("and", e.icmp("eq", y, -1), e.icmp("eq", x, least_and_greatest(x.ty)[0]))
     divisor = e.select(e.bin("or", wraps, e.icmp("eq", y, 0)), 1, y)
     quotient = e.bin("sdiv", x, divisor)
     return quotient, e.bin("sub", x, e.bin("mul", quotient, divisor)), divisor
 
 
 def _shl(e: Emitter, x: V, y: V) -> V:
-    shifted = e.bin("shl", x, e.bin("and", y, 63))
-    return e.select(e.icmp("ult", y, 64), shifted, 0)
+    shifted = e.bin("shl", x, e.bin("and", y, x.ty.bits - 1))
+    return e.select(e.icmp("ult", y, x.ty.bits), shifted, 0)
 
 
 def _shr(e: Emitter, x: V, y: V) -> V:
-    return e.bin("ashr", x, e.intrinsic("umin", y, e.const(y.ty, 63)))
+    return e.bin("ashr", x, e.intrinsic("umin", y, e.const(y.ty, x.ty.bits - 1)))
 
 
 def fmod(e: Emitter, x: V, y: V) -> V:

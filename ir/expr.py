@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
 from graphc.errors import InternalError
-from graphc.ir.types import DType, bool_, int64
+from graphc.ir.types import DType, bits_of, bool_, int64
 
+# Arithmetic is on bool, int32, int64, float32 and float64; other types are loaded, selected and cast (ir/narrow.py).
 # name -> number of operands. The result dtype is that of the first operand (select: the second) unless stated.
 FUNCTIONS: dict[str, int] = {
     # float and integer arithmetic; integers wrap; idiv is floor division and irem its remainder with x//0 = x%0 = 0
@@ -25,10 +26,10 @@ FUNCTIONS: dict[str, int] = {
     "frem": 2,  # exact floating remainder with the sign of the divisor (Python's %)
     "fmod": 2,  # exact floating remainder with the sign of the dividend (C's fmod)
     "eq": 2, "ne": 2, "lt": 2, "le": 2, "gt": 2, "ge": 2,  # -> bool; ordered (false on NaN) except ne
-    "and": 2, "or": 2, "xor": 2, "not": 1,  # bool or int64, bitwise
-    "shl": 2, "shr": 2,  # int64; arithmetic shift right; shifts >= 64 give 0 or the sign
+    "and": 2, "or": 2, "xor": 2, "not": 1,  # bool or integer, bitwise
+    "shl": 2, "shr": 2,  # integer; arithmetic shift right; shifts of the width or more give 0 or the sign
     "select": 3,  # (bool, x, y)
-    "cast": 1,  # dtype stated; float -> int truncates, saturates, NaN -> 0; to bool: x != 0
+    "cast": 1,  # dtype stated; float -> int truncates, saturates, NaN -> 0; to bool: x != 0; 16-bit floats via float32
     "philox": 4,  # (seed, offset, element, word) int64 -> int64 in [0, 2^32): word 0..3 of Philox4x32-10
 }  # fmt: skip
 _COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
@@ -41,7 +42,7 @@ class Expr:
     op: str  # "load", "const", "index", "result", "acc" or a key of FUNCTIONS
     dtype: DType
     args: tuple[Expr, ...]  # load: (flat index,) or (flat index, where)
-    value: Any  # load: operand number; const: Python number; index: axis; result: stage number; else None
+    value: Any  # load: operand number; const: Python number (see `const`); index: axis; result: stage number; else None
     _interned: ClassVar[WeakValueDictionary[tuple[Any, ...], Expr]] = WeakValueDictionary()
 
     def __repr__(self) -> str:
@@ -68,11 +69,24 @@ def _make(op: str, dtype: DType, args: tuple[Expr, ...] = (), value: Any = None)
     return found
 
 
-def const(value: bool | int | float, dtype: DType) -> Expr:
-    """A literal of `dtype`. NaN is one value; an integer wraps to 64 bits."""
+def const(value: bool | int | float | complex, dtype: DType) -> Expr:
+    """A literal of `dtype`. NaN is one value; an integer wraps. Types without arithmetic (float16, bfloat16, complex)
+    are kept as the bits of the rounded value, an int.
+    """
+    if dtype.is_complex or dtype.is_low_precision:
+        return _make("const", dtype, value=bits_of(value, dtype))
+    assert not isinstance(value, complex)
     if dtype.kind == "f":
         return _make("const", dtype, value=float("nan") if value != value else float(value))
-    return _make("const", dtype, value=bool(value) if dtype is bool_ else (int(value) + 2**63) % 2**64 - 2**63)
+    if dtype is bool_:
+        return _make("const", dtype, value=bool(value))
+    return _make("const", dtype, value=wrapped(int(value), dtype))
+
+
+def wrapped(value: int, dtype: DType) -> int:
+    """The number of an integer type with the last bits of `value`."""
+    half = 1 << (dtype.bits - 1) if dtype.is_signed else 0
+    return (value + half) % (1 << dtype.bits) - half
 
 
 def index(axis: int) -> Expr:

@@ -41,6 +41,8 @@ def evaluate(e: Expr, env: Env) -> Array:
 
 def _node(e: Expr, env: Env, args: list[Array]) -> Array:
     if e.op == "const":
+        if e.dtype.is_complex or e.dtype.is_low_precision:
+            return np.frombuffer(e.value.to_bytes(e.dtype.itemsize, "little"), e.dtype.np).reshape(())
         return np.asarray(e.value, e.dtype.np)
     if e.op == "index":
         return np.asarray(env.index[e.value])
@@ -70,7 +72,7 @@ def _load(operand: Array, e: Expr, flat: Array, where: Array | None = None) -> A
 
 def _shift(fn: Callable[..., Any], far: Callable[..., Any]) -> Callable[..., Any]:
     def shift(x: Array, y: Array) -> Array:
-        inside = (y >= 0) & (y < 64)
+        inside = (y >= 0) & (y < 8 * x.dtype.itemsize)
         return np.asarray(np.where(inside, fn(x, np.where(inside, y, 0)), far(x)))
 
     return shift
@@ -158,11 +160,11 @@ def _extreme(combine: Callable[..., Array], empty: Callable[[np.dtype[Any]], Any
 
 
 def _least(dtype: np.dtype[Any]) -> Any:
-    return {"b": False, "i": np.iinfo(np.int64).min, "f": -np.inf}[dtype.kind]
+    return {"b": False, "i": np.iinfo(dtype if dtype.kind == "i" else np.int64).min, "f": -np.inf}[dtype.kind]
 
 
 def _greatest(dtype: np.dtype[Any]) -> Any:
-    return {"b": True, "i": np.iinfo(np.int64).max, "f": np.inf}[dtype.kind]
+    return {"b": True, "i": np.iinfo(dtype if dtype.kind == "i" else np.int64).max, "f": np.inf}[dtype.kind]
 
 
 def _position(fn: Callable[..., Any]) -> Callable[[Array], Array]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from graphc.errors import InternalError
-from graphc.ir.types import DType, TensorType, bool_, float32, float64, int64
+from graphc.ir.types import DTYPES, DType, TensorType
 
 if TYPE_CHECKING:
     from graphc.ir.expr import Expr
@@ -137,7 +137,8 @@ class Op:
     decompose: Callable[..., Any] | None = None
     vjp: Callable[..., tuple[Any, ...]] | None = None
     saves: tuple[str, ...] = ()  # "out" and/or input numbers as strings: what vjp reads beyond types
-    dtypes: tuple[DType, ...] = (bool_, int64, float32, float64)
+    dtypes: tuple[DType, ...] = DTYPES
+    any_width: bool = False  # takes narrow types as they are (ir/narrow.py), though it may not only move values
     differentiable: bool = True  # False: outputs never carry gradients (comparisons, argmax, integer results)
     scatter: Callable[..., Any] | None = None
     arity: int | None = 1  # None: any number of operands (cat)

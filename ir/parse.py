@@ -284,15 +284,23 @@ class _Parser:
 
     def array(self, type: TensorType) -> Array:
         self.expect("{")
-        items = self.comma_list("}", lambda: self.attr(self.limits.nesting))
-        kinds = {"b": (bool,), "i": (int,), "f": (float,)}[type.dtype.kind]
+        items = self.comma_list("}", self.pair if type.dtype.is_complex else lambda: self.attr(self.limits.nesting))
+        kinds = {"b": (bool,), "i": (int,), "u": (int,), "f": (float,), "c": (complex,)}[type.dtype.kind]
         if not type.static or len(items) != type.numel:
             raise self.error(f"an array of type {type} with {len(items)} elements")
         if any(item.__class__ not in kinds for item in items):
             raise self.error(f"an element that is not of type {type.dtype.short}")
         with np.errstate(all="ignore"):
-            array = np.array(items, np.float64 if type.dtype.kind == "f" else type.dtype.np)
-            return frozen(array.astype(type.dtype.np).reshape(type.sizes))
+            wide = {"f": np.float64, "c": np.complex128}.get(type.dtype.kind, type.dtype.np)
+            return frozen(np.array(items, wide).astype(type.dtype.np).reshape(type.sizes))
+
+    def pair(self) -> complex:
+        """A complex number: its real and its imaginary part."""
+        self.expect("(")
+        parts = self.comma_list(")", self.number)
+        if [part.__class__ for part in parts] != [float, float]:
+            raise self.error("a complex number is two floats, as in (1.0, -0.0)")
+        return complex(*parts)
 
     def constant(self) -> Array:
         name = self.take("word", "the name of a constant")

@@ -154,6 +154,8 @@ class _Printer:
 def _element(x: Any) -> str:
     """One array element, exact: the shortest text that gives the same bits when read as float64 and rounded."""
     number = x.item()
+    if isinstance(number, complex):
+        return f"({number.real!r}, {number.imag!r})"
     if isinstance(x, np.float32):
         short = str(x)
         return short if np.float32(float(short)) == x or number != number else repr(number)

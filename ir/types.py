@@ -116,6 +116,16 @@ def dtype_of(array_dtype: Any) -> DType:
     return found
 
 
+def bits_of(value: bool | int | float | complex, dtype: DType) -> int:
+    """The bits of `value` rounded to `dtype`, as an integer; every NaN is the same one. 16-bit floats round twice, by
+    way of float32, as all conversions to them do.
+    """
+    with np.errstate(all="ignore"):
+        given = np.asarray(value, np.float32 if dtype.is_low_precision else None).astype(dtype.np).reshape(1)
+        given = np.where(given != given, np.asarray(np.nan, dtype.np), given)
+    return int.from_bytes(given.tobytes(), "little")
+
+
 class Dim:
     """A size known by name: an integer polynomial over named symbols (`N`, `2*N + 1`, `N*M`).
 
@@ -370,10 +380,13 @@ def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 class Layout:
     """A tensor type with strides (in elements), interned: what a kernel needs to know of an operand but its address."""
 
-    __slots__ = ("__weakref__", "contiguous", "strides", "type")
+    __slots__ = ("__weakref__", "contiguous", "ndim", "shape", "size", "strides", "type")
     type: TensorType
     strides: tuple[int, ...]
     contiguous: bool
+    shape: tuple[int, ...]
+    ndim: int
+    size: int  # number of elements
     _interned: ClassVar[WeakValueDictionary[tuple[TensorType, tuple[int, ...]], Layout]] = WeakValueDictionary()
 
     def __new__(cls, type: TensorType, strides: tuple[int, ...] | None = None) -> Layout:
@@ -390,6 +403,8 @@ class Layout:
             found.type = type
             found.strides = strides
             found.contiguous = strides == row_major
+            found.shape = type.sizes
+            found.ndim, found.size = len(found.shape), math.prod(found.shape)
             found = cls._interned.setdefault((type, strides), found)
         return found
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import GraphcError, GraphError
+from graphc.errors import ArgumentError, GraphcError, GraphError
 from graphc.ir.graph import Graph, Node, Value
 from graphc.ir.limits import MAX_BYTES, MAX_INT, MAX_RANK, MAX_SIZE, Limits, legal_name
+from graphc.ir.narrow import composed, expand
 from graphc.ir.op import Op, all_ops
 from graphc.ir.parse import HOSTILE, INPUT_KINDS, OUTPUT_KINDS, PHASES
 from graphc.ir.schema import attr_problem
-from graphc.ir.types import DTYPES, Dim, DType, TensorType, symbols_of
+from graphc.ir.types import DTYPES, Dim, DType, TensorType, dtype_of, symbols_of
 
 _MAX_NESTING = Limits().nesting
 
@@ -64,12 +65,12 @@ def is_primitive(node: Node) -> bool:
     """True if the node can be lowered as it stands."""
     if node.op.lower is None:
         return False
-    if node.op.decompose is None:
+    if not composed(node.op, [v.type for v in node.inputs], node.attrs):
         return True
     scratch = Graph()
     inputs = [scratch.add_input(v.type, str(k)) for k, v in enumerate(node.inputs)]
     with scratch.building():
-        return node.op.decompose(*inputs, **node.attrs) is None
+        return expand(node.op, inputs, node.attrs) is None
 
 
 def _require(holds: bool, number: str, where: str, message: str) -> None:
@@ -210,9 +211,16 @@ def _check_dim(value: Dim, symbols: frozenset[str], where: str) -> None:
 
 
 def _check_array(value: np.ndarray[Any, Any], symbols: frozenset[str], where: str) -> None:
-    _require(any(value.dtype == t.np for t in DTYPES), "V9", where, f"an array of dtype {value.dtype}")
+    _require(_known(value.dtype), "V9", where, f"an array of dtype {value.dtype}")
     kept = not value.flags.writeable and value.flags.c_contiguous
     _require(kept, "V17", where, "an array that can be written or is not row-major")
+
+
+def _known(dtype: Any) -> bool:
+    try:
+        return dtype_of(dtype) in DTYPES
+    except ArgumentError:
+        return False
 
 
 def _accept(value: Any, symbols: frozenset[str], where: str) -> None:

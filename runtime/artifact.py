@@ -24,7 +24,23 @@ from graphc.ir.limits import Limits, legal_name
 from graphc.ir.op import Array
 from graphc.ir.parse import HOSTILE, parse_graph
 from graphc.ir.text import constants_of, print_graph
-from graphc.ir.types import DType, TensorType, bool_, dtype_of, float32, float64, int64
+from graphc.ir.types import (
+    DType,
+    TensorType,
+    bfloat16,
+    bool_,
+    complex64,
+    complex128,
+    dtype_of,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+)
 from graphc.ir.verify import verify
 from graphc.runtime.atomic import atomic_write
 from graphc.runtime.container import Container, pack
@@ -35,7 +51,11 @@ NUMERICS = 1
 MANIFEST, GRAPH, CONSTANTS, WEIGHTS = "manifest.json", "graph.txt", "constants.safetensors", "weights.safetensors"
 _MEMBERS = (GRAPH, CONSTANTS, WEIGHTS)
 _MANIFEST_KEYS = ("format", "graphc", "members", "numerics", "signature")
-_DTYPES: dict[str, DType] = {"BOOL": bool_, "I64": int64, "F32": float32, "F64": float64}
+_DTYPES: dict[str, DType] = {
+    "BOOL": bool_, "U8": uint8, "I8": int8, "I16": int16, "I32": int32, "I64": int64,
+    "F16": float16, "BF16": bfloat16, "F32": float32, "F64": float64, "C64": complex64,
+}  # fmt: skip
+_PAIRS = "graphc.complex128"  # metadata: names of the tensors that are pairs of float64, a type safetensors has not
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +211,11 @@ def tensor_bytes(arrays: Mapping[str, Array], metadata: dict[str, str] | None = 
     import safetensors.numpy
 
     in_order = {name: np.array(arrays[name], order="C") for name in sorted(arrays)}
+    pairs = [name for name, array in in_order.items() if array.dtype == complex128.np]
+    for name in pairs:
+        in_order[name] = in_order[name].reshape(*arrays[name].shape, 1).view(np.float64)
+    if pairs:
+        metadata = {**(metadata or {}), _PAIRS: json.dumps(pairs)}
     return bytes(safetensors.numpy.save(in_order, metadata))
 
 
@@ -209,7 +234,32 @@ def read_tensors(member: str, data: bytes, limits: Limits) -> dict[str, Array]:
         raise ArtifactError(f"{member}: {str(error)[:300]}") from error
     if len(entries) > limits.tensors:
         raise ArtifactError(f"{member}: {len(entries)} tensors, at most {limits.tensors} are accepted")
-    return {name: _tensor(member, name, entry) for name, entry in sorted(entries, key=lambda e: e[0])}
+    pairs = _pairs(member, data, limits)
+    found = {name: _tensor(member, name, entry) for name, entry in sorted(entries, key=lambda e: e[0])}
+    return {name: _complex(member, name, array) if name in pairs else array for name, array in found.items()}
+
+
+def _pairs(member: str, data: bytes, limits: Limits) -> list[str]:
+    """The names of the tensors that are stored as pairs of float64, out of the metadata of a valid header."""
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    text = (header.get("__metadata__") or {}).get(_PAIRS)
+    if text is None:
+        return []
+    try:
+        names = _parse_json(text.encode(), limits)
+    except (ArtifactError, *HOSTILE) as error:
+        raise ArtifactError(f"{member}: {_PAIRS}: {str(error)[:200]}") from error
+    if not isinstance(names, list) or any(type(name) is not str for name in names):
+        raise ArtifactError(f"{member}: {_PAIRS} must be a list of names")
+    return names
+
+
+def _complex(member: str, name: str, array: Array) -> Array:
+    if array.dtype != np.float64 or array.shape[-1:] != (2,):
+        raise ArtifactError(f"{member}: {name!r} is complex128, but no pairs of float64")
+    found = array.view(complex128.np).reshape(array.shape[:-1])
+    found.flags.writeable = False
+    return found
 
 
 def _tensor(member: str, name: str, entry: Mapping[str, Any]) -> Array:

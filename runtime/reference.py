@@ -11,6 +11,7 @@ import numpy as np
 
 from graphc.errors import ArgumentError, InternalError
 from graphc.ir.graph import Graph, Node, Value
+from graphc.ir.narrow import reference
 from graphc.ir.op import Array
 from graphc.ir.passes.bind import bind_dims
 from graphc.ir.types import Dim, Shape, TensorType, dtype_of, evaluate
@@ -53,8 +54,7 @@ def _evaluated(
 
 
 def _run_node(node: Node, inputs: Sequence[Array]) -> list[Array]:
-    found = node.op.reference(*inputs, **node.attrs)
-    results = [np.asarray(r) for r in (found if isinstance(found, tuple | list) else (found,))]
+    results = [np.asarray(r) for r in reference(node.op, inputs, node.attrs)]
     types = [v.type for v in node.outputs]
     if [_type_of(r) for r in results] != types:
         raise InternalError(f"{node.op.name}: its reference gives {[_type_of(r) for r in results]}, it infers {types}")

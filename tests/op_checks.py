@@ -13,8 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from graphc.ir import narrow
 from graphc.ir.op import Array, Op, Sample, default_apply
-from graphc.ir.types import DType, TensorType, dtype_of, float32, float64
+from graphc.ir.ops.pointwise import cast_array
+from graphc.ir.types import DType, TensorType, bool_, dtype_of, float32, float64, int64
+
+COMMON = (bool_, int64, float32, float64)  # tried on every sample
+FEW = 3  # samples that every other dtype is tried on
 
 
 class ArrayOperand:
@@ -38,15 +43,12 @@ class ArrayOperand:
 
 
 class TypeOnly:
-    """A stand-in for an operand a rule does not save: it has a type and nothing else."""
+    """A stand-in for an operand a rule does not save: it has a type, and to call an op on it is the bug it is there to
+    find.
+    """
 
     def __init__(self, type: TensorType) -> None:
         self.ttype = type
-
-    @staticmethod
-    def apply_op(op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
-        """Reading it is the bug this class is there to find."""
-        raise AssertionError(f"{op.name} reads an operand that is not named in saves")
 
 
 @contextmanager
@@ -67,7 +69,7 @@ def as_tuple(x: Any) -> tuple[Any, ...]:
 def evaluate(op: Op, arrays: Sequence[Array], attrs: Mapping[str, Any]) -> tuple[Array, ...]:
     """The reference's results; checks that they have exactly the inferred types."""
     types = op.infer_types([TensorType(dtype_of(a.dtype), a.shape) for a in arrays], attrs)
-    found = as_tuple(op.reference(*arrays, **attrs))
+    found = narrow.reference(op, arrays, attrs)
     assert len(found) == len(types) == op.outputs, (
         f"{op.name}: {len(found)} results, {len(types)} types, {op.outputs} outputs"
     )
@@ -80,12 +82,41 @@ def evaluate(op: Op, arrays: Sequence[Array], attrs: Mapping[str, Any]) -> tuple
 
 
 def sample_arrays(sample: Sample, dtype: DType) -> tuple[Array, ...]:
-    """The sample's operands, float ones cast to `dtype`; every operand when `dtype` is not floating."""
-    floating = dtype.is_floating_point
-    return tuple(
-        a if floating and a.dtype.kind != "f" else a.astype(dtype.np) if a.dtype.kind == "f" else a
-        for a in map(np.asarray, sample.inputs)
-    )
+    """The sample's operands, float ones cast to `dtype`; every operand when `dtype` is not floating.
+
+    Integers narrower than int64 hold its last bits; the imaginary parts of complex numbers are the parts turned round.
+    """
+    return tuple(_as_dtype(a, dtype) if a.dtype.kind == "f" else a for a in map(np.asarray, sample.inputs))
+
+
+def _as_dtype(a: Array, dtype: DType) -> Array:
+    if dtype.is_integer:
+        return a.astype(np.int64).astype(dtype.np)
+    if dtype.is_complex:
+        found = a.astype(dtype.np)
+        found.imag = np.flip(a)
+        return found
+    return cast_array(a, dtype)
+
+
+def is_float(array: Array) -> bool:
+    """Whether an array is of a floating-point type (NumPy does not count bfloat16 among them)."""
+    return dtype_of(array.dtype).is_floating_point
+
+
+def cases(op: Op) -> list[tuple[Sample, DType]]:
+    """The samples with the dtypes to try them on: all for the common dtypes, FEW, spread evenly, for every other one,
+    and those that are there for it.
+    """
+    samples = all_samples(op)
+    found = []
+    for dtype in op.dtypes:
+        fit = [s for s in samples if s.dtypes is None or dtype in s.dtypes]
+        if dtype not in COMMON:
+            spread = [fit[k * (len(fit) - 1) // (FEW - 1)] for k in range(FEW)] if len(fit) > FEW else fit
+            fit = [s for s in fit if s.dtypes == (dtype,) or any(s is chosen for chosen in spread)]
+        found += [(s, dtype) for s in fit]
+    return found
 
 
 def all_samples(op: Op, seed: int = 0) -> list[Sample]:
@@ -98,7 +129,7 @@ def expand_composition(op: Op, arrays: Sequence[Array], attrs: Mapping[str, Any]
     if op.decompose is None:
         return None
     with array_building():
-        found = op.decompose(*map(ArrayOperand, arrays), **attrs)
+        found = narrow.expand(op, [ArrayOperand(a) for a in arrays], attrs)
     return None if found is None else tuple(x.array for x in as_tuple(found))
 
 
@@ -113,10 +144,12 @@ def check_reference(op: Op, sample: Sample, rtol: float = 1e-12, atol: float = 1
         wider = 2e6 if dtype is float32 else 1.0
         assert len(found) == len(want)
         for a, b in zip(found, want, strict=True):
-            assert a.dtype == b.dtype and a.shape == b.shape, (
-                f"{op.name} {sample.name}: decomposition gave {a.dtype}{a.shape}, want {b.dtype}{b.shape}"
-            )
-            np.testing.assert_allclose(a, b, rtol * wider, atol * wider, err_msg=f"{op.name} {sample.name} {dtype}")
+            label = f"{op.name} {sample.name} {dtype}"
+            assert a.dtype == b.dtype and a.shape == b.shape, f"{label}: decomposition gave {a.dtype}{a.shape}"
+            if dtype.is_low_precision or not is_float(b):
+                np.testing.assert_array_equal(a, b, err_msg=label)
+            else:
+                np.testing.assert_allclose(a, b, rtol * wider, atol * wider, err_msg=label)
 
 
 def gradients(
@@ -131,7 +164,7 @@ def gradients(
     `wrt`: the operands whose gradients are wanted, by number; None means every float operand.
     """
     inputs = [ArrayOperand(a) for a in arrays]
-    needs = tuple(a.dtype.kind == "f" and (wrt is None or k in wrt) for k, a in enumerate(arrays))
+    needs = tuple(is_float(a) and (wrt is None or k in wrt) for k, a in enumerate(arrays))
     with array_building():
         if op.vjp is not None:
             return _apply_vjp(op, inputs, attrs, tuple(None if u is None else ArrayOperand(u) for u in upstream), needs)
@@ -146,7 +179,7 @@ def _apply_vjp(
     seen = outs if "out" in op.saves else tuple(TypeOnly(o.ttype) for o in outs)
     given = [x if str(k) in op.saves else TypeOnly(x.ttype) for k, x in enumerate(inputs)]
     one = op.outputs == 1
-    found = op.vjp(g[0] if one else g, seen[0] if one else seen, *given, needs=tuple(needs), **attrs)
+    found = narrow.vjp(op, g[0] if one else g, seen[0] if one else seen, given, needs, attrs)
     assert len(found) == len(inputs), f"{op.name}: {len(found)} gradients for {len(inputs)} operands"
     for grad, x, need in zip(found, inputs, needs, strict=True):
         if need and grad is not None:
@@ -180,7 +213,7 @@ def _through_decomposition(
     tape: list[Any] = []
     for leaf in leaves:
         leaf.tape = tape
-    outs = as_tuple(op.decompose(*leaves, **attrs))
+    outs = as_tuple(narrow.expand(op, leaves, attrs))
     sums: dict[ArrayOperand, Array] = {}
     for o, u in zip(outs, upstream, strict=True):
         if u is not None:

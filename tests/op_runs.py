@@ -14,7 +14,9 @@ from graphc.codegen.cpu import lower_kernel
 from graphc.codegen.target import X86_64_V3, X86_64_V4, Target, host_target
 from graphc.compiler import eager_run, lower, optimise
 from graphc.ir.graph import Graph, Value
+from graphc.ir.narrow import vjp
 from graphc.ir.op import Array, Op, op_named
+from graphc.ir.ops.elementwise import NUMBERS
 from graphc.ir.passes import decompose
 from graphc.ir.types import DType, Layout, TensorType, bool_, dtype_of
 from graphc.runtime.executable import Executable
@@ -76,18 +78,23 @@ def embedded(op: Op, types: Sequence[TensorType], attrs: Mapping[str, Any], both
     graph = Graph(op.name)
     inputs = [graph.add_input(t, f"x{k}") for k, t in enumerate(types)]
     outs = op.infer_types(types, attrs)
-    numbers = {d: graph.add_input(TensorType(d, ()), d.name) for d in dict.fromkeys(t.dtype for t in (*types, *outs))}
-    before = [op_named(_with_number(x.dtype))(x, numbers[x.dtype]) for x in inputs]
+    dtypes = dict.fromkeys(t.dtype for t in (*types, *outs))
+    numbers = {d: graph.add_input(TensorType(d, ()), d.name) for d in dtypes if not d.is_complex}
+    before = [_with_number(x, numbers) for x in inputs]
     for k, y in enumerate(graph.add(op, before, attrs)):
-        after = op_named(_with_number(y.dtype))(y, numbers[y.dtype])
-        graph.add_output(after if y.dtype is bool_ else op_named("add")(after, y), f"after{k}")
+        after = _with_number(y, numbers)
+        graph.add_output(op_named("add")(after, y) if y.dtype in NUMBERS else after, f"after{k}")
         if both:
             graph.add_output(y, f"y{k}")
     return graph
 
 
-def _with_number(dtype: DType) -> str:
-    return "mul" if dtype.is_floating_point else "bitwise_xor" if dtype is bool_ else "add"
+def _with_number(x: Value, numbers: Mapping[DType, Value]) -> Value:
+    """Something pointwise on `x`; complex numbers are moved only."""
+    if x.dtype.is_complex:
+        return op_named("flip")(x, dims=tuple(range(x.type.ndim)))
+    name = "mul" if x.dtype.is_floating_point else "bitwise_xor" if x.dtype is bool_ else "add"
+    return op_named(name)(x, numbers[x.dtype])
 
 
 def numbers_for(graph: Graph, given: int) -> list[Array]:
@@ -110,7 +117,7 @@ def compiled_gradients(
         graph.add_output(y, f"y{y.index}")
     graph = graph if op.vjp is not None else decompose.run(graph)
     inputs, outs = [i.value for i in graph.inputs], [o.value for o in graph.outputs]
-    wanted = [k for k, a in enumerate(arrays) if a.dtype.kind == "f" and (wrt is None or k in wrt)]
+    wanted = [k for k, a in enumerate(arrays) if dtype_of(a.dtype).is_floating_point and (wrt is None or k in wrt)]
     given = [u for u in upstream if u is not None]
     found: dict[Value, Value] = {}
     with graph.building():
@@ -155,7 +162,7 @@ def _backward(graph: Graph, wanted: Sequence[Value], found: dict[Value, Value]) 
         assert node.op.vjp is not None, f"{node.op.name} is left after decompose and has no vjp"
         g, y = tuple(found.get(v) for v in node.outputs), node.outputs
         single = node.op.outputs == 1
-        parts = node.op.vjp(g[0] if single else g, y[0] if single else y, *node.inputs, needs=needs, **node.attrs)
+        parts = vjp(node.op, g[0] if single else g, y[0] if single else y, node.inputs, needs, node.attrs)
         for v, part, need in zip(node.inputs, parts, needs, strict=True):
             if need and part is not None:
                 _accumulate(found, v, part)

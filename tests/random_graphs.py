@@ -9,7 +9,7 @@ import numpy as np
 
 from graphc.ir.graph import Graph, Location, Value
 from graphc.ir.op import Array, op_named
-from graphc.ir.types import DType, TensorType, bool_, float32, float64, int64
+from graphc.ir.types import DType, TensorType, bool_, dtype_of, float32, float64, int64
 
 DTYPES: tuple[DType, ...] = (bool_, int64, float32, float64)
 SPECIAL = (0.0, -0.0, 1.0, -1.0, 2.0, 0.5, -3.0, np.inf, -np.inf, np.nan, 1e-40)
@@ -36,7 +36,9 @@ def same_bits(a: Array, b: Array) -> bool:
     """Equal in dtype, shape and every bit, all NaNs counted equal."""
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
-    if a.dtype.kind != "f":
+    if dtype_of(a.dtype).is_complex:
+        return same_bits(a.real, b.real) and same_bits(a.imag, b.imag)
+    if not dtype_of(a.dtype).is_floating_point:
         return bool(np.array_equal(a, b))
     nan = np.isnan(a)
     equal = (a == b) & (np.signbit(a) == np.signbit(b))

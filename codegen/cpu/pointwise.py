@@ -19,7 +19,6 @@ from graphc.codegen.exprs import Printer, kernel_width
 from graphc.codegen.target import Target
 from graphc.ir.expr import Expr, affine
 from graphc.ir.kernel import Map
-from graphc.ir.types import bool_
 
 BLOCK = 4096  # elements of the innermost axis in one unit
 GRAIN_NS = 20_000  # work worth a thread's chunk
@@ -138,7 +137,8 @@ class _Writer:
         self.width = kernel_width(target, all_nodes(roots))
         self.expensive = _arithmetic(roots) > _CHEAP
         in_memory = [s.dtype for s in plan.stores] + [n.dtype for n in all_nodes(roots) if n.op == "load"]
-        self.maskable = target.vector_bits == 256 and bool_ not in in_memory  # AVX2 masks no bytes
+        # AVX2 masks words of 4 and 8 bytes only
+        self.maskable = target.vector_bits == 256 and all(d.itemsize in (4, 8) for d in in_memory)
         masks = self.maskable or target.vector_bits == 512
         self.short = 0 < plan.short <= self.width and (plan.full or masks)
         if self.short:

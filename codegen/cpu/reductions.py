@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 
 from graphc.codegen.emit import Emitter, V, elem
-from graphc.codegen.functions import INT_MAX, INT_MIN
 from graphc.errors import InternalError
 from graphc.ir.types import DType, bool_, float32
 
@@ -50,7 +49,8 @@ def missing(kind: str, dtype: DType) -> Literal:
         return -math.inf if least else math.inf
     if dtype is bool_:
         return int(not least)
-    return INT_MIN if least else INT_MAX
+    half = 1 << (dtype.bits - 1)
+    return -half if least else half - 1
 
 
 def of_nothing(kind: str, dtype: DType) -> Literal:
@@ -72,7 +72,7 @@ def lower_back(e: Emitter, kind: str, dtype: DType, x: V) -> V:
     """The value of an accumulator."""
     if has_keys(kind, dtype):
         return e.convert("bitcast", _flip(e, x), "float")
-    return e.icmp("ne", x, 0) if x.ty.elem == "i32" else x
+    return e.icmp("ne", x, 0) if dtype is bool_ and x.ty.elem == "i32" else x
 
 
 def _flip(e: Emitter, x: V) -> V:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from graphc.codegen.canonical import Node, all_nodes
 from graphc.codegen.emit import Emitter, Int, Ty, V, memory_elem
 from graphc.codegen.exprs import Printer
-from graphc.ir.types import bool_
 
 TILE = 16  # steps of the outer axis in one unit: as many as the widest vector has lanes
 LEAST = 8  # shorter axes are not worth a tile,
@@ -22,7 +21,7 @@ def turned_loads(roots: Sequence[Node], axis: int, vector: int) -> list[Node]:
     """Loads that are consecutive along `axis` and take longer steps along the vector axis."""
     found = []
     for n in all_nodes(roots):
-        plain = n.op == "load" and len(n.args) == 1 and n.dtype is not bool_
+        plain = n.op == "load" and len(n.args) == 1 and n.dtype.itemsize in (4, 8)
         if plain and n.args[0].op == "affine" and not n.args[0].args:
             steps = dict(zip(n.args[0].axes, n.args[0].nums[1:], strict=True))
             if steps.get(axis) == 1 and steps.get(vector, 1) != 1:

@@ -12,19 +12,16 @@ from graphc.ir.expr import index
 from graphc.ir.infer import broadcast_shape
 from graphc.ir.kernel import Contract, Strided
 from graphc.ir.op import Array, Contraction, ContractPiece, Op, Sample, define, op_named
-from graphc.ir.ops.elementwise import unbroadcast
+from graphc.ir.ops.elementwise import NUMBERS, unbroadcast
 from graphc.ir.types import (
     DType,
     Shape,
     Size,
     TensorType,
     contiguous_strides,
-    float32,
-    float64,
-    int64,
 )
 
-CONTRACTED = (int64, float32, float64)
+CONTRACTED = NUMBERS
 
 
 def same_dtype(name: str, a: TensorType, b: TensorType) -> DType:

@@ -12,7 +12,8 @@ from graphc.ir import expr
 from graphc.ir.expr import Expr
 from graphc.ir.infer import normalize_dim
 from graphc.ir.op import Array, Elementwise, Op, Sample, define
-from graphc.ir.types import Dim, DType, Shape, TensorType, bool_, dtype_of, float32, float64, int64
+from graphc.ir.ops.elementwise import FLOATS, NUMBERS
+from graphc.ir.types import DTYPES, Dim, DType, Shape, TensorType, bool_, complex128, dtype_of, float32, float64, int64
 
 
 def _constant_type(*, value: Array) -> TensorType:
@@ -26,8 +27,10 @@ def _constant_expr(at: Any, index: tuple[Expr, ...], types: tuple[TensorType, ..
 
 
 def _constant_samples(rng: np.random.Generator) -> Iterator[Sample]:
-    for value in (np.asarray(1.5), np.arange(6).reshape(2, 3), np.zeros((0, 2), np.float32), np.asarray(True)):
-        yield Sample((), {"value": value})
+    for dtype in DTYPES:
+        for value in (np.asarray(1.5), np.arange(6).reshape(2, 3), np.zeros((0, 2))):
+            yield Sample((), {"value": value.astype(dtype.np)}, dtypes=(dtype,))
+    yield Sample((), {"value": np.array([1.5 - 2j, complex(-0.0, np.inf)])}, dtypes=(complex128,))
 
 
 constant: Op = define(
@@ -37,6 +40,7 @@ constant: Op = define(
         reference=lambda *, value: np.array(value, copy=True, order="C"),
         samples=_constant_samples,
         lower=Elementwise(_constant_expr),
+        any_width=True,
         differentiable=False,
         arity=0,
         doc="The array `value`.",
@@ -74,9 +78,11 @@ def _full_samples(rng: np.random.Generator) -> Iterator[Sample]:
         ((5,), True, bool_),
         ((2,), float("nan"), float32),
         ((2,), -(2**63), int64),
+        *(((2, 3), 5, dtype) for dtype in DTYPES),
+        *(((3,), -1.1, dtype) for dtype in FLOATS),
     ]
     for shape, value, dtype in cases:
-        yield Sample((), {"shape": shape, "value": value, "dtype": dtype})
+        yield Sample((), {"shape": shape, "value": value, "dtype": dtype}, dtypes=(dtype,))
 
 
 full: Op = define(
@@ -86,6 +92,7 @@ full: Op = define(
         reference=_full_reference,
         samples=_full_samples,
         lower=Elementwise(_full_expr),
+        any_width=True,
         differentiable=False,
         arity=0,
         doc="A tensor of type (dtype, shape), every element `value`.",
@@ -94,8 +101,8 @@ full: Op = define(
 
 
 def _iota_type(*, shape: Shape, dim: int, dtype: DType) -> TensorType:
-    if dtype is bool_:
-        raise DTypeError("iota: dtype bool cannot count; use int64, float32 or float64")
+    if dtype is bool_ or dtype.is_complex:
+        raise DTypeError(f"iota: dtype {dtype.name} cannot count; use an integer or a floating-point type")
     normalize_dim("iota", dim, len(shape))
     return TensorType(dtype, shape)
 
@@ -119,9 +126,10 @@ def _iota_samples(rng: np.random.Generator) -> Iterator[Sample]:
         ((3, 4), 0, float64),
         ((3, 4), 1, int64),
         ((0, 4), 1, int64),
+        *(((2, 300), 1, dtype) for dtype in NUMBERS),
     ]
     for shape, dim, dtype in cases:
-        yield Sample((), {"shape": shape, "dim": dim, "dtype": dtype})
+        yield Sample((), {"shape": shape, "dim": dim, "dtype": dtype}, dtypes=(dtype,))
 
 
 iota: Op = define(
@@ -131,7 +139,8 @@ iota: Op = define(
         reference=_iota_reference,
         samples=_iota_samples,
         lower=Elementwise(_iota_expr),
-        dtypes=(int64, float32, float64),
+        any_width=True,
+        dtypes=NUMBERS,
         differentiable=False,
         arity=0,
         doc="0, 1, 2, … along axis `dim` of `shape`, repeated over the other axes.",

@@ -12,11 +12,26 @@ from graphc.ir import expr
 from graphc.ir.expr import Expr
 from graphc.ir.infer import broadcast_type, require_arity, require_dtype
 from graphc.ir.op import Array, Elementwise, Op, Sample, define
-from graphc.ir.types import DTYPES, DType, TensorType, bool_, float32, float64, int64
+from graphc.ir.types import (
+    DTYPES,
+    DType,
+    TensorType,
+    bfloat16,
+    bool_,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+)
 
-FLOATS = (float32, float64)
-NUMBERS = (int64, float32, float64)
-INTEGERS = (bool_, int64)
+FLOATS = (float16, bfloat16, float32, float64)
+NUMBERS = (uint8, int8, int16, int32, int64, *FLOATS)
+INTEGERS = (bool_, uint8, int8, int16, int32, int64)
+REAL = (bool_, *NUMBERS)  # all but complex numbers, which are stored and moved only
 Samples: TypeAlias = "Callable[[np.random.Generator], Iterator[Sample]]"  # quoted: np.random is imported at first use
 
 

@@ -22,6 +22,7 @@ from graphc.ir.ops.elementwise import (
     FLOATS,
     INTEGERS,
     NUMBERS,
+    REAL,
     away,
     binary,
     binary_samples,
@@ -37,7 +38,7 @@ from graphc.ir.ops.elementwise import (
     uniform,
     wide,
 )
-from graphc.ir.types import DType, TensorType, bool_, float32, float64, int64
+from graphc.ir.types import DType, TensorType, bool_, dtype_of, float32, float64, int64
 
 
 def _span(low: float, high: float) -> Callable[..., Any]:
@@ -52,7 +53,7 @@ def _by_kind(on_bool: str | None, on_int: str, on_float: str) -> Callable[..., E
     """Function of Expr chosen by the dtype of the first operand."""
 
     def fn(*args: Expr) -> Expr:
-        name = {"b": on_bool, "i": on_int, "f": on_float}[args[0].dtype.kind]
+        name = {"b": on_bool, "i": on_int, "f": on_float}[args[0].dtype.kind]  # unsigned: computed in int32
         assert name is not None
         return expr.apply(name, *args)
 
@@ -197,15 +198,14 @@ def _div_vjp(g: Any, out: Any, x: Any, y: Any, *, needs: Any) -> tuple[Any, ...]
 
 _ANY = _span(-9, 9)
 _SOME = _grid(3.0, 3)
-_RING = (bool_, *NUMBERS)
 
 add: Op = binary(
-    "add", _by_kind("or", "add", "add"), quiet(np.add), binary_samples(_ANY, _ANY), _RING, vjp=_add_vjp,
+    "add", _by_kind("or", "add", "add"), quiet(np.add), binary_samples(_ANY, _ANY), REAL, vjp=_add_vjp,
     doc="x + y; on bool: or.",
 )  # fmt: skip
 sub: Op = binary("sub", function("sub"), quiet(np.subtract), binary_samples(_ANY, _ANY), vjp=_sub_vjp, doc="x - y.")
 mul: Op = binary(
-    "mul", _by_kind("and", "mul", "mul"), quiet(np.multiply), binary_samples(_ANY, _ANY), _RING, vjp=_mul_vjp,
+    "mul", _by_kind("and", "mul", "mul"), quiet(np.multiply), binary_samples(_ANY, _ANY), REAL, vjp=_mul_vjp,
     saves=("0", "1"), doc="x * y; on bool: and.",
 )  # fmt: skip
 div: Op = binary(
@@ -216,16 +216,16 @@ div: Op = binary(
 
 def _pow_int(x: Expr, y: Expr) -> Expr:
     """Integer power by squaring, wrapping; x ** -n is what rounds 1 / x**n towards 0, and 0 for x = 0."""
-    zero, one = expr.iconst(0), expr.iconst(1)
+    zero, one = expr.const(0, x.dtype), expr.const(1, x.dtype)
     negative = expr.apply("lt", y, zero)
     odd = expr.apply("eq", expr.apply("and", y, one), one)
     left, power, total = y, x, one
-    for _ in range(63):
+    for _ in range(x.dtype.bits - 1):
         bit = expr.apply("eq", expr.apply("and", left, one), one)
         total = expr.apply("select", bit, expr.apply("mul", total, power), total)
         power, left = expr.apply("mul", power, power), expr.apply("shr", left, one)
     sign_ = expr.apply("select", odd, x, one)
-    unit = expr.apply("or", expr.apply("eq", x, one), expr.apply("eq", x, expr.iconst(-1)))
+    unit = expr.apply("or", expr.apply("eq", x, one), expr.apply("eq", x, expr.const(-1, x.dtype)))
     return expr.apply("select", negative, expr.apply("select", unit, sign_, zero), total)
 
 
@@ -289,18 +289,18 @@ def _extreme_vjp(beats: Callable[[], Op]) -> Callable[..., tuple[Any, ...]]:
 
 
 maximum: Op = binary(
-    "maximum", _by_kind("or", "max", "max"), quiet(maximum_array), binary_samples(_SOME, _ANY), _RING,
+    "maximum", _by_kind("or", "max", "max"), quiet(maximum_array), binary_samples(_SOME, _ANY), REAL,
     vjp=_extreme_vjp(lambda: gt), saves=("0", "1"), doc="The larger; NaN propagates, -0 < +0.",
 )  # fmt: skip
 minimum: Op = binary(
-    "minimum", _by_kind("and", "min", "min"), quiet(minimum_array), binary_samples(_SOME, _ANY), _RING,
+    "minimum", _by_kind("and", "min", "min"), quiet(minimum_array), binary_samples(_SOME, _ANY), REAL,
     vjp=_extreme_vjp(lambda: lt), saves=("0", "1"), doc="The smaller; NaN propagates, -0 < +0.",
 )  # fmt: skip
 
 
 def _floor_divide_expr(x: Expr, y: Expr) -> Expr:
     """Python's rule for floats: the quotient less its exact remainder, snapped to an integer."""
-    if x.dtype is int64:
+    if x.dtype.is_integer:
         return expr.apply("idiv", x, y)
     f = expr.apply
     zero, one = expr.const(0.0, x.dtype), expr.const(1.0, x.dtype)
@@ -331,9 +331,9 @@ def _remainder_vjp(quotient: Callable[[Any, Any], Any]) -> Callable[..., tuple[A
 
 
 def _fmod_expr(x: Expr, y: Expr) -> Expr:
-    if x.dtype is not int64:
+    if not x.dtype.is_integer:
         return expr.apply("fmod", x, y)
-    f, zero = expr.apply, expr.iconst(0)
+    f, zero = expr.apply, expr.const(0, x.dtype)
     left = f("irem", x, y)
     differ = f("and", f("ne", left, zero), f("xor", f("lt", x, zero), f("lt", left, zero)))
     return f("select", differ, f("sub", left, y), left)
@@ -386,10 +386,11 @@ def _comparison(name: str, reference: Callable[..., Any], doc: str) -> Op:
     return define(
         Op(
             name,
-            bool_type(name, 2),
+            bool_type(name, 2, REAL),
             quiet(reference),
             binary_samples(_grid(2.0, 2), lambda *s: lambda rng: np.asarray(rng.integers(-3, 3, s).astype(float))),
             pointwise(fn),
+            dtypes=REAL,
             differentiable=False,
             arity=2,
             doc=doc,
@@ -410,12 +411,12 @@ def _bitwise(name: str, fn: str, reference: Callable[..., Any], doc: str, dtypes
     return binary(name, function(fn), quiet(reference), samples, dtypes, differentiable=False, doc=doc)
 
 
-bitwise_and: Op = _bitwise("bitwise_and", "and", np.bitwise_and, "x & y, on bool and int64.")
-bitwise_or: Op = _bitwise("bitwise_or", "or", np.bitwise_or, "x | y, on bool and int64.")
-bitwise_xor: Op = _bitwise("bitwise_xor", "xor", np.bitwise_xor, "x ^ y, on bool and int64.")
+bitwise_and: Op = _bitwise("bitwise_and", "and", np.bitwise_and, "x & y, on bool and integers.")
+bitwise_or: Op = _bitwise("bitwise_or", "or", np.bitwise_or, "x | y, on bool and integers.")
+bitwise_xor: Op = _bitwise("bitwise_xor", "xor", np.bitwise_xor, "x ^ y, on bool and integers.")
 bitwise_not: Op = unary(
     "bitwise_not", function("not"), quiet(np.invert), samples_of((uniform(-9, 9, 5),), (uniform(-9, 9),)), INTEGERS,
-    differentiable=False, doc="~x, on bool and int64.",
+    differentiable=False, doc="~x, on bool and integers.",
 )  # fmt: skip
 
 
@@ -448,6 +449,7 @@ where: Op = define(
             (np.zeros((0, 1), bool), uniform(-9, 9, 3), uniform(-9, 9, 1)),
         ),
         pointwise(function("select")),
+        any_width=True,
         vjp=_where_vjp,
         saves=("0",),
         arity=3,
@@ -457,14 +459,28 @@ where: Op = define(
 
 
 def cast_array(x: Array, dtype: DType) -> Array:
-    """`x` converted by the contract: float to int truncates, saturates and maps NaN to 0; to bool is x != 0."""
-    if not (x.dtype.kind == "f" and dtype is int64):
+    """`x` converted by the contract: float to int truncates, saturates and maps NaN to 0; to bool is x != 0; 16-bit
+    floats are reached by way of float32.
+    """
+    source = dtype_of(x.dtype)
+    if source is dtype:
+        return x
+    with np.errstate(all="ignore"):
+        if dtype.is_low_precision:
+            return cast_array(x, float32).astype(dtype.np)
+        if source.is_low_precision:
+            return cast_array(x.astype(np.float32), dtype)
+        if source.kind == "f" and dtype.is_integer:
+            return _whole(x.astype(np.float64), dtype)
         return x.astype(dtype.np)
-    limits = np.iinfo(np.int64)
-    wide_ = np.trunc(x.astype(np.float64))
-    inside = (wide_ >= -(2.0**63)) & (wide_ < 2.0**63)
-    whole = np.where(inside, wide_, 0.0).astype(np.int64)
-    return np.where(wide_ >= 2.0**63, limits.max, np.where(wide_ < -(2.0**63), limits.min, whole))
+
+
+def _whole(x: Array, dtype: DType) -> Array:
+    limits = np.iinfo(dtype.np)
+    whole, low, high = np.trunc(x), float(limits.min), 2.0 ** (dtype.bits - dtype.is_signed)
+    inside = np.where((whole >= low) & (whole < high), whole, 0.0).astype(dtype.np)
+    least, greatest = (np.asarray(n, dtype.np) for n in (limits.min, limits.max))
+    return np.where(whole >= high, greatest, np.where(whole < low, least, inside))
 
 
 def _cast_vjp(g: Any, out: Any, x: Any, *, needs: Any, dtype: DType) -> tuple[Any, ...]:
@@ -473,20 +489,28 @@ def _cast_vjp(g: Any, out: Any, x: Any, *, needs: Any, dtype: DType) -> tuple[An
 
 def _cast_samples(rng: np.random.Generator) -> Any:
     edges = np.array([2.0**63, -(2.0**63), 2.0**63 - 1024, 1e300, -1e300, np.inf, -np.inf, np.nan, -0.0, 0.7, -1.7])
-    for dtype in (bool_, int64, float32, float64):
+    for dtype in REAL:
         smooth = dtype is float64  # differences of rounded values are no gradients
         some = ((uniform(-9, 9, 3, 4),), (uniform(-9, 9),), (uniform(-9, 9, 0, 2),))
         yield from samples_of(*some, grad=smooth, dtype=dtype)(rng)
         yield from samples_of((edges,), grad=False, dtypes=(float64,), dtype=dtype)(rng)
 
 
+def _cast_type(x: TensorType, *, dtype: DType) -> TensorType:
+    if dtype is not x.dtype and (dtype.is_complex or x.dtype.is_complex):
+        raise DTypeError(f"cast: operand 0 is {x}, to become {dtype.name}: complex numbers are stored and moved only")
+    return x.with_dtype(dtype)
+
+
 cast: Op = define(
     Op(
         "cast",
-        lambda x, *, dtype: x.with_dtype(dtype),
+        _cast_type,
         quiet(cast_array),
         _cast_samples,
         pointwise(lambda x, *, dtype: expr.apply("cast", x, dtype=dtype)),
+        dtypes=REAL,
+        any_width=True,
         vjp=_cast_vjp,
         doc="x in another dtype. Float to int truncates, saturates and maps NaN to 0; to bool is x != 0.",
     )

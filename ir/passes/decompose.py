@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from graphc.errors import InternalError
 from graphc.ir.graph import Graph, Node, Value
+from graphc.ir.narrow import expand
 from graphc.ir.rewrite import Replacement, rebuild
 
 _MAX_DEPTH = 64  # compositions of compositions; more means that a rule expands into itself
@@ -24,9 +25,7 @@ def run(graph: Graph) -> Graph:
 
 
 def _expand(out: Graph, node: Node, inputs: tuple[Value, ...]) -> Replacement:
-    if node.op.decompose is None:
-        return None
-    found = node.op.decompose(*inputs, **node.attrs)
+    found = expand(node.op, inputs, node.attrs)
     if found is None and node.op.lower is None:
         raise InternalError(f"{node.op.name} has no lowering, but its decomposition says that it is primitive")
     return tuple(found) if isinstance(found, list) else found

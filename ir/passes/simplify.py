@@ -15,7 +15,7 @@ from typing import Any
 from graphc.ir.graph import Graph, Node, Value
 from graphc.ir.op import op_named
 from graphc.ir.rewrite import Replacement, rebuild, uniform
-from graphc.ir.types import DType, bool_, float64, int64
+from graphc.ir.types import DType, bool_, float64
 
 Inputs = tuple[Value, ...]
 Rule = Callable[[Node, Inputs], Value | None]
@@ -225,16 +225,31 @@ def cast_same(node: Node, inputs: Inputs) -> Value | None:
 
 
 def cast_back(node: Node, inputs: Inputs) -> Value | None:
-    """A cast of a cast goes straight when the first one loses nothing: bool → any, float32 → float64."""
+    """A cast of a cast goes straight when the first one loses nothing: bool → any, float32 → float64, int8 → int32.
+
+    Not by way of a float from integer to integer: that one saturates where a direct one wraps.
+    """
     x = _operand(inputs[0], "cast")
     if x is None or not _holds(inputs[0].type.dtype, x.type.dtype):
+        return None
+    source, middle, target = x.type.dtype, inputs[0].type.dtype, node.out.type.dtype
+    if source.is_integer and middle.kind == "f" and target.is_integer and not _holds(target, source):
         return None
     return x if x.type is node.out.type else _call("cast", x, dtype=node.attrs["dtype"])
 
 
 def _holds(wide: DType, narrow: DType) -> bool:
     """True if every value of `narrow` is a value of `wide`."""
-    return narrow is bool_ or narrow is wide or (wide is float64 and narrow is not int64)
+    if narrow is bool_ or narrow is wide:
+        return True
+    if narrow.is_integer and wide.is_integer:
+        return wide.is_signed and wide.itemsize > narrow.itemsize
+    if narrow.is_integer and wide.kind == "f":
+        return narrow.bits - narrow.is_signed <= _DIGITS[wide.short]
+    return narrow.kind == wide.kind == "f" and wide.itemsize > narrow.itemsize
+
+
+_DIGITS = {"bf16": 8, "f16": 11, "f32": 24, "f64": 53}  # binary digits of a whole number that a float type holds
 
 
 # ---------------------------------------------------------------- movement
