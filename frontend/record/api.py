@@ -9,10 +9,21 @@ from typing import Any, BinaryIO
 from graphc.frontend import methods as methods  # Tensor gets its methods
 from graphc.frontend.checkpoint import read, read_file, save
 from graphc.frontend.record import export
-from graphc.frontend.record.compiled import RecordingWarning, compile, is_compiling, no_retrace
+from graphc.frontend.record.compiled import RecordingWarning, is_compiling, no_retrace
 from graphc.frontend.record.export import Program, trace
+from graphc.frontend.record.front import CompileNote, compile
 
-__all__ = ["Program", "RecordingWarning", "compile", "is_compiling", "load", "no_retrace", "save", "trace"]
+__all__ = [
+    "CompileNote",
+    "Program",
+    "RecordingWarning",
+    "compile",
+    "is_compiling",
+    "load",
+    "no_retrace",
+    "save",
+    "trace",
+]
 
 _ZIP = b"PK"
 

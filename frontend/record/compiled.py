@@ -7,10 +7,12 @@ import functools
 import sys
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from types import FrameType, MethodType
 from typing import Any
 
 from graphc.config import config
@@ -25,11 +27,14 @@ from graphc.frontend.record.trace import Trace, branches_differ, difference
 from graphc.frontend.record.tree import TreeSpec, flatten
 from graphc.frontend.record.typetest import type_test
 from graphc.frontend.record.watch import is_module
+from graphc.frontend.record.where import kind_of
 
 MAX_TRACES = 8
 MAX_OBJECTS = 32  # arguments known by identity, in calls that are otherwise alike
 MAX_ENTRIES = 256  # signatures that were recorded and not yet compiled
 _no_retrace: ContextVar[bool] = ContextVar("no_retrace", default=False)
+disabled: ContextVar[bool] = ContextVar("disabled", default=False)  # compiled functions run eagerly here
+_every: weakref.WeakSet[Compiled] = weakref.WeakSet()
 
 
 class RecordingWarning(UserWarning):
@@ -67,23 +72,37 @@ class Compiled:
 
     _graphc_compiled = True
 
-    def __init__(self, function: Callable[..., Any], fullgraph: bool = False) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        fullgraph: bool = False,
+        *,
+        dynamic: bool = False,
+        plain: Callable[..., Any] | None = None,
+    ) -> None:
         if not is_module(function):
             functools.update_wrapper(self, function, updated=())
         self.function = function
         self.fullgraph = fullgraph
+        self.dynamic = dynamic
+        self.plain = function if plain is None else plain  # what runs eagerly: a Module compiled in place needs another
+        _every.add(self)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all recordings and compiled graphs, and begin counting anew."""
         self.stats = Stats()
         self._entries: dict[Any, Entry] = {}
         self._kinds: dict[Any, int] = {}  # signature but for the identity of objects -> how many there were
-        self._exact = type_test(function) is not None  # numbers are part of the signature
+        self._exact = type_test(self.function) is not None  # numbers are part of the signature
         self._lock = threading.RLock()
         # signature but for ints -> (ints seen first, which became inputs)
         self._ints: dict[Any, tuple[list[Any], frozenset[int]]] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the compiled graph where its guards hold, else the function itself."""
-        if not config.compile or mode.get().recorder is not None or debugging:
-            return self.function(*args, **kwargs)  # switched off, or recorded by an outer compiled function
+        if not config.compile or mode.get().recorder is not None or debugging or disabled.get():
+            return self.plain(*args, **kwargs)  # switched off, or recorded by an outer compiled function
         try:
             leaves, spec = flatten((args, kwargs))
         except RecordingError as error:
@@ -125,7 +144,7 @@ class Compiled:
         plan = entry.lockstep
         if plan is None or plan.off:
             self.stats.eager += 1
-            return self.function(*args, **kwargs)
+            return self.plain(*args, **kwargs)
         result, whole = plan.call(self.function, args, kwargs)
         if whole:
             self.stats.lockstep += 1
@@ -139,8 +158,8 @@ class Compiled:
             self.stats.calls += 1
             self.stats.eager += 1
             if self.stats.eager == 1 or self.fullgraph:
-                self._refuse(Entry([]), f"the arguments are no tree: {error}", 4)
-        return self.function(*args, **kwargs)
+                self._refuse(Entry([]), f"the arguments are no tree: {error}")
+        return self.plain(*args, **kwargs)
 
     def _new_entry(self, key: Any, held: list[Any], ints: frozenset[int]) -> Entry:
         """A place for a new signature; a kind of call that always brings new objects is refused."""
@@ -151,7 +170,7 @@ class Compiled:
             if count > MAX_OBJECTS:
                 if count == MAX_OBJECTS + 1:
                     names = ", ".join(sorted({type(x).__name__ for x in held}))
-                    self._refuse(entry, f"it was called with more than {MAX_OBJECTS} different objects ({names})", 5)
+                    self._refuse(entry, f"it was called with more than {MAX_OBJECTS} different objects ({names})")
                 entry.refusal = entry.refusal or "too many different objects"
                 return entry
         self._entries[key] = entry
@@ -181,7 +200,7 @@ class Compiled:
             self._refuse(
                 entry, f"it took more than {MAX_TRACES} different paths; the last miss: {self._why(entry, leaves)}"
             )
-            return self.function(*args, **kwargs)
+            return self.plain(*args, **kwargs)
         expected = [t for t in entry.pending if static_guards_hold(t, leaves)]
         self.stats.recordings += 1
         names = argument_names(self.function, args, kwargs, spec)
@@ -214,14 +233,13 @@ class Compiled:
                 entry,
                 f"two calls with the same arguments were not the same: {difference(unexplained[0], trace)}; pass what "
                 "changes as an argument",
-                level=6,
             )
             return
         entry.pending.append(trace)
         if len(entry.pending) > MAX_TRACES:
-            self._refuse(entry, f"more than {MAX_TRACES} different recordings and no two alike", level=6)
+            self._refuse(entry, f"more than {MAX_TRACES} different recordings and no two alike")
 
-    def _refuse(self, entry: Entry, why: str, level: int = 5) -> None:
+    def _refuse(self, entry: Entry, why: str) -> None:
         self.stats.refused += 1
         entry.refusal = why
         if self.fullgraph:
@@ -229,7 +247,7 @@ class Compiled:
         if type_test(self.function) is None:  # the type of a tensor that waits for its memory is its own
             entry.lockstep = LockstepPlan(self._name())
         how = "runs eagerly" if entry.lockstep is None else "runs eagerly, where it can in lockstep with compiled code"
-        warnings.warn(f"{self._name()} {how}: {why}", RecordingWarning, stacklevel=level)
+        warnings.warn(f"{self._name()} {how}: {why}", RecordingWarning, stacklevel=outside())
 
     def _tell(self, trace: Trace) -> None:
         shown = [n for n in trace.notes if n.startswith("shown")]
@@ -237,7 +255,7 @@ class Compiled:
             raise RecordingError(f"{self._name()}: {shown[0]}; fullgraph=True allows no output")
         if shown:
             warnings.warn(
-                f"{self._name()}: {shown[0]}; the compiled function writes nothing", RecordingWarning, stacklevel=6
+                f"{self._name()}: {shown[0]}; the compiled function writes nothing", RecordingWarning, stacklevel=outside()
             )
 
     def _why(self, entry: Entry, leaves: Sequence[Any]) -> str:
@@ -246,7 +264,8 @@ class Compiled:
         return why_missed(entry.traces[0], leaves) if entry.traces else "nothing is recorded yet"
 
     def _name(self) -> str:
-        return str(getattr(self.function, "__qualname__", type(self.function).__name__))
+        kind = type(self.function).__name__
+        return kind if is_module(self.function) else str(getattr(self.function, "__qualname__", kind))
 
     def explain(self) -> str:
         """Traces, guards, constants, refusals and what to do, each with its line."""
@@ -273,74 +292,59 @@ class Compiled:
         return f"<compiled {self.function!r}>"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return _compiled(copy.deepcopy(self.function, memo), self.fullgraph)  # nothing is compiled yet
+        return wrap(copy.deepcopy(self.function, memo), self.fullgraph, self.dynamic, self._in_place())
+
+    def _in_place(self) -> bool:
+        return self.plain is not self.function
 
     def __reduce__(self) -> Any:
         name = getattr(self, "__qualname__", "") if not is_module(self.function) else ""
         home = sys.modules.get(getattr(self, "__module__", ""))
         if name and getattr(home, name, None) is self:
             return name  # the decorated function itself
-        return _compiled, (self.function, self.fullgraph)
+        return wrap, (self.function, self.fullgraph, self.dynamic, self._in_place())
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
-        return self if owner is None else functools.partial(self, owner)
+        return self if owner is None else MethodType(self, owner)
 
 
-class CompiledModule(Compiled):
-    """A compiled Module: calls are compiled, everything else is the Module's own."""
-
-    _own = frozenset({"function", "fullgraph", "stats", "_entries", "_lock", "_exact", "_ints", "_kinds"})
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["function"], name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in self._own:
-            object.__setattr__(self, name, value)
-        else:
-            setattr(self.function, name, value)
-
-    def __getitem__(self, key: Any) -> Any:
-        return self.function[key]  # type: ignore[index]
-
-    def __len__(self) -> int:
-        return len(self.function)  # type: ignore[arg-type]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.function)  # type: ignore[call-overload,no-any-return]
-
-    def __bool__(self) -> bool:
-        return True
-
-    def _name(self) -> str:
-        return type(self.function).__name__
-
-    def __repr__(self) -> str:
-        return f"compiled {self.function!r}"
-
-
-def compile(function: Any = None, *, fullgraph: bool = False) -> Any:
-    """Compile a function or Module: same results, bit for bit, from one native call.
-
-    Recording happens on the first two calls with the same kind of arguments; from the third on the compiled graph runs.
-    A function that cannot be recorded runs eagerly with one warning that names the line; with `fullgraph=True` it
-    raises RecordingError there. Also a decorator, with or without arguments. Raises TypeError for generator and async
-    functions.
+def wrap(function: Any, fullgraph: bool = False, dynamic: bool = False, in_place: bool = False) -> Any:
+    """A compiled form of a function, method or Module; itself if it is one. `in_place`: the code behind a Module that
+    calls itself compiled. Nothing is recorded yet.
     """
-    if function is None:
-        return functools.partial(compile, fullgraph=fullgraph)
-    return _compiled(function, fullgraph)
-
-
-def _compiled(function: Any, fullgraph: bool) -> Any:
-    if isinstance(function, Compiled):
+    if isinstance(function, Compiled) or hasattr(type(function), "_graphc_compiled"):
         return function
     if isinstance(function, (staticmethod, classmethod)):
-        return type(function)(_compiled(function.__func__, fullgraph))
+        return type(function)(wrap(function.__func__, fullgraph, dynamic))
     check_function("compile", function)
-    if hasattr(type(function), "_graphc_module"):
-        return CompiledModule(function, fullgraph)
-    return Compiled(function, fullgraph)
+    if not is_module(function):
+        return Compiled(function, fullgraph, dynamic=dynamic)
+    from graphc.frontend.nn.hooks import call_module
+    from graphc.frontend.record.compiled_module import wrap_module
+
+    if in_place:
+        return Compiled(function, fullgraph, dynamic=dynamic, plain=functools.partial(_call, call_module, function))
+    return wrap_module(function, Compiled(function, fullgraph, dynamic=dynamic))
+
+
+def _call(call_module: Any, module: Any, *args: Any, **kwargs: Any) -> Any:
+    return call_module(module, args, kwargs)
+
+
+def outside() -> int:
+    """The stack level, for a warning of the caller, of the line that called into graphc."""
+    level = 1
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and kind_of(frame.f_code) == "ours":
+        frame = frame.f_back
+        level += 1
+    return level
+
+
+def reset_all() -> None:
+    """Forget what every compiled function of this process recorded."""
+    for compiled in list(_every):
+        compiled.reset()
 
 
 @contextmanager

@@ -64,6 +64,7 @@ class Lockstep:
     """
 
     active = True
+    first_ticket = 0  # no recording
 
     def __init__(self, scripts: Sequence[Script] = (), name: str = "lockstep") -> None:
         self.name = name
@@ -487,6 +488,19 @@ class Lockstep:
             self.randoms.append(state)
         return state, 0
 
+    def random_mark(self) -> tuple[Array, None]:
+        """As without a recorder."""
+        return rng.state_array(), None
+
+    def follows(self, place: Any) -> bool:
+        """The generator itself goes back."""
+        return False
+
+    @contextmanager
+    def rewound(self, place: Any) -> Iterator[None]:
+        """The generator itself goes back."""
+        yield
+
     def on_seed(self, seed: int) -> None:
         """As without a recorder."""
 
@@ -529,6 +543,14 @@ class Lockstep:
 
     def on_metadata(self, tensor: Tensor, what: str) -> None:
         """A tensor may get other memory: finish with the old."""
+        if self.active and not self._paused:
+            self.touch()
+
+    def on_ambient(self, what: str) -> None:
+        """Python's own affair."""
+
+    def on_ambient(self, what: str) -> None:
+        """Finish with what was noted before."""
         if self.active and not self._paused:
             self.touch()
 
@@ -592,6 +614,8 @@ def _put(
             out._edge = (node, k)
     if outs is not None:
         node.saved_out = tuple([_saved(o, None) if k else None for o, k in zip(outputs, outs, strict=True)])
+    for observe in autograd.observers:
+        observe(node, tensors, outputs)
 
 
 def _saved(t: Tensor, edge: autograd.Edge | None) -> autograd.Saved:
