@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from graphc.errors import ArgumentError, UnsupportedError
-from graphc.frontend.autograd import Handle
+from graphc.frontend.autograd import Handle, observers
 from graphc.frontend.mode import debugging, mode
 from graphc.frontend.tensor import Tensor
 
@@ -114,7 +114,7 @@ def call_module(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
             or module._backward_pre_hooks
             or debugging
         ):
-            if recorder is not None and recorder.lockstep is not None and not kwargs:
+            if recorder is not None and recorder.lockstep is not None and not kwargs and not observers:
                 return recorder.lockstep.layer(module, args)
             return module.forward(*args, **kwargs)
         return _call_with_hooks(module, args, kwargs)

@@ -172,7 +172,7 @@ def _in_table(node: Node) -> bool:
 def _saved(s: Saved | None, found: Found) -> Any:
     if s is None:
         return None
-    if s.versions.value != s.version:
+    if s.packed or s.versions.value != s.version:
         return False
     return found.memory(s.storage, s), s.chain, s.layout, s.leaf is not None
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from graphc.errors import RecordingError
 from graphc.frontend.random import Mark, default_generator
+from graphc.frontend.record.trace import Source
 from graphc.frontend.record.where import here
 from graphc.frontend.tensor import Tensor, fresh
 from graphc.ir.op import Array
@@ -43,6 +44,7 @@ class Replays:
     seed: int | None
     refusal: RecordingError | None
     finished: bool
+    sources: list[Source]
     _random_state: Tensor | None
 
     if TYPE_CHECKING:
@@ -67,19 +69,20 @@ class Replays:
     @contextmanager
     def rewound(self, place: Mark) -> Iterator[None]:
         """Random calls inside are numbered from `place` on. A place from before the recording is refused."""
-        if not self.follows(place) or (place.recorded[0] is None and place.recorded[2] != self.seed):
+        if not self.follows(place):
             if self.refusal is None and not self.finished:
                 self.refuse(
                     RecordingError(
-                        f"random numbers drawn before are drawn again at {here()} (a checkpoint from before the call, "
-                        "or one followed by manual_seed()); move both into the function"
+                        f"random numbers drawn before the call are drawn again at {here()} by a checkpoint; move both "
+                        "into the function"
                     )
                 )
             yield
             return
         after, before = self._now(), (self._random_state, self.randoms, self.seed)
-        state, self.randoms, self.seed = place.recorded
-        self._random_state = self._random_state if state is None else state
+        self._random_state, self.randoms, self.seed = place.recorded
+        if self._random_state is None:  # from before the first draw
+            self._random_state = next((s.tensor for s in self.sources if s.kind == "random"), None)
         try:
             yield
         finally:
