@@ -14,11 +14,12 @@ from graphc.errors import ArgumentError, DTypeError, IndexingError, ShapeError
 from graphc.frontend.functional_shape import axis_of, expand
 from graphc.frontend.mode import mode, refuse_values
 from graphc.frontend.ops import ops
-from graphc.frontend.promote import Number, Operand, can_cast, lift, result_type, tensor_operand
+from graphc.frontend.promote import Number, Operand, can_cast, convert, fitting, lift, result_type, tensor_operand
+from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor
 from graphc.ir.infer import broadcast_shape, normalize_dim
 from graphc.ir.op import Op
-from graphc.ir.types import int64
+from graphc.ir.types import int32, int64
 
 __all__ = [
     "gather", "index_add", "index_copy", "index_fill", "index_select", "scatter", "scatter_add", "take_along_dim",
@@ -47,6 +48,8 @@ def check_range(name: str, index: Tensor, size: int, dim: int, low: int | None =
 def _placed(name: str, input: Tensor, dim: int, index: Tensor) -> tuple[Tensor, int, Tensor]:
     x, places = tensor_operand(name, input), tensor_operand(name, index)
     d = normalize_dim(name, dim, x._l.ndim)
+    if places.dtype is int32 and name.startswith("index"):
+        places = convert(places, int64)
     return x, d, check_range(name, places, x._l.shape[d] if x._l.ndim else 1, d, 0)
 
 
@@ -176,6 +179,8 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Operand) -> Tensor
     x, d, places = _placed("index_fill", input, dim, index)
     if not can_cast(result_type(value), x.dtype):
         raise DTypeError(f"index_fill: value {value} does not fit the dtype of {x._l.type}; convert one of them")
+    if isinstance(value, (int, float)) and not isinstance(value, Scalar):
+        fitting("index_fill", value, x.dtype)
     shape: Sequence[Any] = (*x.ttype.shape[:d], *places.ttype.shape, *x.ttype.shape[d + 1 :])
     made: Tensor = ops.index_copy(x, places, expand(lift(value, x.dtype), tuple(shape)), dim=d)
     return made

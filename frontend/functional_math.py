@@ -24,6 +24,7 @@ from graphc.frontend.promote import (
     plain,
     real_operand,
     result_type,
+    rounded_once,
     tensor_operand,
 )
 from graphc.frontend.scalar import Scalar
@@ -104,16 +105,19 @@ def round(input: Tensor, *, decimals: int = 0) -> Tensor:
 _round = _rounding("round", "The nearest integer, halves to even.")
 
 
+@rounded_once
 def tan(input: Tensor) -> Tensor:
     """sin(input) / cos(input)."""
     return div(sin(input), cos(input))
 
 
+@rounded_once
 def log2(input: Tensor) -> Tensor:
     """Logarithm of base 2."""
     return mul(log(input), 1.0 / math.log(2.0))
 
 
+@rounded_once
 def log10(input: Tensor) -> Tensor:
     """Logarithm of base 10."""
     return mul(log(input), 1.0 / math.log(10.0))
@@ -124,6 +128,7 @@ def frac(input: Tensor) -> Tensor:
     return sub(input, trunc(input))
 
 
+@rounded_once
 def deg2rad(input: Tensor) -> Tensor:
     """Degrees to radians."""
     (x,) = floating("deg2rad", input)
@@ -326,14 +331,16 @@ def pow(input: Operand, exponent: Operand) -> Tensor:
     """input ** exponent. Raises ArgumentError for an integer tensor to a negative integer power."""
     x, y = common("pow", input, exponent)
     like = x if isinstance(x, Tensor) else y
-    if like.dtype is bool_:
-        x, y = lift(x, result_type(0)), lift(y, result_type(0))
+    if like.dtype is bool_:  # true unless it is False ** True
+        return bitwise_or(x, logical_not(lift(y, bool_)))
     if isinstance(exponent, (int, float)) and not isinstance(exponent, bool):
         if like.dtype.is_floating_point and exponent in _POWERS:
             made: Tensor = getattr(ops, _POWERS[exponent])(x)
             return made
         if not like.dtype.is_floating_point and exponent < 0:
             raise ArgumentError(f"pow: integers to negative integer powers are not allowed, got exponent {exponent}")
+        if not isinstance(exponent, Scalar):
+            fitting("pow", exponent, like.dtype)
     power: Tensor = ops.pow(x, y)
     return power
 

@@ -15,7 +15,7 @@ from graphc.frontend.ops import ops
 from graphc.frontend.promote import Operand, as_dtype, convert, floating, real_operand, tensor_operand
 from graphc.frontend.tensor import Tensor
 from graphc.ir.infer import normalize_dim, normalize_dims
-from graphc.ir.types import DType, bool_, int64
+from graphc.ir.types import DType, bool_, int64, uint8
 
 __all__ = [
     "all", "allclose", "amax", "amin", "aminmax", "any", "argmax", "argmin", "count_nonzero", "equal", "isclose",
@@ -57,6 +57,8 @@ def _accumulated(name: str, input: Tensor, dtype: DType | None) -> Tensor:
 @hot.with_arguments
 def sum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
     """Sum; integers and bools in int64. `dtype` converts the input first."""
+    if dtype is bool_:
+        return any(input, dim, keepdim)
     x = _accumulated("sum", input, dtype)
     made: Tensor = ops.sum(x, dim=_dims("sum", x, dim), keepdim=keepdim)
     return made
@@ -65,6 +67,8 @@ def sum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType 
 @hot.with_arguments
 def prod(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
     """Product; integers and bools in int64. `dtype` converts the input first."""
+    if dtype is bool_:
+        return all(input, dim, keepdim)
     x = _accumulated("prod", input, dtype)
     made: Tensor = ops.prod(x, dim=_dims("prod", x, dim), keepdim=keepdim)
     return made
@@ -252,21 +256,21 @@ def _no_axis(dim: Dims) -> bool:
 
 
 def any(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """Is any element not zero? False for none."""
+    """Is any element not zero? False for none. As bool, of uint8 as uint8."""
     x = _true("any", input)
     if _no_axis(dim):
         return x
     made: Tensor = ops.any(x, dim=_dims("any", x, dim), keepdim=keepdim)
-    return made
+    return convert(made, uint8) if input.dtype is uint8 else made
 
 
 def all(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """Are all elements not zero? True for none."""
+    """Are all elements not zero? True for none. As bool, of uint8 as uint8."""
     x = _true("all", input)
     if _no_axis(dim):
         return x
     made: Tensor = ops.all(x, dim=_dims("all", x, dim), keepdim=keepdim)
-    return made
+    return convert(made, uint8) if input.dtype is uint8 else made
 
 
 def count_nonzero(input: Tensor, dim: Dims = None) -> Tensor:

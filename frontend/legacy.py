@@ -55,6 +55,11 @@ def legacy_tensor(data: tuple[Any, ...], dtype: DType | None = None) -> Tensor:
     return zeros(*data, dtype=wanted) if data else zeros(0, dtype=wanted)
 
 
+def new(self: Tensor, *data: Any) -> Tensor:
+    """A tensor of this dtype of sizes, a list or an array (new_tensor() and new_zeros() say which)."""
+    return legacy_tensor(data, self.dtype)
+
+
 class TensorType(type):
     """The class of the names: a call makes a tensor of `dtype`, `isinstance` asks for it."""
 

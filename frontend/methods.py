@@ -18,9 +18,9 @@ from graphc.frontend import functional_mixed as fx
 from graphc.frontend import functional_reduce as fr
 from graphc.frontend import functional_scan as fsc
 from graphc.frontend import functional_shape as fs
-from graphc.frontend import inplace as ip
 from graphc.frontend import reinterpret as rv
 from graphc.frontend.inplace import inplace
+from graphc.frontend.methods_more import InplaceMethods, MoreMethods
 from graphc.frontend.promote import Operand
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor
@@ -76,7 +76,7 @@ def _false(self: Tensor) -> bool:
     return False
 
 
-class TensorMethods:
+class TensorMethods(MoreMethods, InplaceMethods):
     """What Tensor offers; see the functions of the same names."""
 
     # operators
@@ -374,77 +374,20 @@ class TensorMethods:
     register_post_accumulate_grad_hook = gradients.register_post_accumulate_grad_hook
     retain_grad = gradients.retain_grad
 
-    # in place
-    abs_ = inplace(fm.abs)
-    add_ = inplace(fm.add)
-    addcdiv_ = inplace(fx.addcdiv)
-    addcmul_ = inplace(fx.addcmul)
-    addmm_ = inplace(fl.addmm)
-    bernoulli_ = ip.bernoulli_
-    bitwise_and_ = inplace(fm.bitwise_and)
-    bitwise_not_ = inplace(fm.bitwise_not)
-    bitwise_or_ = inplace(fm.bitwise_or)
-    bitwise_xor_ = inplace(fm.bitwise_xor)
-    ceil_ = inplace(fm.ceil)
-    clamp_ = clip_ = inplace(fx.clamp)
-    clamp_max_ = inplace(fx.clamp_max)
-    clamp_min_ = inplace(fx.clamp_min)
-    copy_ = ip.copy_
-    cos_ = inplace(fm.cos)
-    div_ = divide_ = inplace(fm.div)
-    exp_ = inplace(fm.exp)
-    exponential_ = ip.exponential_
-    fill_ = ip.fill_
-    floor_ = inplace(fm.floor)
-    floor_divide_ = inplace(fm.floor_divide)
-    fmod_ = inplace(fm.fmod)
-    index_add_ = inplace(fi.index_add)
-    index_copy_ = inplace(fi.index_copy)
-    index_fill_ = inplace(fi.index_fill)
-    index_put_ = inplace(indexing.index_put)
-    lerp_ = inplace(fx.lerp)
-    log_ = inplace(fm.log)
-    logical_and_ = inplace(fm.logical_and)
-    logical_not_ = inplace(fm.logical_not)
-    logical_or_ = inplace(fm.logical_or)
-    masked_fill_ = inplace(fx.masked_fill)
-    mul_ = multiply_ = inplace(fm.mul)
-    neg_ = negative_ = inplace(fm.neg)
-    normal_ = ip.normal_
-    pow_ = inplace(fm.pow)
-    random_ = ip.random_
-    reciprocal_ = inplace(fm.reciprocal)
-    relu_ = inplace(fm.relu)
-    remainder_ = inplace(fm.remainder)
-    round_ = inplace(fm.round)
-    rsqrt_ = inplace(fm.rsqrt)
-    scatter_ = inplace(fi.scatter)
-    scatter_add_ = inplace(fi.scatter_add)
-    sigmoid_ = inplace(fm.sigmoid)
-    sin_ = inplace(fm.sin)
-    sqrt_ = inplace(fm.sqrt)
-    square_ = inplace(fm.square)
-    sub_ = subtract_ = inplace(fm.sub)
-    tanh_ = inplace(fm.tanh)
-    tril_ = inplace(fc.tril)
-    triu_ = inplace(fc.triu)
-    trunc_ = inplace(fm.trunc)
-    uniform_ = ip.uniform_
-    zero_ = ip.zero_
-
 
 def _install() -> None:
-    for name, value in vars(TensorMethods).items():
-        if name not in (
-            "__module__",
-            "__dict__",
-            "__weakref__",
-            "__doc__",
-            "__qualname__",
-            "__static_attributes__",
-            "__firstlineno__",
-        ):
-            setattr(Tensor, name, value)
+    for table in (InplaceMethods, MoreMethods, TensorMethods):
+        for name, value in vars(table).items():
+            if name not in (
+                "__module__",
+                "__dict__",
+                "__weakref__",
+                "__doc__",
+                "__qualname__",
+                "__static_attributes__",
+                "__firstlineno__",
+            ):
+                setattr(Tensor, name, value)
 
 
 _install()

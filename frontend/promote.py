@@ -6,9 +6,10 @@ only when its kind (bool < integer < floating point) is higher than that of the 
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -38,6 +39,7 @@ __all__ = ["can_cast", "get_default_dtype", "promote_types", "result_type", "set
 
 _KIND = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
 
+F = TypeVar("F", bound=Callable[..., Any])
 Number: TypeAlias = bool | int | float
 Operand: TypeAlias = Tensor | Number | Scalar
 
@@ -147,7 +149,9 @@ def _combine(higher: DType | None, lower: DType | None) -> DType | None:
         return lower if higher is None else higher
     if _KIND[lower.kind] <= _KIND[higher.kind]:
         return higher
-    return promote_types(higher, lower) if lower.is_complex and higher.is_floating_point else lower
+    if lower.is_complex and higher.is_floating_point:  # the precision stays; there is no complex of 16-bit floats
+        return complex128 if higher is float64 else complex64
+    return lower
 
 
 def bad_operand(name: str, x: Any) -> ArgumentError:
@@ -246,6 +250,24 @@ def fitting(name: str, number: Number, dtype: DType) -> Number:
     if not math.isfinite(number) or not least <= number <= top or not least <= int(number) <= top:
         raise ArgumentError(f"{name}: the number {number} does not fit in {dtype.name}; use a larger dtype")
     return int(number) % 2**dtype.bits if not dtype.is_signed else int(number)
+
+
+def rounded_once(function: F) -> F:
+    """A function made of several operations: on 16-bit floats it is computed in float32 and rounded once, as one
+    operation is.
+    """
+
+    @functools.wraps(function)
+    def careful(*args: Any, **kwargs: Any) -> Any:
+        given = [x for x in args if isinstance(x, Tensor)]
+        if not any(x._l.type.dtype.is_low_precision for x in given):
+            return function(*args, **kwargs)
+        dtype = result_type(*given)
+        wide = (convert(x, float32) if isinstance(x, Tensor) and x.dtype.is_low_precision else x for x in args)
+        made = function(*wide, **kwargs)
+        return convert(made, dtype) if made.dtype is float32 else made
+
+    return careful  # type: ignore[return-value]
 
 
 def tensor_operand(name: str, x: Any) -> Tensor:

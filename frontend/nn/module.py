@@ -15,7 +15,7 @@ from graphc.frontend.nn.hooks import Hook, add_hook, call_module
 from graphc.frontend.nn.parameter import Parameter, retype
 from graphc.frontend.nn.state import IncompatibleKeys
 from graphc.frontend.tensor import Tensor
-from graphc.ir.types import DType, float32, float64
+from graphc.ir.types import DType, bfloat16, float16, float32, float64
 
 __all__ = ["Module"]
 
@@ -336,9 +336,21 @@ class Module:
         """Convert to float64."""
         return self.to(float64)
 
-    def type(self: M, dst_type: DType) -> M:
-        """Convert floating-point parameters and buffers to a dtype, in place; returns itself."""
-        return self.to(dst_type)
+    def half(self: M) -> M:
+        """Convert to float16."""
+        return self.to(float16)
+
+    def bfloat16(self: M) -> M:
+        """Convert to bfloat16."""
+        return self.to(bfloat16)
+
+    def type(self: M, dst_type: Any) -> M:
+        """Convert floating-point parameters and buffers to a dtype (or "HalfTensor"), in place; returns itself."""
+        from graphc.frontend.legacy import TensorType, dtype_called
+
+        if isinstance(dst_type, str):
+            dst_type = dtype_called("Module.type", dst_type)
+        return self.to(dst_type.dtype if isinstance(dst_type, TensorType) else dst_type)
 
     def cpu(self: M) -> M:
         """Itself: the only device is the CPU."""
