@@ -212,7 +212,7 @@ class Reach:
         fields = getattr(x, "__dict__", {})
         ours = not is_user_class(type(x))
         if hasattr(x, "__dict__") and not isinstance(x, ModuleType):
-            self._guard("fields", step, tuple(fields))
+            self._own_fields(x, step, fields, names)
         for name in sorted(names & fields.keys()):
             self.visit(fields[name], self.table.step("var", step, name), depth + 1)
         if ours:
@@ -222,6 +222,13 @@ class Reach:
                 if name not in fields and hasattr(x, name):
                     self.visit(getattr(x, name), self.table.step("attr", step, name), depth + 1)
         self._class(type(x), depth)
+
+    def _own_fields(self, x: Any, step: int, fields: Mapping[str, Any], names: frozenset[str]) -> None:
+        """Which attributes an object has; those nobody mentions may come and go (`self.out = step(x)`)."""
+        if not is_user_class(type(x)) or names is not self.names or not self.names.isdisjoint(_ASKS):
+            self._guard("fields", step, tuple(fields))
+        else:
+            self._guard("absent", self.table.step("attr", step, "__dict__"), names - fields.keys())
 
     def _class(self, cls: type, depth: int) -> None:
         if id(cls) in self.owners:
