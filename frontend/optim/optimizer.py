@@ -18,6 +18,7 @@ from graphc.frontend.autograd import Handle
 from graphc.frontend.dispatch import scalar_tensor
 from graphc.frontend.grad_mode import enable_grad
 from graphc.frontend.mode import mode, using
+from graphc.frontend.optim.updates import run_update
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import DType, float64
 
@@ -108,8 +109,12 @@ class Optimizer:
             if not todo:
                 continue
             hyper = Hyper(self, number, group)
+            if mode.get().recorder is not None:
+                for p in todo:
+                    self._update(p, p.grad, self._state_of(p, group), group, hyper)
+                continue
             for p in todo:
-                self._update(p, p.grad, self._state_of(p, group), group, hyper)
+                run_update(self, p, p.grad, self._state_of(p, group), group, hyper)
 
     def _state_of(self, p: Tensor, group: dict[str, Any]) -> dict[str, Any]:
         state = self.state[p]
@@ -205,15 +210,24 @@ class Hyper:
     def __init__(self, owner: Optimizer, number: int, group: dict[str, Any]) -> None:
         self.owner, self.number, self.group = owner, number, group
         self._made: dict[tuple[str, DType], Tensor] = {}
+        self._read: dict[str, Any] = {}
+
+    def watched(self, read: dict[str, Any]) -> Hyper:
+        """The same settings, nothing of them computed yet; `read` gets those that do not become an input."""
+        made = Hyper(self.owner, self.number, self.group)
+        made._read = read
+        return made
 
     def __getitem__(self, key: str) -> Tensor:
         """The setting as float64."""
         value = self.group[key]
         recorder = mode.get().recorder
         if isinstance(value, Tensor):
+            self._read[key] = value
             return value.to(float64)
         if isinstance(value, float) and recorder is not None:
             return recorder.on_setting(self.owner, self.number, key, value)
+        self._read[key] = value
         return scalar_tensor(float(value), float64)
 
     def get(self, key: str, dtype: DType) -> Tensor:
