@@ -140,7 +140,8 @@ class FunctionNode(Node):
             raise AutogradError(f"function {self.name()}: expected a Tensor or None, got {_kind(g)}")
         if g.ttype.shape != type.shape:
             g = _summed(g, type, f"Function {self.name()} returned an invalid gradient at index {k}")
-        return g if g.dtype is type.dtype else op_named("cast")(g, dtype=type.dtype)
+        fitting: Tensor = g if g.dtype is type.dtype else op_named("cast")(g, dtype=type.dtype)
+        return fitting
 
 
 def _kind(x: Any) -> str:
@@ -160,7 +161,9 @@ def _summed(g: Tensor, type: TensorType, name: str) -> Tensor:
     kept = tuple(more + k for k, (a, b) in enumerate(zip(shape[more:], type.shape, strict=True)) if a != b)
     if kept:
         g = op_named("sum")(g, dim=kept, keepdim=True)
-    return op_named("sum")(g, dim=tuple(range(more)), keepdim=False) if more else g  # type: ignore[no-any-return]
+    if more:
+        g = op_named("sum")(g, dim=tuple(range(more)), keepdim=False)
+    return g
 
 
 def _unrunnable(*args: Any, **attrs: Any) -> Any:

@@ -191,7 +191,8 @@ def _scalar(func: Callable[..., Any], name: str, strict: bool) -> Callable[..., 
         many, (out, *more) = _call(func, inputs, name, strict)
         if many or more or out.numel() != 1:
             raise AutogradError(f"{name}: the function must return a single Tensor of one element, got {out._l.type}")
-        return out
+        found: Tensor = out
+        return found
 
     return checked
 

@@ -237,7 +237,8 @@ def _row(shape: tuple[int, ...], which: int) -> Array:
     size = int(np.prod(shape))
     values = np.cos(np.arange(size) * 0.7 + which) + 1.5
     length = float(np.sqrt((values * values).sum()))
-    return (values / (length or 1.0)).reshape(shape)
+    row: Array = (values / (length or 1.0)).reshape(shape)
+    return row
 
 
 def gradgradcheck(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import update_wrapper
 from typing import Any, TypeVar
 
-from graphc.frontend.autograd import edges_of, put, put_one, put_two
+from graphc.frontend.autograd import edges_of, observers, put, put_one, put_two
 from graphc.frontend.dispatch import scalar_tensor
 from graphc.frontend.mode import mode, using
 from graphc.frontend.plan import MAX_PLANS, Plan, plan_for
@@ -212,7 +212,7 @@ def _watched(call: Callable[[], Any], tensors: tuple[Tensor, ...]) -> tuple[Any,
 
 def _first(plans: dict[Any, Plan], general: Callable[..., Any], operands: tuple[Any, ...]) -> Any:
     """The general way, and a plan for the next time where one is possible."""
-    if _mode().recorder is not None or not all([isinstance(x, Tensor) for x in operands]):
+    if _mode().recorder is not None or observers or not all([isinstance(x, Tensor) for x in operands]):
         return general(*operands)
     key = operands[0]._l if len(operands) == 1 else tuple([x._l for x in operands])
     if ((None, *key) if type(key) is tuple else (None, key)) in plans:
@@ -226,7 +226,9 @@ def _note(
     plans: dict[Any, Any], key: tuple[Any, ...], given: Sequence[Any], tensors: tuple[Any, ...], call: Callable[[], Any]
 ) -> Any:
     """The same for a function of further arguments. `given`: the values in the key, layouts in place of tensors."""
-    if not tensors or not isinstance(tensors[0], Tensor) or _mode().recorder is not None or not _plain(given):
+    if not tensors or not isinstance(tensors[0], Tensor) or not _plain(given):
+        return call()
+    if _mode().recorder is not None or observers:
         return call()
     if (None, *key) in plans:
         return call()

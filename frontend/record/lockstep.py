@@ -83,7 +83,8 @@ class Lockstep:
         self.dirty: dict[Storage, Tensor] = {}  # with a write to come
         self.copies: dict[int, Array] = {}  # of memory that was handed out
         self.free: dict[tuple[int, int], Array] = {}
-        self.settings: list[tuple[int, str, Tensor]] | None = None  # numbers an optimiser asked for in a region
+        # numbers an optimiser asked for in a region
+        self.settings: list[tuple[int, str | tuple[str, int], Tensor]] | None = None
         self.randoms: list[Tensor] | None = None  # random states used in a region
         self.values_used = False  # our own Python looked at values from outside
         self._made: list[tuple[weakref.ref[Storage], int]] = []
@@ -549,15 +550,10 @@ class Lockstep:
     def on_ambient(self, what: str) -> None:
         """Python's own affair."""
 
-    def on_ambient(self, what: str) -> None:
-        """Finish with what was noted before."""
-        if self.active and not self._paused:
-            self.touch()
-
     def on_attribute(self, owner: Any, name: str, old: Any, new: Any) -> None:
         """Python's own affair."""
 
-    def on_setting(self, owner: Any, group: int, key: str, value: float) -> Tensor:
+    def on_setting(self, owner: Any, group: int, key: str | tuple[str, int], value: float) -> Tensor:
         """A number that may be another one at the next call."""
         t = fresh(np.asarray(value, np.float64))
         if self.settings is not None:
