@@ -124,7 +124,7 @@ def compiled_gradients(
         for y, u in zip(outs, upstream, strict=True):
             if u is not None:
                 _accumulate(found, y, graph.add_input(TensorType(dtype_of(u.dtype), u.shape), f"g{y.index}"))
-        _backward(graph, [inputs[k] for k in wanted], found)
+        accumulate_backward(graph, [inputs[k] for k in wanted], found)
     graph.outputs.clear()
     reached = [k for k in wanted if inputs[k] in found]
     for k in reached:
@@ -142,14 +142,14 @@ def with_gradients(graph: Graph) -> Graph:
     with graph.building():
         for y in dict.fromkeys(o.value for o in graph.outputs if o.value.dtype.is_floating_point):
             found[y] = op_named("full")(shape=y.shape, value=1.0, dtype=y.dtype)
-        _backward(graph, inputs, found)
+        accumulate_backward(graph, inputs, found)
     for k, v in enumerate(inputs):
         if v in found:
             graph.add_output(found[v], f"d{k}")
     return graph
 
 
-def _backward(graph: Graph, wanted: Sequence[Value], found: dict[Value, Value]) -> None:
+def accumulate_backward(graph: Graph, wanted: Sequence[Value], found: dict[Value, Value]) -> None:
     """Extend `found`, the gradients by value, from the outputs to what `wanted` needs."""
     needed = dict.fromkeys(wanted)
     for node in graph.nodes:

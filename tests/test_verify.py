@@ -168,7 +168,7 @@ def made_up_dtype(g: Graph) -> None:
 
 @breaks("V9", "an array of dtype int8")
 def strange_array(g: Graph) -> None:
-    g.nodes[3].attrs["value"] = np.zeros(3, np.int8)
+    g.nodes[3].attrs["value"] = np.zeros(3, np.uint16)
 
 
 @breaks("V10", "its op infers f32[2, 3]")

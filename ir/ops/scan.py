@@ -13,7 +13,6 @@ import numpy as np
 
 from graphc.errors import ShapeError
 from graphc.ir import numerics
-from graphc.ir.expr_numpy import scanned
 from graphc.ir.infer import require_dtype
 from graphc.ir.op import Array, Op, Operand, Sample, Scanning, define
 from graphc.ir.ops import movement
@@ -32,6 +31,8 @@ _SHAPES: tuple[tuple[tuple[int, ...], int], ...] = (
 
 def along(kind: str, dim: int, x: Array, descending: bool = False) -> Array:
     """The reference of a scan: `scanned` along axis `dim`."""
+    from graphc.ir.expr_numpy import scanned  # which needs the ops
+
     return np.ascontiguousarray(np.moveaxis(scanned(kind, np.moveaxis(x, dim, 0), descending), 0, dim))
 
 
