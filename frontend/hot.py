@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from functools import update_wrapper
 from typing import Any, TypeVar
 
+from graphc import compiler
 from graphc.frontend.autograd import edges_of, observers, put, put_one, put_two
 from graphc.frontend.dispatch import scalar_tensor
 from graphc.frontend.mode import mode, using
 from graphc.frontend.plan import MAX_PLANS, Plan, plan_for
-from graphc.frontend.tensor import Storage, Tensor, view_of
+from graphc.frontend.tensor import Chain, Storage, Tensor, view_of
 from graphc.ir.op import Array, Attrs, Op
 from graphc.ir.types import Layout, TensorType
 
@@ -144,6 +145,50 @@ def mixed(general: F) -> F:
     return _dressed(call, general)
 
 
+def indexed(general: F) -> F:
+    """`general(x, key)`, reading a part of a tensor, with a hot path before it: keys of ints, slices, None and
+    Ellipsis that give a view.
+    """
+    rows: dict[Layout, tuple[Op, Layout, int]] = {}
+    plans: dict[Any, Any] = {}
+
+    def call(self: Any, key: Any) -> Any:
+        here = _mode()
+        kind = type(key)
+        if here.recorder is not None or (
+            here.grad and (self._edge is not None or self._requires_grad or self._gbase is not None)
+        ):
+            return general(self, key)
+        if kind is int:
+            row = rows.get(self._l)
+            if row is not None and -row[2] <= key < row[2]:
+                op, layout, size = row
+                attrs = {"dim": 0, "index": key if key >= 0 else size + key}
+                return view_of(self, self._a[key, ...], ((op, attrs),), layout)
+        parts: tuple[Any, ...] = (key,) if kind is not tuple else key
+        flat: list[Any] = []
+        for part in parts:
+            if type(part) is slice:
+                flat += (slice, part.start, part.stop, part.step)
+            elif type(part) in _PARTS:
+                flat.append(part)
+            else:
+                return general(self, key)
+        at = (self._l, kind is tuple, *flat)
+        try:
+            link, layout, run, kinds = plans[at]
+        except (LookupError, TypeError):
+            return _part(plans, rows, general, self, key, at)
+        if tuple(map(type, flat)) != kinds:
+            return general(self, key)
+        return view_of(self, run(self._a), link, layout)
+
+    return _dressed(call, general)
+
+
+_PARTS = frozenset({int, type(None), type(Ellipsis)})
+
+
 def number_beside(input: Any, number: Any) -> Any:
     """The constant a Python number is beside a floating-point tensor; the number itself beside anything else."""
     if isinstance(input, Tensor) and input._l.type.dtype.kind == "f":
@@ -235,6 +280,41 @@ def _note(
     result, plan = _watched(call, tensors)
     kinds = tuple(map(type, given))
     _keep(plans, key, (plan, kinds, tuple in kinds), plan is not None)
+    return result
+
+
+def _part(
+    plans: dict[Any, Any],
+    rows: dict[Layout, tuple[Op, Layout, int]],
+    general: Callable[..., Any],
+    x: Tensor,
+    key: Any,
+    at: tuple[Any, ...],
+) -> Any:
+    """The same for a key; one that is used a second time gets a plan."""
+    observer: Any = _Observer()
+    try:
+        with using(recorder=observer):
+            result = general(x, key)
+    except _Unseen:
+        return general(x, key)
+    link: Chain = ()
+    last = x
+    for op, operands, attrs, outputs in observer.seen:
+        if op.scatter is None or operands[0] is not last or len(outputs) != 1:
+            return result
+        link += ((op, dict(attrs)),)
+        last = outputs[0]
+    if last is not result or not link or len(result._chain) != len(x._chain) + len(link):
+        return result
+    if type(key) is int:
+        _keep(rows, x._l, (link[0][0], result._l, x._a.shape[0]), True)
+    elif at in plans:
+        view = compiler.eager_view(x._a, result._a)
+        if view is not None:
+            plans[at] = (link, result._l, view, tuple(map(type, at[2:])))
+    else:
+        _keep(plans, at, None, True)
     return result
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from graphc.errors import ArgumentError, DTypeError, IndexingError, ShapeError
 from graphc.frontend import functional_math as fm
 from graphc.frontend import functional_shape as fs
+from graphc.frontend import hot
 from graphc.frontend.autograd import check_inplace, ticket
 from graphc.frontend.functional_index import check_range
 from graphc.frontend.mode import mode
@@ -31,6 +32,7 @@ from graphc.ir.types import Dim, Size, bool_, int32, int64, uint8
 __all__ = ["index_put", "masked_select", "nonzero"]
 
 
+@hot.indexed
 def get(self: Tensor, key: Any) -> Tensor:
     """`self[key]`: a view for ints, slices, None and Ellipsis, else a copy. Raises IndexingError."""
     if isinstance(key, Tensor) and key.dtype is bool_ and key._l.ndim == self._l.ndim:

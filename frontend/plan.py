@@ -93,20 +93,34 @@ def _made(op: Op, tensors: tuple[Tensor, ...], attrs: Attrs) -> Plan:
     plan.in_types = tuple([t._l.type for t in tensors])
     plan.nothing = (None,) * len(tensors)
     plan.types = op.infer_types(plan.in_types, attrs)
-    plan.layouts = tuple(map(Layout, plan.types))
     plan.taped = op.differentiable and len(plan.types) == 1 and plan.types[0].dtype.is_floating_point
     if op.scatter is None:
+        plan.layouts = tuple(map(Layout, plan.types))
         plan.run = compiler.eager_plan(op, [t._l for t in tensors], attrs)
         return plan
     base = tensors[0]._a
     array = op.reference(base, **attrs)
     plan.layouts = (Layout.of(array),)
+    plan.run = _reference(op, plan.attrs)
     if array.size == 0 or np.may_share_memory(array, base):
         plan.link = ((op, plan.attrs),)
-        plan.run = compiler.eager_view(base, array) or _reference(op, plan.attrs)
-    else:
-        plan.run = _reference(op, plan.attrs)
+        plan.run = _settling(plan)
     return plan
+
+
+def _settling(plan: Plan) -> Callable[[Array], Array]:
+    """NumPy's view for the first call; what is called again gets a function of its own."""
+
+    def first(array: Array) -> Array:
+        plan.run = second
+        return plan.op.reference(array, **plan.attrs)  # type: ignore[no-any-return]
+
+    def second(array: Array) -> Array:
+        view: Array = plan.op.reference(array, **plan.attrs)
+        plan.run = compiler.eager_view(array, view) or _reference(plan.op, plan.attrs)
+        return view
+
+    return first
 
 
 def _reference(op: Op, attrs: Attrs) -> Callable[[Array], Array]:
