@@ -40,9 +40,10 @@ def same_bits(a: Array, b: Array) -> bool:
         return same_bits(a.real, b.real) and same_bits(a.imag, b.imag)
     if not dtype_of(a.dtype).is_floating_point:
         return bool(np.array_equal(a, b))
-    nan = np.isnan(a)
-    equal = (a == b) & (np.signbit(a) == np.signbit(b))
-    return bool(np.array_equal(nan, np.isnan(b)) and np.all(equal | nan))
+    with np.errstate(invalid="ignore"):
+        nan = np.isnan(a)
+        equal = (a == b) & (np.signbit(a) == np.signbit(b))
+        return bool(np.array_equal(nan, np.isnan(b)) and np.all(equal | nan))
 
 
 class Maker:
