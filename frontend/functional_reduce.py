@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from graphc.errors import ArgumentError, DimError, DTypeError
-from graphc.frontend import hot
 from graphc.frontend import functional_math as fm
 from graphc.frontend import functional_mixed as fx
+from graphc.frontend import hot
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import Operand, as_dtype, convert, floating, real_operand, tensor_operand
 from graphc.frontend.tensor import Tensor

@@ -9,7 +9,7 @@ import numpy as np
 from graphc.errors import ArgumentError
 from graphc.frontend.creation import as_tensor
 from graphc.frontend.tensor import Tensor
-from graphc.ir.types import float32
+from graphc.ir.types import bfloat16, complex64, complex128, float16, float32, float64
 
 __all__ = ["assert_close"]
 
@@ -25,8 +25,8 @@ def assert_close(
 ) -> None:
     """Raise AssertionError unless shape, dtype and elements agree: |actual - expected| <= atol + rtol * |expected|.
 
-    Default tolerances: 1.3e-6 and 1e-5 for float32, 1e-7 and 1e-7 for float64, 0 for the rest. Sequences compare item
-    by item.
+    Default tolerances: 1.6e-2 and 1e-5 for bfloat16, 1e-3 and 1e-5 for float16, 1.3e-6 and 1e-5 for float32, 1e-7 and
+    1e-7 for float64, 0 for integers. Sequences compare item by item.
     """
     if isinstance(actual, (list, tuple)) and isinstance(expected, (list, tuple)):
         if len(actual) != len(expected):
@@ -51,13 +51,24 @@ def _tensor(x: Any) -> Tensor:
 def _tolerances(x: Tensor, y: Tensor, rtol: float | None, atol: float | None) -> tuple[float, float]:
     if rtol is not None and atol is not None:
         return rtol, atol
-    if float32 in (x.dtype, y.dtype):
-        return 1.3e-6, 1e-5
-    return (1e-7, 1e-7) if x.dtype.is_floating_point else (0.0, 0.0)
+    found = [_TOLERANCES.get(t.dtype, (0.0, 0.0)) for t in (x, y)]
+    return max(r for r, _ in found), max(a for _, a in found)
+
+
+# relative and absolute, by the precision of the less exact one
+_TOLERANCES = {
+    bfloat16: (1.6e-2, 1e-5),
+    float16: (1e-3, 1e-5),
+    float32: (1.3e-6, 1e-5),
+    float64: (1e-7, 1e-7),
+    complex64: (1.3e-6, 1e-5),
+    complex128: (1e-7, 1e-7),
+}
 
 
 def _compare(x: Tensor, y: Tensor, rtol: float, atol: float, equal_nan: bool) -> None:
-    a, b = x._a.astype(np.float64), y._a.astype(np.float64)
+    wide = np.complex128 if x.dtype.is_complex or y.dtype.is_complex else np.float64
+    a, b = x._a.astype(wide), y._a.astype(wide)
     with np.errstate(all="ignore"):
         gap = np.abs(a - b)
         good = (a == b) | (gap <= atol + rtol * np.abs(b)) & np.isfinite(gap)

@@ -4,6 +4,7 @@ alone.
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import numpy as np
@@ -12,41 +13,127 @@ import pytest
 import graphc
 from graphc.errors import ArgumentError, DTypeError
 from graphc.frontend.scalar import Scalar
-from graphc.ir.types import DType, bool_, float32, float64, int64
+from graphc.ir.types import DTYPES, DType, bool_, dtype_named, float16, float32, float64, int8, int16, int64, uint8
 
-DTYPES: tuple[DType, ...] = (bool_, int64, float32, float64)
+KIND = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
+REAL = tuple(t for t in DTYPES if not t.is_complex)
 
-KIND = {"b": 0, "i": 1, "f": 2}
+# promote_types of every pair of DTYPES, in their order, as PyTorch has it
+LATTICE = """
+  b1   u8   i8  i16  i32  i64  f16 bf16  f32  f64  c64 c128
+  u8   u8  i16  i16  i32  i64  f16 bf16  f32  f64  c64 c128
+  i8  i16   i8  i16  i32  i64  f16 bf16  f32  f64  c64 c128
+ i16  i16  i16  i16  i32  i64  f16 bf16  f32  f64  c64 c128
+ i32  i32  i32  i32  i32  i64  f16 bf16  f32  f64  c64 c128
+ i64  i64  i64  i64  i64  i64  f16 bf16  f32  f64  c64 c128
+ f16  f16  f16  f16  f16  f16  f16  f32  f32  f64  c64 c128
+bf16 bf16 bf16 bf16 bf16 bf16  f32 bf16  f32  f64  c64 c128
+ f32  f32  f32  f32  f32  f32  f32  f32  f32  f64  c64 c128
+ f64  f64  f64  f64  f64  f64  f64  f64  f64  f64 c128 c128
+ c64  c64  c64  c64  c64  c64  c64  c64  c64 c128  c64 c128
+c128 c128 c128 c128 c128 c128 c128 c128 c128 c128 c128 c128
+"""
+TABLE = {
+    (a, b): dtype_named(name)
+    for a, row in zip(DTYPES, LATTICE.strip().splitlines(), strict=True)
+    for b, name in zip(DTYPES, row.split(), strict=True)
+}
 
 
 def expected(groups: list[list[DType]]) -> DType:
     """The rule, stated on lists of dtypes a group: the first group wins unless a later one has a higher kind."""
     result: DType | None = None
     for group in groups:
-        for dtype in group[:1] and [max(group, key=DTYPES.index)]:
+        for dtype in group[:1] and [functools.reduce(lambda a, b: TABLE[a, b], group)]:
             if result is None or KIND[dtype.kind] > KIND[result.kind]:
                 result = dtype
     assert result is not None
     return result
 
 
+def test_the_lattice() -> None:
+    for (a, b), dtype in TABLE.items():
+        assert graphc.promote_types(a, b) is dtype
+        assert dtype is TABLE[b, a]
+        assert TABLE[a, dtype] is dtype is TABLE[b, dtype], "an upper bound"
+    for a, b, c in itertools.product(DTYPES, repeat=3):
+        if {a, b, c} >= {uint8, int8} or len({a, b, c} & {float16, dtype_named("bfloat16")}) == 2:
+            continue  # PyTorch's lattice is not associative there
+        assert TABLE[TABLE[a, b], c] is TABLE[a, TABLE[b, c]]
+
+
 def test_two_tensors_of_every_pair_of_dtypes() -> None:
-    for a, b in itertools.product(DTYPES, DTYPES):
+    for a, b in itertools.product(REAL, REAL):
         x, y, s = graphc.ones(2, dtype=a), graphc.ones(2, dtype=b), graphc.ones((), dtype=b)
         assert (x * y).dtype is expected([[a, b]])
         assert (x * s).dtype is expected([[a], [b]])
         assert (s * x).dtype is expected([[a], [b]])
         assert graphc.result_type(x, s) is expected([[a], [b]])
-        assert graphc.promote_types(a, b) is max(a, b, key=DTYPES.index)
+
+
+def test_every_pair_of_dtypes_divides_compares_and_joins() -> None:
+    for a, b in itertools.product(REAL, REAL):
+        x, y = graphc.full((2,), 1, dtype=a), graphc.full((2,), 1, dtype=b)
+        both = TABLE[a, b]
+        assert (x / y).dtype is (both if both.is_floating_point else float32)
+        assert (x == y).tolist() == [True, True]
+        assert (x <= y).dtype is bool_
+        assert graphc.cat([x, y]).dtype is both
+        assert graphc.where(x == y, x, y).dtype is both
+        assert x.sum().dtype is (a if a.is_floating_point else int64)
+
+
+def test_can_cast_follows_the_kind() -> None:
+    for a, b in itertools.product(DTYPES, DTYPES):
+        assert graphc.can_cast(a, b) is (KIND[a.kind] <= KIND[b.kind])
+
+
+def test_complex_numbers_meet_the_precision_of_the_tensor() -> None:
+    c64, c128 = dtype_named("complex64"), dtype_named("complex128")
+    assert graphc.result_type(graphc.ones(2), 1j) is c64
+    assert graphc.result_type(graphc.ones(2, dtype=float64), 1j) is c128
+    assert graphc.result_type(graphc.ones(2), graphc.zeros((), dtype=c128)) is c64
+    assert graphc.result_type(graphc.tensor([1]), 1j) is c64
 
 
 @pytest.mark.parametrize(("number", "dtype"), [(True, bool_), (3, int64), (2.5, float32)])
 def test_python_numbers_are_weak(number: float, dtype: DType) -> None:
-    for a in DTYPES:
+    for a in REAL:
         for shape in ((2,), ()):
             x = graphc.ones(shape, dtype=a)
             assert (x * number).dtype is expected([[a], [dtype]])
             assert (number * x).dtype is expected([[a], [dtype]])
+
+
+@pytest.mark.parametrize("dtype", [t for t in DTYPES if t.is_integer], ids=str)
+def test_numbers_beyond_an_integer_dtype_wrap_around_in_arithmetic(dtype: DType) -> None:
+    x = graphc.tensor([1, 100], dtype=dtype)
+    wrapped = np.array([300]).astype(dtype.np)[0]
+    with np.errstate(over="ignore"):
+        assert (x + 300).tolist() == (np.array([1, 100], dtype.np) + wrapped).tolist()
+        assert (300 * x).tolist() == (np.array([1, 100], dtype.np) * wrapped).tolist()
+    assert (x < 300).tolist() == (np.array([1, 100]) < int(wrapped)).tolist()
+    with pytest.raises(ArgumentError, match="does not fit in int64"):
+        x + 2**70
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        lambda x, n: graphc.full((2,), n, dtype=x.dtype),
+        lambda x, n: graphc.tensor([n], dtype=x.dtype),
+        lambda x, n: x.fill_(n),
+        lambda x, n: x.clamp(max=n),
+        lambda x, n: x.masked_fill(x == x, n),
+        lambda x, n: graphc.where(x == x, x, n),
+        lambda x, n: x.index_fill(0, graphc.tensor([0]), n),
+        lambda x, n: x**n,
+    ],
+)
+def test_numbers_to_be_stored_must_fit(store: object) -> None:
+    for dtype, number in ((uint8, 256), (int8, 128), (int8, -129), (int16, 2**15)):
+        with pytest.raises(ArgumentError, match=f"(does not fit in {dtype.name}|negative integer powers)"):
+            store(graphc.tensor([1, 2], dtype=dtype), number)  # type: ignore[operator]
 
 
 def test_three_groups() -> None:
