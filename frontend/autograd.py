@@ -521,8 +521,8 @@ def watch(t: Tensor) -> None:
     if edge is None or isinstance(edge[0], AccumulateGrad):
         return
     node, k = edge[0].inner(edge[1])
-    if t._hooks is None:
-        t._hooks = {}
     if node.retained is None:
         node.retained = {}
-    node.retained[k] = (t._hooks, weakref.ref(t))
+    found = node.retained.get(k)  # hooks from before an in-place write stay where they are, at another node
+    t._hooks = {} if found is None else found[0]
+    node.retained[k] = (t._hooks, weakref.ref(t) if found is None or t._retain else found[1])

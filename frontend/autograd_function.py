@@ -183,6 +183,7 @@ class Function:
     """
 
     _op: Op
+    _identity = False  # the outputs are views of the inputs, element by element: a write goes on to the input as ever
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -330,6 +331,9 @@ def _output(node: FunctionNode, k: int, o: Tensor, args: tuple[Any, ...], made: 
         return o
     if not o.dtype.is_floating_point or any(o is t for t in ctx._fixed):
         return alias_of(o) if o.requires_grad else o
+    if node.cls._identity:
+        o._edge = (node, k)
+        return o
     inputs = [x for x in args if isinstance(x, Tensor)]
     shared = any(o._s is x._s for x in inputs)
     if shared or o._gbase is not None or o.requires_grad or any(o is m for m in made):

@@ -64,8 +64,14 @@ def backward(
     if wanted is not None:
         found = _run(roots, seeds, retain, create_graph, [_edge_needed(t) for t in wanted])
         for t, g in zip(wanted, found, strict=True):
-            if g is not None and (t._requires_grad or not t._retain):  # else it arrived when the pass went by
-                accumulate(t, g, create_graph)
+            if g is None or (t._retain and not t._requires_grad):  # it arrived when the pass went by
+                continue
+            edge = _edge_needed(t)
+            with using(grad=create_graph):
+                if isinstance(edge[0], AccumulateGrad):
+                    _arrive(edge[0], {0: g}, create_graph)
+                else:
+                    accumulate(t, g, create_graph)
         return
     _run(roots, seeds, retain, create_graph, None)
 

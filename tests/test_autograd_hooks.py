@@ -57,6 +57,19 @@ def test_tensor_hooks_run_in_order_on_what_the_ones_before_gave() -> None:
     assert x.grad.tolist() == [7.0] * 3
 
 
+def test_hooks_from_before_an_in_place_write_see_the_gradient_of_the_values_before() -> None:
+    seen = []
+    y = ones() * 1
+    y.register_hook(lambda g: seen.append(("old", g[0].item())))
+    y.retain_grad()
+    y.mul_(2)
+    y.register_hook(lambda g: seen.append(("new", g[0].item())))
+    y.sum().backward()
+    assert seen == [("new", 1.0), ("old", 2.0)]
+    assert y.grad is not None
+    assert y.grad.tolist() == [1.0] * 3
+
+
 @pytest.mark.parametrize(
     "hook, message", [(lambda g: g[:1], "returned f32"), (lambda g: 3, "returned a int"), (lambda g: g.double(), "f64")]
 )
@@ -107,6 +120,16 @@ def test_an_optimiser_in_backward_gives_the_bits_of_one_after_it() -> None:
         return [bits(p.detach()) for p in model.parameters()]
 
     assert train(True) == train(False)
+
+
+def test_backward_into_given_leaves_runs_their_hooks() -> None:
+    x, seen = ones(), []
+    x.register_hook(lambda g: seen.append("hook"))
+    x.register_post_accumulate_grad_hook(lambda t: seen.append("after"))
+    (x * 2).sum().backward(inputs=[x])
+    assert seen == ["hook", "after"]
+    graphc.autograd.grad((x * 2).sum(), x)
+    assert seen == ["hook", "after", "hook"]
 
 
 def test_node_hooks_before_and_after() -> None:

@@ -342,9 +342,24 @@ def test_backward_hook_on_two_inputs() -> None:
     layer(a, b).backward()
     assert seen == [[3.0, 2.0]] and a.grad.item() == 3.0
     handle.remove()
-    layer.register_full_backward_hook(lambda m, ins, outs: ins)
-    with pytest.raises(UnsupportedError):
+    a.grad = b.grad = None
+    handle = layer.register_full_backward_hook(lambda m, ins, outs: (ins[0] * 10, ins[1] * 100))
+    layer(a, b).backward()
+    assert (a.grad.item(), b.grad.item()) == (30.0, 200.0)
+    handle.remove()
+    layer.register_full_backward_hook(lambda m, ins, outs: ins[:1])
+    with pytest.raises(AutogradError, match="invalid number of grad_input, got 1, but expected 2"):
         layer(a, b).backward()
+
+
+def test_backward_hooks_where_an_output_is_not_used() -> None:
+    layer = nn.Module()
+    layer.forward = lambda a, b: (a * b, a + b)
+    seen: list[Any] = []
+    layer.register_full_backward_hook(lambda m, ins, outs: seen.append([g is None for g in (*ins, *outs)]))
+    a, b = graphc.tensor(2.0, requires_grad=True), graphc.tensor(3.0)
+    layer(a, b)[0].backward()
+    assert seen == [[False, True, False, True]] and a.grad.item() == 3.0
 
 
 # ---------------------------------------------------------------- containers
@@ -512,12 +527,52 @@ def test_layers_refuse() -> None:
         (DTypeError, lambda: F.conv2d(graphc.ones(1, 1, 3, 3), graphc.ones(1, 1, 2, 2).double())),
         (ShapeError, lambda: F.conv2d(graphc.ones(1, 1, 3, 3), graphc.ones(2, 1, 2, 2), graphc.ones(3))),
         (ArgumentError, lambda: nn.Conv2d(3, 4, 3, groups=2)),
-        (UnsupportedError, lambda: nn.Conv2d(1, 1, 3, padding_mode="reflect")),
+        (ArgumentError, lambda: nn.Conv2d(1, 1, 3, padding_mode="mirror")),
+        (ArgumentError, lambda: nn.ConvTranspose2d(1, 1, 3, padding_mode="reflect")),
+        (ArgumentError, lambda: nn.ConvTranspose2d(1, 1, 3, 2)(graphc.ones(1, 1, 3, 3), output_size=(9, 7))),
+        (ShapeError, lambda: nn.Conv3d(1, 1, 3)(graphc.ones(1, 3, 3))),
+        (ShapeError, lambda: F.conv3d(graphc.ones(1, 3, 3, 3), graphc.ones(1, 1, 3, 3))),
         (ArgumentError, lambda: nn.Conv2d(1, 1, 3, 2, padding="same")(graphc.ones(1, 1, 4, 4))),
         (ArgumentError, lambda: nn.Conv2d(1, 1, (1, 2, 3))),
         (ArgumentError, lambda: nn.ConvTranspose2d(1, 1, 3, output_padding=1)(graphc.ones(1, 1, 3, 3))),
-        (UnsupportedError, lambda: nn.AdaptiveAvgPool2d(2)(graphc.ones(1, 1, 3, 4))),
-        (UnsupportedError, lambda: nn.Upsample(scale_factor=1.5)(graphc.ones(1, 1, 4, 4))),
+        (ArgumentError, lambda: nn.AdaptiveAvgPool2d(0)(graphc.ones(1, 1, 3, 4))),
+        (ArgumentError, lambda: nn.AdaptiveMaxPool2d((1, 2, 3))(graphc.ones(1, 1, 3, 4))),
+        (ShapeError, lambda: nn.AdaptiveMaxPool1d(2)(graphc.ones(1, 1, 0))),
+        (ShapeError, lambda: F.max_unpool2d(graphc.ones(1, 1, 2, 2), graphc.zeros(1, 1, 2, 1).long(), 2)),
+        (UnsupportedError, lambda: F.interpolate(graphc.ones(1, 1, 4, 4), 2, mode="bilinear", antialias=True)),
+        (ArgumentError, lambda: F.interpolate(graphc.ones(1, 1, 4, 4), 2, mode="cubic")),
+        (ArgumentError, lambda: F.interpolate(graphc.ones(1, 1, 4, 4), 2, 0.5)),
+        (ArgumentError, lambda: F.interpolate(graphc.ones(1, 1, 4, 4), scale_factor=0.1)),
+        (ShapeError, lambda: F.interpolate(graphc.ones(1, 1, 4, 4), 2, mode="linear")),
+        (ShapeError, lambda: F.fold(graphc.ones(1, 5, 4), 4, 2)),
+        (ShapeError, lambda: F.pixel_unshuffle(graphc.ones(1, 1, 3, 4), 2)),
+        (ShapeError, lambda: F.channel_shuffle(graphc.ones(1, 3, 3, 4), 2)),
+        (ShapeError, lambda: F.glu(graphc.ones(3))),
+        (ArgumentError, lambda: F.softshrink(graphc.ones(3), -1.0)),
+        (ArgumentError, lambda: F.celu(graphc.ones(3), 0.0)),
+        (ArgumentError, lambda: F.rrelu(graphc.ones(3), 0.5, 0.1)),
+        (ArgumentError, lambda: F.alpha_dropout(graphc.ones(3), 1.5)),
+        (ShapeError, lambda: F.feature_alpha_dropout(graphc.ones(3), 0.5, True)),
+        (ShapeError, lambda: F.local_response_norm(graphc.ones(2, 3), 2)),
+        (ShapeError, lambda: F.instance_norm(graphc.ones(2, 3, 1))),
+        (ShapeError, lambda: nn.InstanceNorm1d(3)(graphc.ones(2, 4, 5))),
+        (ShapeError, lambda: nn.Bilinear(2, 3, 4)(graphc.ones(5, 2), graphc.ones(4, 3))),
+        (ShapeError, lambda: F.pdist(graphc.ones(3))),
+        (UnsupportedError, lambda: nn.Embedding(3, 2, max_norm=1.0)),
+        (UnsupportedError, lambda: nn.EmbeddingBag(3, 2, sparse=True)),
+        (ShapeError, lambda: nn.EmbeddingBag(3, 2)(graphc.tensor([1, 2]))),
+        (ArgumentError, lambda: F.embedding_bag(graphc.tensor([[1]]), graphc.ones(2, 2), mode="median")),
+        (ArgumentError, lambda: nn.MultiheadAttention(4, 3)),
+        (ShapeError, lambda: nn.MultiheadAttention(4, 2)(*(graphc.ones(3, 1, 5) for _ in range(3)))),
+        (ArgumentError, lambda: nn.MultiheadAttention(4, 2)(*(graphc.ones(3, 4) for _ in range(3)), is_causal=True)),
+        (ArgumentError, lambda: nn.TransformerEncoderLayer(4, 2, activation="tanh")),
+        (ShapeError, lambda: nn.Transformer(4, 2, 1, 1, 4)(graphc.ones(3, 5), graphc.ones(3, 4))),
+        (ArgumentError, lambda: nn.TripletMarginLoss(margin=0.0)),
+        (ArgumentError, lambda: F.gaussian_nll_loss(graphc.ones(2), graphc.ones(2), -graphc.ones(2))),
+        (ShapeError, lambda: F.gaussian_nll_loss(graphc.ones(2, 2), graphc.ones(2, 2), graphc.ones(3))),
+        (ShapeError, lambda: F.cosine_embedding_loss(graphc.ones(2, 2), graphc.ones(2, 2), graphc.ones(2, 2))),
+        (DTypeError, lambda: F.multi_margin_loss(graphc.ones(2, 2), graphc.ones(2))),
+        (ShapeError, lambda: F.ctc_loss(graphc.ones(3, 2, 4), graphc.tensor([[1]]), [3, 3], [1])),
         (ShapeError, lambda: nn.LayerNorm(3)(graphc.ones(2, 4))),
         (IndexingError, lambda: nn.Embedding(3, 2)(graphc.tensor([3]))),
         (DTypeError, lambda: nn.Embedding(3, 2)(graphc.tensor([1.0]))),

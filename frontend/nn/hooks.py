@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from graphc.errors import ArgumentError, UnsupportedError
+from graphc.errors import ArgumentError, AutogradError
 from graphc.frontend.autograd import Handle, observers
+from graphc.frontend.autograd_function import Function, FunctionCtx
 from graphc.frontend.mode import debugging, mode
 from graphc.frontend.tensor import Tensor
+from graphc.ir.op import op_named
 
 __all__ = [
     "register_module_forward_hook",
@@ -163,92 +165,104 @@ def _pair(changed: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return changed
 
 
-class _Side:
-    """The differentiable tensors on one side of a module: each passes through an identity view that notes its gradient.
-
-    `call(grads)` runs once all of them are known and may give replacements.
+class BackwardHook(Function):
+    """The identity on the tensors of one side of a module; `call(grads)` sees all their gradients at once, None for
+    those there are not, and may give others.
     """
 
-    def __init__(self, items: tuple[Any, ...], call: Callable[[tuple[Any, ...]], Any]) -> None:
-        self.wanted = [k for k, x in enumerate(items) if isinstance(x, Tensor) and x.requires_grad]
-        self.grads: list[Tensor | None] = [None] * len(items)
-        self.missing = len(self.wanted)
-        self.call = call
+    _identity = True
 
-    def pass_through(self, items: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The items, with views for the differentiable tensors. Nothing here keeps them: a hook must not tie a knot."""
-        changed = list(items)
-        for k in self.wanted:
-            view = changed[k] = items[k].view(items[k].shape)
-            view.register_hook(self._noter(k))
-        return tuple(changed)
+    @staticmethod
+    def forward(ctx: FunctionCtx, call: Hook, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """The tensors, as views."""
+        ctx.set_materialize_grads(False)
+        views = tuple(op_named("reshape")(t, shape=t.ttype.shape) for t in tensors)
+        ctx.mark_non_differentiable(*[v for v, t in zip(views, tensors, strict=True) if not t.requires_grad])
+        ctx.call = call
+        return views
 
-    def _noter(self, k: int) -> Hook:
-        def note(g: Tensor) -> Tensor | None:
-            self.grads[k] = g
-            self.missing -= 1
-            if self.missing:
-                return None
-            self.missing = len(self.wanted)  # ready for another backward over the same graph
-            grads, self.grads = tuple(self.grads), [None] * len(self.grads)
-            changed = self.call(grads)
-            if changed is None:
-                return None
-            if len(self.wanted) > 1:
-                raise UnsupportedError(
-                    "a backward hook can replace gradients where a module has one differentiable input or output, "
-                    f"this one has {len(self.wanted)}"
-                )
-            found: Tensor | None = changed[k]
-            return found
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grad_outputs: Tensor | None) -> tuple[Any, ...]:
+        """The gradients, or what the hooks gave instead."""
+        return None, *ctx.call(grad_outputs)
 
-        return note
+
+def _bordered(items: tuple[Any, ...], call: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> tuple[Any, ...]:
+    """`items` with the tensors among them passed through one node. `call` gets and gives a gradient for every item."""
+    places = [k for k, x in enumerate(items) if isinstance(x, Tensor)]
+
+    def spread(grads: tuple[Any, ...]) -> tuple[Any, ...]:
+        whole: list[Any] = [None] * count
+        for k, g in zip(places, grads, strict=True):
+            whole[k] = g
+        found = call(tuple(whole))
+        return tuple(found[k] for k in places)
+
+    count, changed = len(items), list(items)
+    for k, t in zip(places, BackwardHook.apply(spread, *[items[k] for k in places]), strict=True):
+        changed[k] = t
+    return tuple(changed)
 
 
 class _BackwardWatch:
     """Full backward hooks: called with the gradients of a module's inputs and outputs once those of the inputs are
     known.
 
-    Inputs and outputs pass through identity views, so that the gradients seen are those that cross the module's border.
+    Inputs and outputs pass through identities, so that the gradients seen are those that cross the module's border.
     """
 
     def __init__(self, module: Any) -> None:
         self.module = module
         self.hooks = [*every.backward.values(), *module._backward_hooks.values()]
         self.pre_hooks = [*every.backward_pre.values(), *module._backward_pre_hooks.values()]
-        self.out_grads: tuple[Any, ...] = ()
+        self.out_grads: tuple[Any, ...] | None = None
         self.plain_inputs: int | None = None  # how many there are, when no gradient flows to any
 
     def inputs(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The arguments, each differentiable tensor behind an identity that calls the hooks."""
-        side = _Side(args, self._entered)
-        if not side.wanted:
-            self.plain_inputs = len(args)
-        return side.pass_through(args)
+        """The arguments, the tensors among them behind an identity that calls the hooks."""
+        if mode.get().grad and any(isinstance(x, Tensor) and x.requires_grad for x in args):
+            return _bordered(args, self._entered)
+        self.plain_inputs = len(args)
+        return args
 
     def outputs(self, result: Any) -> Any:
-        """The result, each differentiable tensor noting its gradient."""
+        """The result, the tensors among it behind an identity that notes their gradients."""
         items = result if isinstance(result, tuple) else (result,)
-        changed = _Side(items, self._left).pass_through(items)
+        if not any(isinstance(x, Tensor) and x.requires_grad for x in items):
+            return result
+        changed = _bordered(items, self._left)
         return changed if isinstance(result, tuple) else changed[0]
 
-    def _left(self, grads: tuple[Any, ...]) -> Any:
-        changed = _run(self.pre_hooks, grads, lambda hook, now: hook(self.module, now))
-        self.out_grads = grads if changed is None else changed
+    def _left(self, grads: tuple[Any, ...]) -> tuple[Any, ...]:
+        grads = self.out_grads = _run(self.pre_hooks, grads, lambda hook, now: hook(self.module, now), "output")
         if self.plain_inputs is not None:
-            self._entered((None,) * self.plain_inputs)
-        return changed
+            found = self._entered((None,) * self.plain_inputs)
+            if any(g is not None for g in found):
+                raise AutogradError(
+                    "Backward hook for Modules where no input requires gradient should always return None or None for "
+                    "all gradients."
+                )
+        return grads
 
-    def _entered(self, grads: tuple[Any, ...]) -> Any:
-        out_grads, self.out_grads = self.out_grads, ()
-        return _run(self.hooks, grads, lambda hook, now: hook(self.module, now, out_grads))
+    def _entered(self, grads: tuple[Any, ...]) -> tuple[Any, ...]:
+        out_grads, self.out_grads = self.out_grads, None
+        if out_grads is None:
+            return grads
+        return _run(self.hooks, grads, lambda hook, now: hook(self.module, now, out_grads), "input")
 
 
-def _run(hooks: list[Hook], grads: tuple[Any, ...], call: Callable[[Hook, Any], Any]) -> tuple[Any, ...] | None:
-    """Call the hooks in order, each with what the ones before made of the gradients; None when nothing was replaced."""
-    replaced = None
+def _run(hooks: list[Hook], grads: tuple[Any, ...], call: Callable[[Hook, Any], Any], side: str) -> tuple[Any, ...]:
+    """Call the hooks in order, each with what the ones before made of the gradients. Raises AutogradError when one
+    gives another number of them.
+    """
     for hook in hooks:
         changed = call(hook, grads)
-        if changed is not None:
-            grads = replaced = changed if isinstance(changed, tuple) else (changed,)
-    return replaced
+        if changed is None:
+            continue
+        found = tuple(changed) if isinstance(changed, (tuple, list)) else (changed,)
+        if len(found) != len(grads):
+            raise AutogradError(
+                f"Backward hook returned an invalid number of grad_{side}, got {len(found)}, but expected {len(grads)}"
+            )
+        grads = found
+    return grads

@@ -382,8 +382,6 @@ class Module:
 
     def register_full_backward_hook(self, hook: Hook, prepend: bool = False) -> Handle:
         """Call `hook(module, grad_input, grad_output)` in backward; a returned value replaces the input gradients.
-
-        A replacement is possible for modules with one differentiable input.
         """
         return add_hook(self._backward_hooks, hook, prepend)
 
@@ -391,8 +389,6 @@ class Module:
 
     def register_full_backward_pre_hook(self, hook: Hook, prepend: bool = False) -> Handle:
         """Call `hook(module, grad_output)` before the module's backward; a returned value replaces the gradients.
-
-        A replacement is possible for modules with one differentiable output.
         """
         return add_hook(self._backward_pre_hooks, hook, prepend)
 
