@@ -25,7 +25,7 @@ __all__ = ["unique", "unique_consecutive"]
 def places_where(mask: Tensor) -> Tensor:
     """The places where a vector of bools holds, ascending."""
     recorder = mode.get().recorder
-    if recorder is None:
+    if recorder is None or recorder.lockstep is not None:
         return fresh(np.flatnonzero(mask._a))
     every = ops.positions(mask, dim=0)
     count = ops.sum(ops.cast(mask, dtype=int64), dim=(0,), keepdim=False)

@@ -163,7 +163,7 @@ def _lift(op: Op, operands: tuple[Any, ...]) -> tuple[Tensor, ...]:
 
 def concrete(attrs: Attrs) -> Attrs:
     """`attrs` with named sizes replaced by the numbers of the running recording."""
-    if not any(_has_dim(v) for v in attrs.values()):
+    if not any(has_dim(v) for v in attrs.values()):
         return attrs
     recorder = mode.get().recorder
     bind = getattr(recorder, "bind_size", None)
@@ -172,8 +172,9 @@ def concrete(attrs: Attrs) -> Attrs:
     return {k: _bind(v, bind) for k, v in attrs.items()}
 
 
-def _has_dim(value: Any) -> bool:
-    return isinstance(value, Dim) or (isinstance(value, tuple) and any(_has_dim(v) for v in value))
+def has_dim(value: Any) -> bool:
+    """Whether an attribute holds a named size."""
+    return isinstance(value, Dim) or (isinstance(value, tuple) and any(has_dim(v) for v in value))
 
 
 def _bind(value: Any, bind: Any) -> Any:

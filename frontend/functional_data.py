@@ -270,17 +270,25 @@ def detach_(self: Tensor) -> Tensor:
 
 def shape(self: Tensor) -> Size:
     """The sizes."""
-    return Size(self.ttype.shape)
+    return Size(visible(self.ttype.shape))
 
 
 def size(self: Tensor, dim: int | None = None) -> Any:
     """The sizes, or the one of axis `dim`."""
     found = self.ttype.shape
     if dim is None:
-        return Size(found)
+        return Size(visible(found))
     if not found:
         raise_no_dims("size")
-    return found[normalize_dim("size", dim, len(found))]
+    return visible((found[normalize_dim("size", dim, len(found))],))[0]
+
+
+def visible(sizes: Any) -> Any:
+    """Sizes as the user gets them."""
+    recorder = mode.get().recorder
+    if recorder is None or not any(isinstance(s, Dim) for s in sizes):
+        return sizes
+    return tuple(recorder.visible_size(s) if isinstance(s, Dim) else s for s in sizes)
 
 
 def raise_no_dims(name: str) -> None:
@@ -290,7 +298,7 @@ def raise_no_dims(name: str) -> None:
 
 def numel(self: Tensor) -> Any:
     """Number of elements."""
-    return self.ttype.numel
+    return visible((self.ttype.numel,))[0]
 
 
 def dim(self: Tensor) -> int:
@@ -342,6 +350,10 @@ def length(self: Tensor) -> int:
     if not self._l.ndim:
         raise ArgumentError("len() of a 0-d tensor")
     found = self.ttype.shape[0]
+    recorder = mode.get().recorder
+    number = recorder.plain_size(found) if isinstance(found, Dim) and recorder is not None else None
+    if number is not None:
+        return number
     if isinstance(found, Dim):
         raise UnsupportedError(f"len(): the size is the named size {found} of this recording; use shape[0], not len()")
     return found

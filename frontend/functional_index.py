@@ -19,29 +19,30 @@ from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor
 from graphc.ir.infer import broadcast_shape, normalize_dim
 from graphc.ir.op import Op
-from graphc.ir.types import int32, int64
+from graphc.ir.types import Dim, Size, int32, int64
 
 __all__ = [
     "gather", "index_add", "index_copy", "index_fill", "index_select", "scatter", "scatter_add", "take_along_dim",
 ]  # fmt: skip
 
 
-def check_range(name: str, index: Tensor, size: int, dim: int, low: int | None = None) -> Tensor:
-    """`index` if all of it lies in [low, size).
+def check_range(name: str, index: Tensor, bound: Size, dim: int, low: int | None = None) -> Tensor:
+    """`index` if all of it lies in [low, bound).
 
     Raises DTypeError unless it is int64, IndexingError naming the first bad value.
     """
     if index.dtype is not int64:
         raise DTypeError(f"{name}: expected an int64 index, got {index._l.type}; convert it with .long()")
+    recorder = mode.get().recorder
+    size: int = recorder.bind_size(bound) if recorder is not None and isinstance(bound, Dim) else bound  # type: ignore[assignment]
     low = -size if low is None else low
     places = index._a
     if places.size and (int(np.min(places)) < low or int(np.max(places)) >= size):
         bad = places[(places < low) | (places >= size)].flat[0]
         refuse_values(index)
         raise IndexingError(f"{name}: index {bad} is out of bounds for dimension {dim} with size {size}")
-    recorder = mode.get().recorder
     if recorder is not None and places.size:
-        recorder.on_range(index, low, size)
+        recorder.on_range(index, low, bound)
     return index
 
 
@@ -50,7 +51,7 @@ def _placed(name: str, input: Tensor, dim: int, index: Tensor) -> tuple[Tensor, 
     d = normalize_dim(name, dim, x._l.ndim)
     if places.dtype is int32 and name.startswith("index"):
         places = convert(places, int64)
-    return x, d, check_range(name, places, x._l.shape[d] if x._l.ndim else 1, d, 0)
+    return x, d, check_range(name, places, x.ttype.shape[d] if x._l.ndim else 1, d, 0)
 
 
 def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:

@@ -95,6 +95,9 @@ def with_arguments(general: F) -> F:
     plans: dict[Any, tuple[Plan, tuple[Any, ...], bool]] = {}
 
     def call(input: Any, *arguments: Any, **named: Any) -> Any:
+        here = _mode()
+        if here.recorder is not None:  # arguments may be numbers it follows, which must not be hashed
+            return general(input, *arguments, **named)
         given = (*arguments, *named.values()) if named else arguments
         try:
             plan, kinds, nested = plans[input._l, given, *named]
@@ -103,8 +106,7 @@ def with_arguments(general: F) -> F:
             return _note(
                 plans, (layout, given, *named), given, (input,), lambda: general(input, *arguments, **named)
             )
-        here = _mode()
-        if here.recorder is not None or tuple(map(type, given)) != kinds or (nested and not _plain(given)):
+        if tuple(map(type, given)) != kinds or (nested and not _plain(given)):
             return general(input, *arguments, **named)
         array = plan.run(input._a)
         out = view_of(input, array, plan.link, plan.layouts[0]) if plan.link else _wrap(array, plan.layouts[0])
@@ -120,6 +122,9 @@ def mixed(general: F) -> F:
     plans: dict[Any, tuple[Plan, tuple[Any, ...], bool]] = {}
 
     def call(*given: Any, **named: Any) -> Any:
+        here = _mode()
+        if here.recorder is not None:
+            return general(*given, **named)
         tensors: list[Any] = []
         key: list[Any] = []
         for x in (*given, *named.values()) if named else given:
@@ -132,8 +137,7 @@ def mixed(general: F) -> F:
             plan, kinds, nested = plans[(*key, *named)]
         except (LookupError, TypeError):
             return _note(plans, (*key, *named), key, tuple(tensors), lambda: general(*given, **named))
-        here = _mode()
-        if here.recorder is not None or tuple(map(type, key)) != kinds or (nested and not _plain(key)):
+        if tuple(map(type, key)) != kinds or (nested and not _plain(key)):
             return general(*given, **named)
         out = _wrap(plan.run(*[t._a for t in tensors]), plan.layouts[0])
         if here.grad:

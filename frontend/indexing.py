@@ -20,12 +20,13 @@ from graphc.frontend import functional_math as fm
 from graphc.frontend import functional_shape as fs
 from graphc.frontend import hot
 from graphc.frontend.autograd import check_inplace, ticket
+from graphc.frontend.compaction import flat, places_where, unravelled
 from graphc.frontend.functional_index import check_range
 from graphc.frontend.mode import mode
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import Operand, convert, lift, plain, tensor_operand
 from graphc.frontend.scalar import Scalar
-from graphc.frontend.tensor import Tensor, fresh
+from graphc.frontend.tensor import Tensor
 from graphc.ir.infer import broadcast_shape
 from graphc.ir.types import Dim, Size, bool_, int32, int64, uint8
 
@@ -130,9 +131,6 @@ def _truth_place(part: Any) -> Tensor:
     """The index a bool stands for along its axis."""
     from graphc.frontend.creation import zeros
 
-    if isinstance(part, Tensor):
-        _refuse_recording(part, "x[mask]")
-        part = part._a
     return zeros(1 if bool(part) else 0, dtype=int64)
 
 
@@ -250,7 +248,7 @@ def _integers(part: Any, x: Tensor, axis: int) -> list[Tensor]:
         part = convert(part, int64)
     if part.dtype is not int64:
         raise IndexingError(f"tensors used as indices must be long, int, byte or bool tensors, got {part._l.type}")
-    return [check_range("index", part, x._l.shape[axis], axis)]
+    return [check_range("index", part, x.ttype.shape[axis], axis)]
 
 
 def _pick(x: Tensor, picks: list[tuple[int, Tensor]]) -> Tensor:
@@ -311,42 +309,31 @@ def index_put(input: Tensor, indices: Any, values: Operand, accumulate: bool = F
 # ---------------------------------------------------------------- masks
 
 
-def _refuse_recording(x: Tensor, what: str) -> None:
-    recorder = mode.get().recorder
-    if recorder is not None:
-        recorder.on_escape(x, what, "the size of its result depends on values; use where() or masked_fill()")
-
-
 def masked_select(input: Tensor, mask: Tensor, *, exact: bool = False) -> Tensor:
-    """The elements where the mask holds, in a row.
-
-    Ends a recording. Raises IndexingError for another shape.
-    """
+    """The elements where the mask holds, in a row. Raises IndexingError for another shape."""
     if mask.dtype is not bool_:
         raise DTypeError(f"masked_select: expected a bool mask, got {mask._l.type}")
-    _refuse_recording(input, "x[mask]")
     if exact and mask._l.shape != input._l.shape:
         raise IndexingError(
             f"the shape of the mask {list(mask._l.shape)} does not match the shape of the indexed tensor "
             f"{list(input._l.shape)}"
         )
     x, m = fs.broadcast_tensors(input, mask)
-    places = fresh(np.flatnonzero(m._a))
-    made: Tensor = ops.index_select(fs.reshape(x, (x._l.size,)), places, dim=0)
+    made: Tensor = ops.index_select(flat(x), places_where(flat(m)), dim=0)
     return made
 
 
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
-    """The places of elements that are not zero: one row each, or a tuple of one tensor an axis.
-
-    Ends a recording.
-    """
-    _refuse_recording(input, "nonzero")
-    found = np.nonzero(np.atleast_1d(input._a))
+    """The places of elements that are not zero: one row each, or a tuple of one tensor an axis."""
+    x = input if input.dtype is bool_ else fm.ne(input, 0)
+    places = places_where(flat(x))
+    shape = x.ttype.shape if x._l.ndim or not as_tuple else (1,)
+    found = unravelled(places, shape) if shape else ()
     if as_tuple:
-        return tuple(fresh(np.ascontiguousarray(f)) for f in found)
-    rows = np.stack(found, axis=1) if input._l.ndim else np.zeros((len(found[0]), 0), np.int64)
-    return fresh(np.array(rows, np.int64, order="C"))
+        return found
+    if not found:
+        return ops.clone(ops.slice(fs.unsqueeze(places, 1), dim=1, start=0, stop=0, step=1))
+    return fs.stack(found, 1)
 
 
 def _set_masked(self: Tensor, mask: Tensor, value: Any) -> None:
@@ -381,11 +368,10 @@ def _set_picked(self: Tensor, mask: Tensor, source: Tensor) -> None:
     """x[mask] = values, one for each true element in order."""
     from graphc.frontend.inplace import store
 
-    _refuse_recording(self, "x[mask] = values")
     picks = list(enumerate(nonzero(mask, as_tuple=True)))
     since = ticket()
-    count = picks[0][1]._l.size
-    if source._l.shape[0] != count:
+    count = picks[0][1].ttype.shape[0]
+    if source.ttype.shape[0] != count:
         raise ShapeError(
             f"setitem: shape mismatch: {source._l.shape[0]} values cannot be assigned to the {count} elements "
             "the mask picks"

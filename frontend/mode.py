@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from graphc.frontend.tensor import Tensor
     from graphc.ir.op import Attrs, Op
-    from graphc.ir.types import TensorType
+    from graphc.ir.types import Dim, Size, TensorType
 
 
 class LockstepHooks(Protocol):
@@ -81,8 +81,17 @@ class RecorderHooks(Protocol):
     def on_int(self, tensor: Tensor, number: int) -> None:
         """Python uses the int read from a 0-d tensor."""
 
-    def on_range(self, index: Tensor, low: float, high: float, ignored: int | None = None) -> None:
+    def on_range(self, index: Tensor, low: float, high: float | Dim, ignored: int | None = None) -> None:
         """All elements of `index` were found to lie in [low, high), or to be `ignored`."""
+
+    def on_size(self, count: Tensor) -> Size:
+        """The number in `count` (0-d int64) is about to be the size of a tensor; gives the size to use."""
+
+    def visible_size(self, size: Dim) -> Any:
+        """What the user gets for a named size."""
+
+    def plain_size(self, size: Dim) -> int | None:
+        """A named size as a number, where this recording can make it one."""
 
     def on_failure(self, tensor: Tensor) -> None:
         """An error is about to be raised because of the values of `tensor`."""

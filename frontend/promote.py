@@ -171,7 +171,9 @@ def no_complex(name: str, what: Any) -> DTypeError:
 def size_scalar(size: Dim) -> Scalar:
     """A named size as a number of the recording it belongs to."""
     recorder: Any = mode.get().recorder
-    return Scalar(nullary(ops.full, shape=(), value=size, dtype=int64), recorder.bind_size(size), recorder)
+    made = Scalar(nullary(ops.full, shape=(), value=size, dtype=int64), recorder.bind_size(size), recorder, 2**40)
+    made.size = size
+    return made
 
 
 def plain(name: str, x: Any) -> Any:

@@ -10,24 +10,24 @@ import numpy as np
 from graphc.errors import ArgumentError, DTypeError, ShapeError
 from graphc.frontend import functional_math as fm
 from graphc.frontend import functional_mixed as fx
+from graphc.frontend import functional_reduce as fr
+from graphc.frontend import functional_shape as fs
 from graphc.frontend.creation import _checked, _options, full
 from graphc.frontend.device import check_device
 from graphc.frontend.functional_shape import sizes_of
 from graphc.frontend.host import flagged
 from graphc.frontend.limits import finfo, iinfo
-from graphc.frontend.mode import mode, refuse_values
+from graphc.frontend.mode import mode, refuse_values, using
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import as_dtype, convert, tensor_operand
 from graphc.frontend.random import Generator, draw
-from graphc.frontend.tensor import Tensor, fresh
+from graphc.frontend.tensor import Tensor
 from graphc.ir.types import DType, float32, float64, int64
 
 __all__ = [
     "bernoulli", "multinomial", "normal", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like",
     "randperm",
 ]  # fmt: skip
-
-_NO_GRAPH = "graphs have no sorting; draw the indices outside and pass them as an argument"
 
 
 def _random(
@@ -172,20 +172,15 @@ def probabilities(name: str, p: Any, like: Tensor, dtype: DType) -> Tensor:
 
 
 def randperm(n: int, *, generator: Generator | None = None, dtype: DType | None = None, device: Any = None) -> Tensor:
-    """The numbers 0 to n-1 in random order, as int64 unless a dtype is given.
-
-    Its elements are host data for a recording.
-    """
+    """The numbers 0 to n-1 in random order, as int64 unless a dtype is given."""
     check_device("randperm", device)
     count = as_index(n)
     if count < 0:
         raise ArgumentError(f"randperm: n must be non-negative, got {count}")
     state, offset = draw(generator)
     keys = ops.randint(state, shape=(count,), low=0, high=2**63 - 1, offset=offset)
-    recorder = mode.get().recorder
-    if recorder is not None:
-        recorder.on_escape(keys, "randperm()", _NO_GRAPH)
-    return convert(fresh(np.argsort(keys._a, kind="stable")), int64 if dtype is None else as_dtype("randperm", dtype))
+    order = ops.argsort(keys, dim=0, descending=False)
+    return convert(order, int64 if dtype is None else as_dtype("randperm", dtype))
 
 
 def multinomial(
@@ -205,17 +200,25 @@ def multinomial(
             f"multinomial: cannot draw {count} of {x._l.shape[-1]} categories "
             f"{'with' if replacement else 'without'} replacement"
         )
-    recorder = mode.get().recorder
-    if recorder is not None:
-        recorder.on_escape(x, "multinomial()", _NO_GRAPH)
     if not (np.isfinite(x._a).all() and (x._a >= 0).all() and (x._a.sum(-1) > 0).all()):
+        refuse_values(x)
         raise ArgumentError(
             f"multinomial: the probabilities {x._l.type} must be finite, not negative, and not all 0 in a row"
         )
+    recorder = mode.get().recorder
+    if recorder is not None:
+        with using(grad=False):
+            recorder.on_bool(_drawable(x), True)
     chance = fx.clamp_min(convert(x.detach(), float64), 0.0)
     draws = count if replacement else 1
     keys = fm.div(fm.neg(fm.log(rand(draws, *x.ttype.shape, dtype=float64, generator=generator))), chance)
-    order = np.argsort(keys._a, axis=-1, kind="stable")
+    order = ops.argsort(keys, dim=keys._l.ndim - 1, descending=False)
     if replacement:
-        return fresh(np.array(np.moveaxis(order[..., 0], 0, -1), order="C"))
-    return fresh(np.array(order[0][..., :count], order="C"))
+        return fs.clone(fs.movedim(fs.select(order, -1, 0), 0, -1))
+    return fs.clone(fs.narrow(fs.select(order, 0, 0), -1, 0, count))
+
+
+def _drawable(x: Tensor) -> Tensor:
+    """Whether the values are probabilities to draw with: finite, not negative, one above 0 in each row."""
+    fit = fm.logical_and(fm.isfinite(x), fm.ge(x, 0))
+    return fm.logical_and(fr.all(fit), fr.all(fr.any(fm.gt(x, 0), -1)))

@@ -42,7 +42,7 @@ class Scalar:
     for. In later calls an int lies within +-`bound`.
     """
 
-    __slots__ = ("__weakref__", "bound", "number", "recorder", "tensor")
+    __slots__ = ("__weakref__", "bound", "number", "recorder", "size", "tensor")
 
     def __init__(
         self, tensor: Tensor, number: bool | int | float, recorder: RecorderHooks, bound: int = _LIMIT
@@ -51,6 +51,7 @@ class Scalar:
         self.bound = bound
         self.number = number
         self.recorder = recorder
+        self.size: Any = None  # the named size (a Dim) whose number this is
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
@@ -96,10 +97,22 @@ class Scalar:
         theirs_bound = given.bound if type(given) is Scalar else int(abs(theirs)) if not real else 0
         bound = _LIMIT if real else _bound(name, self.bound, theirs_bound)
         first, second = (y, x) if swap else (x, y)
+        size = self._sized(name, given, swap) if not real else None
         if bound >= _LIMIT and not real and name in _GROWS and not self._fits(name, first, second, result):
             return result
         out: Tensor = op_named(name)(first, second)
-        return Scalar(out, result, self.recorder, min(bound, _LIMIT))
+        made = Scalar(out, result, self.recorder, min(bound, _LIMIT))
+        made.size = size
+        return made
+
+    def _sized(self, name: str, other: Any, swap: bool) -> Any:
+        """The size that a sum, difference or product of sizes is."""
+        theirs = other.size if type(other) is Scalar else other if type(other) is int else None
+        if self.size is None or theirs is None or name not in ("add", "sub", "mul"):
+            return None
+        a, b = (theirs, self.size) if swap else (self.size, theirs)
+        found = {"add": operator.add, "sub": operator.sub, "mul": operator.mul}[name](a, b)
+        return None if type(found) is int else found
 
     def _fits(self, name: str, x: Any, y: Any, result: int) -> bool:
         """Python's ints never overflow, so it is a condition that the result has 64 bits; False where it has not."""

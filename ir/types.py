@@ -206,8 +206,8 @@ class Dim:
         return object.__hash__(self)
 
     def __bool__(self) -> bool:
-        self._asked("bool", None)
-        return True
+        found = self._asked("bool", None)
+        return found if isinstance(found, bool) else True
 
     def __repr__(self) -> str:
         parts = []

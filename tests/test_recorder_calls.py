@@ -14,7 +14,7 @@ import pytest
 
 import graphc
 from graphc import nn, optim
-from graphc.errors import RecordingError
+from graphc.errors import GraphcError, RecordingError
 from graphc.testing import assert_same
 from tests.recorder_checks import bits, follows, refused
 
@@ -265,18 +265,34 @@ def test_a_layer_made_inside_and_kept_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["sort", "argsort", "topk", "multinomial", "randperm"])
-def test_sorting_is_refused_with_what_to_do(name: str) -> None:
-    def make() -> Any:
-        calls: dict[str, Any] = {
-            "sort": lambda x: x.sort(dim=1).values,  # here
-            "argsort": lambda x: x.argsort(),  # here
-            "topk": lambda x: x.topk(2).indices,  # here
-            "multinomial": lambda x: graphc.multinomial(x, 1),  # here
-            "randperm": lambda x: x[0, graphc.randperm(4)],  # here
-        }
-        return calls[name], (graphc.ones(2, 4),)
+def test_sorting_is_part_of_a_graph(name: str) -> None:
+    """All of these ended a recording before there was a kernel that sorts."""
+    calls: dict[str, Any] = {
+        "sort": lambda x: x.sort(dim=1).values,
+        "argsort": lambda x: x.argsort(descending=True),
+        "topk": lambda x: x.topk(2).indices,
+        "multinomial": lambda x: (graphc.multinomial(x, 3), graphc.multinomial(x[0], 9, replacement=True)),
+        "randperm": lambda x: x[0, graphc.randperm(4)],
+    }
+    graphc.manual_seed(2)
+    rows = [graphc.rand(2, 4) for _ in range(4)]
+    graphc.manual_seed(3)
+    wanted = [bits(calls[name](x)) for x in rows]
+    graphc.manual_seed(3)
+    compiled = graphc.compile(calls[name], fullgraph=True)
+    assert [bits(compiled(x)) for x in rows] == wanted
+    assert compiled.stats.hits == 2
+    graphc.manual_seed(3)
+    program = graphc.trace(calls[name], rows[0])
+    assert bits(program(rows[0])) == wanted[0]
 
-    refused(make, match="graphs have no sorting; ")
+
+def test_bad_probabilities_raise_in_a_compiled_call() -> None:
+    compiled = graphc.compile(lambda x: graphc.multinomial(x, 1), fullgraph=True)
+    for _ in range(3):
+        compiled(graphc.ones(3))
+    with pytest.raises(GraphcError, match="must be finite, not negative"):
+        compiled(graphc.tensor([1.0, -1.0, 1.0]))
 
 
 @graphc.compile

@@ -58,28 +58,6 @@ def test_tensor_is_another() -> None:
     )
 
 
-# ---- sizes that depend on values
-
-
-@pytest.mark.parametrize("how", ["mask", "nonzero", "masked_select", "unique"])
-def test_value_dependent_sizes_are_refused(how: str) -> None:
-    x = graphc.tensor([1.0, 2.0, 2.0])
-
-    def make() -> Any:
-        def f(x: Any) -> Any:
-            if how == "mask":
-                return x[x > 1].sum()  # here
-            if how == "nonzero":
-                return graphc.nonzero(x)  # here
-            if how == "masked_select":
-                return graphc.masked_select(x, x > 1)  # here
-            return graphc.unique(x)  # here
-
-        return f, (x,)
-
-    refused(make)
-
-
 def test_mask_assignment_is_a_where() -> None:
     def f(x: Any) -> Any:
         y = x.clone()

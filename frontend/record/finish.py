@@ -335,9 +335,11 @@ class Finisher:
                         "the optimizer is not reachable from the function or its arguments; pass it as an argument"
                     )
                 groups = self.table.step("item", self.table.step("var", step, "param_groups"), group)
-                source.number = self.table.step("item", groups, key)
+                source.number = groups
+                for part in (key,) if isinstance(key, str) else key:  # (name, place) for an item of a tuple
+                    source.number = self.table.step("item", source.number, part)
                 place = f"{self.table.names[step]}." if group == 0 else f"{self.table.names[step]}.{group}."
-                source.name = place.lstrip(".") + key
+                source.name = place.lstrip(".") + (key if isinstance(key, str) else f"{key[0]}[{key[1]}]")
                 return
 
     def _owner_step(self, owner: Any) -> int | None:
@@ -398,6 +400,11 @@ class Finisher:
         recorder = self.recorder
         for guard in recorder.value_guards:
             self.outputs.append((guard.value, "output", f"guard{len(self.outputs)}"))
+        if recorder.counted and recorder.hosts:
+            raise RecordingError(
+                f"host() and a size that depends on values (at {recorder.counted[0].loc}) cannot be in one graph; give "
+                "them compiled functions of their own"
+            )
         donate = self.export or not recorder.value_guards  # nothing may be written before the last guard was checked
         for value, kind, name in self.outputs:
             recorder.graph.add_output(value, name, kind if donate or kind != "state" else "output")
@@ -408,7 +415,7 @@ class Finisher:
         return Trace(
             recorder.graph, self.table, recorder.sources, self.guards, recorder.value_guards, self.effects,
             spec, leaves, recorder.randoms, recorder.seed, self.tape, self.saved, kept, recorder.ranges, notes,
-            recorder.constants,
+            recorder.constants, recorder.hosts, recorder.counted,
         )  # fmt: skip
 
 

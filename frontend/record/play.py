@@ -11,25 +11,40 @@ from graphc import compiler
 from graphc.frontend.record import rng
 from graphc.frontend.record.backward_graph import BackwardPlan
 from graphc.frontend.record.guards import holds
+from graphc.frontend.record.hosted import Hosted, Miss
 from graphc.frontend.record.quick import Picture, bounds
 from graphc.frontend.record.region import Edges
+from graphc.frontend.record.sized import Sized
 from graphc.frontend.record.tape import base_of
 from graphc.frontend.record.trace import Leaf, RangeGuard, Source, Trace
 from graphc.frontend.record.tree import unflatten
 from graphc.frontend.tensor import Tensor, alias_of, view_of
 from graphc.ir.op import Array
+from graphc.ir.types import Layout
 
 MISS = object()
+_NOTHING = np.empty(0)
 Checked = tuple[list[Any], list[Tensor | None]]  # value of every path step, tensor of every source
 
 
 def prepare(trace: Trace) -> None:
-    """Compile the trace's graph."""
+    """Compile the trace's graph; what depends on sizes that are not known waits for them."""
+    if trace.counted:
+        trace.sized = Sized(trace, _compile)
+    else:
+        _compile(trace, [s.layout for s in trace.sources])
+
+
+def _compile(trace: Trace, layouts: Sequence[Layout]) -> None:
     graph = trace.graph
     if trace.tape:
         trace.backward = BackwardPlan(trace)
         graph = trace.backward.forward
-    trace.executable = compiler.compile_graph(graph, [s.layout for s in trace.sources])
+    if trace.hosts:
+        copies = None if trace.backward is None else trace.backward.copies
+        trace.executable = Hosted(graph, layouts, trace.hosts, trace.value_guards, copies)
+        return
+    trace.executable = compiler.compile_graph(graph, layouts)
 
 
 def play(trace: Trace, leaves: Sequence[Any]) -> Any:
@@ -45,7 +60,15 @@ def play(trace: Trace, leaves: Sequence[Any]) -> Any:
         trace.picture.note_apart(arrays)
     if not all(_in_range(g, arrays) for g in trace.ranges):
         return MISS
-    results = trace.executable(arrays)
+    if trace.sized is not None:
+        bound = trace.sized.bind(arrays)
+        if bound is None:
+            return MISS
+        trace, arrays = bound
+    try:
+        results = trace.executable(arrays)
+    except Miss:
+        return MISS
     if trace.value_guards and not _value_guards_hold(trace, results):
         return MISS
     _commit_states(trace, tensors, results)
@@ -125,6 +148,8 @@ def _array(source: Source, tensor: Tensor | None, leaves: Sequence[Any], values:
         return tensor._a
     if source.kind == "random":
         return rng.state_array()
+    if source.kind == "host":
+        return _NOTHING
     number = values[source.number] if source.kind == "setting" else leaves[source.number]
     return np.asarray(number, np.int64 if source.kind == "int" else np.float64)
 

@@ -15,20 +15,24 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from graphc.errors import RecordingError
+from graphc.errors import GraphcError, RecordingError
 from graphc.frontend import autograd
+from graphc.frontend.dispatch import has_dim
 from graphc.frontend.mode import using
+from graphc.frontend.promote import size_scalar
 from graphc.frontend.record import rng
 from graphc.frontend.record.attributes import Rebindings
+from graphc.frontend.record.counted import LEAST, Counted, forget_names, guard_compared, named
+from graphc.frontend.record.phases import Phases
 from graphc.frontend.record.roots import Root, Slot, starts_with
 from graphc.frontend.record.texts import Texts
-from graphc.frontend.record.trace import RangeGuard, Source, ValueGuard
+from graphc.frontend.record.trace import HostCall, RangeGuard, Source, ValueGuard
 from graphc.frontend.record.where import here
 from graphc.frontend.scalar import Scalar, holds_scalar
 from graphc.frontend.tensor import Tensor, alias_of, fresh
 from graphc.ir.graph import Graph, Input, Location, Value
 from graphc.ir.op import Attrs, Op, op_named
-from graphc.ir.types import Dim, TensorType, evaluate, float64, int64
+from graphc.ir.types import Dim, Size, TensorType, evaluate, float64, int64
 
 F = TypeVar("F", bound=Callable[..., Any])
 _IN_RANGE = frozenset({"constant", "iota", "argmax", "argmin"})  # whose values are known, or places by nature
@@ -48,11 +52,21 @@ def _hook(method: F) -> F:
         except RecordingError as error:
             self.refuse(error)
             return None
+        except GraphcError as error:
+            if not self.counted:
+                raise
+            self.refuse(
+                RecordingError(
+                    f"sizes that depend on values meet others at {here()} ({error}); pad to one size with where() "
+                    "instead"
+                )
+            )
+            return None
 
     return wrapper  # type: ignore[return-value]
 
 
-class Recorder(rng.Replays):
+class Recorder(rng.Replays, Phases):
     """Builds a Graph while eager code runs. Implements frontend.mode.RecorderHooks.
 
     `on_lift(tensor)` is called before a tensor from outside is used for the first time (`trace` copies its content
@@ -70,6 +84,8 @@ class Recorder(rng.Replays):
         self.strict = strict
         self.alone = False  # the graph will run without us, from a file: what must hold is computed by the graph itself
         self.sizes = dict(sizes or {})
+        self.counted: list[Counted] = []  # sizes among them that depend on values
+        self.named_nodes: list[weakref.ref[Any]] = []  # of the tape, made since there were any
         self.on_lift = on_lift
         self.sources: list[Source] = []
         self.source_roots: list[Root] = []
@@ -82,7 +98,11 @@ class Recorder(rng.Replays):
         self.grads: dict[int, tuple[Tensor, Tensor | None, Location]] = {}
         self.grad_reads: dict[int, tuple[Tensor, bool, Location]] = {}
         self.rebound = Rebindings()
-        self.settings: dict[tuple[int, int, str], tuple[Any, Tensor, int]] = {}  # holds the optimiser
+        # holds the optimiser
+        self.settings: dict[tuple[int, int, str | tuple[str, int]], tuple[Any, Tensor, int]] = {}
+        self.hosts: list[HostCall] = []
+        self.frozen: list[Any] = []  # storages of constants that Python may look at
+        self.watcher: Any = None
         self.made: list[tuple[weakref.ref[Any], Location]] = []
         self.tape: weakref.WeakKeyDictionary[Any, tuple[tuple[Value, ...], tuple[Value, ...]]] = (
             weakref.WeakKeyDictionary()
@@ -128,6 +148,10 @@ class Recorder(rng.Replays):
         self.source_edges.append(autograd.edge_of(tensor))
         self._slot(tensor).roots.append(root)
         return source
+
+    def recording(self) -> bool:
+        """True while what happens goes into the graph."""
+        return not self._paused and not self.finished and self.refusal is None
 
     def _slot(self, t: Tensor) -> Slot:
         slot = t._s.slot
@@ -216,6 +240,8 @@ class Recorder(rng.Replays):
     def on_tape(self, operands: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
         """Note the values of a tape node's operands and outputs."""
         edge = next((t._edge for t in outputs if t._edge is not None), None)
+        if self.counted and edge is not None:
+            self.named_nodes.append(weakref.ref(edge[0]))
         if edge is not None and (edge[0].saved_out or any(s is not None for s in edge[0].saved_in)):
             self.tape[edge[0]] = tuple(map(self.value_of, operands)), tuple(map(self.value_of, outputs))
 
@@ -284,7 +310,7 @@ class Recorder(rng.Replays):
 
     def on_item(self, tensor: Tensor, number: bool | int | float) -> Any:
         """A number read from a tensor is followed as a Scalar."""
-        if self._paused or self.refusal is not None or self.finished:
+        if not self.recording() or any(s is tensor._s for s in self.frozen):
             return number
         if isinstance(number, bool):  # Python tells True by identity, so it is a condition at once
             self.on_bool(tensor, number)
@@ -319,26 +345,74 @@ class Recorder(rng.Replays):
             wide = tensor if tensor.dtype is int64 else op_named("cast")(tensor, dtype=int64)
         self.value_guards.append(ValueGuard(self.value_of(wide), int(number), here()))
 
+    def on_size(self, count: Tensor) -> Size:
+        """A size is the number in `count`: a name from here on, or a small number as a condition."""
+        number = int(count._a)
+        if self._paused or self.finished or self.refusal is not None:
+            return number
+        if self.alone:
+            self.on_escape(count, "a size that depends on values", "a file has no place for it; use where()")
+        try:
+            return self._count(count, number)
+        except RecordingError as error:
+            self.refuse(error)
+            return number
+
+    def _count(self, count: Tensor, number: int) -> Size:
+        value = self.value_of(count)
+        name = named(self.counted, value)
+        if name is None:
+            with using(grad=False):
+                self.on_bool(op_named("ge")(count, LEAST), number >= LEAST)
+        if number < LEAST:
+            self.on_int(count, number)
+            return number
+        if name is None:
+            name = f"u{len(self.counted)}"
+            self.sizes[name] = number
+            self.counted.append(Counted(name, value, here()))
+        return Dim(name)
+
+    def on_compared(self, name: str, size: Dim, other: Size, result: bool) -> None:
+        """A comparison of a size that depends on values decides something: a condition."""
+        if not self._paused and not self.finished and self.refusal is None:
+            guard_compared(self, name, size, other, result)
+
+    def visible_size(self, size: Dim) -> Any:
+        """What the user sees of a named size: a number that is followed where it depends on values."""
+        return size_scalar(size) if self.counted else size
+
+    def plain_size(self, size: Dim) -> int | None:
+        """The size as a number, as a condition; None where it is named for all calls."""
+        if not self.counted:
+            return None
+        self.on_int(size_scalar(size).tensor, self.bind_size(size))
+        return self.bind_size(size)
+
     @_hook
-    def on_range(self, index: Tensor, low: float, high: float, ignored: int | None = None) -> None:
+    def on_range(self, index: Tensor, low: float, high: float | Dim, ignored: int | None = None) -> None:
         """Indices and probabilities must stay in range: checked on the input where they are one, else
         on the computed value."""
-        if self.sizes:  # files with named sizes check nothing: the bounds are named, too
+        if self.sizes and not self.counted:  # files with named sizes check nothing: the bounds are named, too
             return
         self.value_of(index)
         root = self._root_of(index)
         known = root.source is not None and root.source.kind in ("arg", "path") and root.written is None
-        if known and not self.alone:
+        if known and not self.alone and not isinstance(high, Dim) and not self._has_names(index._chain):
             rest = index._chain[len(root.chain) :]
             number = self.source_roots.index(root)
             self.ranges.append(RangeGuard(number, rest, low, high, ignored, here()))
         elif root.value.node is None or root.value.node.op.name not in _IN_RANGE:
             with using(grad=False):
-                inside = op_named("bitwise_and")(op_named("ge")(index, low), op_named("lt")(index, high))
+                limit = size_scalar(high).tensor if isinstance(high, Dim) else high
+                inside = op_named("bitwise_and")(op_named("ge")(index, low), op_named("lt")(index, limit))
                 if ignored is not None:
                     inside = op_named("bitwise_or")(inside, op_named("eq")(index, ignored))
                 flag = op_named("all")(inside.reshape((-1,)), dim=(0,), keepdim=False)
             self.value_guards.append(ValueGuard(self.value_of(flag), True, here()))
+
+    def _has_names(self, chain: Any) -> bool:
+        return any(has_dim(value) for _, attrs in chain for value in attrs.values())
 
     def on_failure(self, tensor: Tensor) -> None:
         """The user may catch the error and go on; the graph would know nothing of it."""
@@ -352,6 +426,8 @@ class Recorder(rng.Replays):
     @_hook
     def on_escape(self, tensor: Tensor, what: str, instead: str | None = None) -> None:
         """Elements that leave for Python cannot be followed."""
+        if any(s is tensor._s for s in self.frozen):
+            return
         if instead is not None:
             raise RecordingError(
                 f"{what} at {here()} cannot be part of a graph: {instead}, or move this line out of the compiled "
@@ -417,8 +493,11 @@ class Recorder(rng.Replays):
         """What is made inside may change; it must not outlive the call."""
         self.made.append((self.rebound.made_inside(module), here()))
 
-    def on_setting(self, owner: Any, group: int, key: str, value: float) -> Tensor:
-        """A float in `optimizer.param_groups` is an input: a schedule never records again."""
+    def on_setting(self, owner: Any, group: int, key: str | tuple[str, int], value: float) -> Tensor:
+        """A float in `optimizer.param_groups` is an input: a schedule never records again.
+
+        `key` is (name, place) for an item of a tuple.
+        """
         found = self.settings.get((id(owner), group, key))
         if found is None:
             t = fresh(np.asarray(value, np.float64))
@@ -439,27 +518,6 @@ class Recorder(rng.Replays):
         """The number a named size stands for now."""
         return evaluate(size, self.sizes)
 
-    def module_enter(self, module: Any) -> None:
-        """Nodes from here on belong to this module."""
-        name = ""
-        if self._modules:
-            parent = self._modules[-1][0]
-            name = next((n for n, child in parent._modules.items() if child is module), type(module).__name__)
-        self._modules.append((module, name))
-
-    def module_exit(self, module: Any) -> None:
-        """The module's forward ended."""
-        self._modules.pop()
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Nodes inside belong to `name`."""
-        before, self.graph.phase = self.graph.phase, name
-        try:
-            yield
-        finally:
-            self.graph.phase = before
-
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Nothing inside is recorded (an optimiser making its state)."""
@@ -478,6 +536,8 @@ class Recorder(rng.Replays):
     def close(self) -> None:
         """Nothing of the recording stays on tensors that live on."""
         self.finished = True
+        if self.counted:
+            forget_names(self)
         for ref in self._noted:
             x = ref()
             if isinstance(x, Tensor):

@@ -15,6 +15,7 @@ import numpy as np
 
 from graphc.errors import RecordingError
 from graphc.frontend.mode import mode, using
+from graphc.frontend.record.counted import answer
 from graphc.frontend.record.finish import Finisher
 from graphc.frontend.record.recorder import Recorder
 from graphc.frontend.record.trace import Trace
@@ -27,6 +28,7 @@ from graphc.frontend.tensor import Tensor, fresh
 from graphc.ir.graph import Location
 from graphc.ir.types import Dim, TensorType
 
+Dim.ask = staticmethod(answer)  # where no trace for named sizes is being made
 SMALL = 2**31  # int inputs below, in size, are a kind of their own: their arithmetic cannot overflow soon
 
 

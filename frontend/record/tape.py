@@ -37,7 +37,7 @@ class SavedPlan:
     kind: str
     number: int
     chain: Chain
-    layout: Layout
+    layout: Layout | None  # None: it depends on values
     link: Link | None
     leaf: bool
     stale: bool  # written since: unpacking it raises, as in eager code
@@ -174,20 +174,21 @@ class TapePlanner:
 
     def _saved(self, s: Saved, value: Value, link: Link | None) -> SavedPlan:
         stale = s.versions.value != s.version
+        layout = None if self.recorder.counted else s.layout
         source = self._source(s)
         if source is not None:
             number, rest = source
-            return SavedPlan("source", number, rest, s.layout, link, s.leaf is not None and not rest, stale)
+            return SavedPlan("source", number, rest, layout, link, s.leaf is not None and not rest, stale)
         found = self.bases.get(id(s.storage))
         if found is not None:
-            return SavedPlan("base", found[1], s.chain, s.layout, link, False, stale)
+            return SavedPlan("base", found[1], s.chain, layout, link, False, stale)
         if value.node is not None and value.node.op.name == "constant":
             return SavedPlan("constant", -1, (), s.layout, link, False, stale, value.node.attrs["value"])
         number = self._outputs.get(value, -1)
         if number < 0:
             number = self._outputs[value] = len(self.saved)
             self.saved.append(value)
-        return SavedPlan("saved", number, (), s.layout, link, False, stale)
+        return SavedPlan("saved", number, (), layout, link, False, stale)
 
     def _source(self, s: Saved) -> tuple[int, Chain] | None:
         """The input or state whose memory was saved, and the views from there."""
@@ -269,7 +270,8 @@ class Tape:
         for op, attrs in plan.chain:
             array = op.reference(array, **attrs)
         saved: Saved = _new(Saved)
-        saved.array, saved.layout, saved.storage, saved.chain = array, plan.layout, storage, (*chain, *plan.chain)
+        saved.array, saved.storage, saved.chain = array, storage, (*chain, *plan.chain)
+        saved.layout = Layout.of(array) if plan.layout is None else plan.layout
         saved.versions = versions
         saved.version = version - plan.stale
         saved.edge = self.edge(plan.link)

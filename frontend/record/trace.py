@@ -14,6 +14,7 @@ from graphc.ir.graph import Graph, Location, Node, Value
 from graphc.ir.types import DType, Layout, TensorType
 
 if TYPE_CHECKING:
+    from graphc.frontend.record.counted import Counted
     from graphc.frontend.record.tape import NodePlan
 
 
@@ -61,6 +62,21 @@ class RangeGuard:
     loc: Location
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class HostCall:
+    """One graphc.host(): `fn` is given `values`; its results, of these layouts and arranged as `kind` says, are the
+    graph inputs from number `first` on. `guards` conditions were tested before it.
+    """
+
+    fn: Any
+    values: list[Value]
+    kind: str
+    results: list[Layout]
+    first: int
+    guards: int
+    where: Location
+
+
 @dataclass(slots=True, eq=False)
 class ValueGuard:
     """A computed 0-d value that must come out as it did while recording: a bool (a branch) or an int (forced)."""
@@ -68,6 +84,7 @@ class ValueGuard:
     value: Value
     expected: bool | int
     loc: Location
+    bits: bytes = b""  # of the frozen value it is compared with
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +141,10 @@ class Trace:
     ranges: list[RangeGuard] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     constants: list[tuple[str, str]] = field(default_factory=list)  # (place, text) for explain()
+    hosts: list[HostCall] = field(default_factory=list)
+    counted: list[Counted] = field(default_factory=list)  # sizes that depend on values
     executable: Any = None
+    sized: Any = None  # sized.Sized, where there are any
     backward: Any = None  # backward_graph.BackwardPlan, where there is a tape
     picture: Any = None  # quick.Picture of the last full check
     moved: set[int] = field(default_factory=set)  # path steps of loose sources that were seen to change
@@ -201,13 +221,34 @@ def _end_difference(a: Trace, b: Trace, numbering: dict[Value, Value]) -> str | 
         return "the two calls took different branches"
     if (a.randoms, a.seed) != (b.randoms, b.seed):
         return "the two calls drew different random numbers"
+    text = _hosts_difference(a, b, numbering)
+    if text is not None:
+        return text
     same = len(a.saved) == len(b.saved) and all(numbering[v] is w for v, w in zip(a.saved, b.saved, strict=True))
     if not same or not same_bits([n.key() for n in a.tape], [n.key() for n in b.tape]):
         return "the two calls returned values with different gradient histories"
+    if [c.name for c in a.counted] != [c.name for c in b.counted] or any(
+        numbering.get(c.value) is not d.value for c, d in zip(a.counted, b.counted, strict=True)
+    ):
+        return "the two calls had sizes that depend on other values"
     if list(map(_range_key, a.ranges)) != list(map(_range_key, b.ranges)):
         return "the two calls used other indices"
     if [(e.kind, e.output, e.name) for e in a.effects] != [(e.kind, e.output, e.name) for e in b.effects]:
         return "the two calls wrote to different places"
+    return None
+
+
+def _hosts_difference(a: Trace, b: Trace, numbering: dict[Value, Value]) -> str | None:
+    from graphc.frontend.record.callbacks import callback_differs
+
+    if len(a.hosts) != len(b.hosts):
+        return "the two calls ran different callbacks"
+    for x, y in zip(a.hosts, b.hosts, strict=True):
+        text = callback_differs(x, y)
+        if text is not None:
+            return text
+        if [numbering[v] for v in x.values] != y.values:
+            return f"the callback at {x.where} was given other values on the second call"
     return None
 
 
@@ -224,7 +265,7 @@ def branches_differ(a: Trace, b: Trace) -> bool:
     for x, y in zip(a.value_guards, b.value_guards, strict=False):
         if str(x.loc) != str(y.loc):
             return True
-        if x.expected != y.expected:
+        if x.expected != y.expected or x.bits != y.bits:
             return True
     return False
 
