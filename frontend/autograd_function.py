@@ -10,7 +10,7 @@ import functools
 import inspect
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphc.errors import ArgumentError, AutogradError, InternalError, ShapeError, UnsupportedError
 from graphc.frontend import autograd
@@ -39,6 +39,12 @@ class FunctionCtx:
     _materialize = True
     _node: Callable[[], FunctionNode | None]  # weak: the node holds this
     needs_input_grad: tuple[bool, ...] = ()
+
+    if TYPE_CHECKING:  # attributes are the user's
+
+        def __getattr__(self, name: str) -> Any: ...
+
+        def __setattr__(self, name: str, value: Any) -> None: ...
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep tensors (or None) for backward, which finds them as `saved_tensors`. Raises ArgumentError for others."""

@@ -55,10 +55,10 @@ def backward(
         raise AutogradError("backward: the `inputs` argument cannot be empty; leave it out to reach every leaf")
     retain = create_graph if retain_graph is None else retain_graph
     recorder = mode.get().recorder
-    if recorder is not None and recorder.lockstep is not None and grad_tensors is None and inputs is None:
-        if len(roots) == 1 and not create_graph and not anomaly.enabled():
-            recorder.lockstep.backward(lambda: _whole(roots, retain), roots[0], retain)
-            return
+    plain = grad_tensors is None and inputs is None and len(roots) == 1 and not create_graph and not debugging
+    if plain and recorder is not None and recorder.lockstep is not None:
+        recorder.lockstep.backward(lambda: _whole(roots, retain), roots[0], retain)
+        return
     seeds = _seeds(roots, grad_tensors)
     wanted = None if inputs is None else [inputs] if isinstance(inputs, Tensor) else list(inputs)
     if wanted is not None:
@@ -157,7 +157,7 @@ def _filled(t: Tensor, number: float) -> Tensor:
 
 
 # what waits for the end of the backward pass that is running: key -> (value, what to call with it)
-_ends: ContextVar[dict[Any, tuple[Any, Callable[[Any], None]]] | None] = ContextVar("graphc_backward_ends", default=None)
+_ends: ContextVar[dict[Any, tuple[Any, Callable[[Any], None]]] | None] = ContextVar("graphc_ends", default=None)
 
 
 def at_end(key: Any, value: Any, call: Callable[[Any], None]) -> tuple[Any, bool]:

@@ -49,8 +49,8 @@ class Later(Saved):
         found = self.part.again(self.place)
         if found.layout.type is not self.layout.type:
             raise CheckpointError(
-                f"checkpoint: a tensor saved by {node.name()} was {self.layout.type} and is {found.layout.type} when the "
-                "function is run again in backward; it must do the same each time"
+                f"checkpoint: a tensor saved by {node.name()} was {self.layout.type} and is {found.layout.type} when "
+                "the function is run again in backward; it must do the same each time"
             )
         return found.unpack(node, edge)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from graphc.errors import InternalError
 from graphc.frontend.autograd import AccumulateGrad, Edge, Node
+from graphc.frontend.mode import debugging
 from graphc.frontend.tensor import Tensor
 
 
@@ -88,7 +89,7 @@ class Walk:
 
     def ready(self, region: Region, slot: dict[int, Tensor]) -> Any:
         """What can run the region; None when something in its midst is looked at, or it cannot run as a whole."""
-        if region.nodes is not None:
+        if region.nodes is not None or debugging:
             return None
         seen = {k for node, k in self.keys if node is region} | set(region.retained or ())
         if seen & region.interior:

@@ -13,7 +13,7 @@ from recorder_checks import bits, refused
 import graphc
 from graphc import nn, optim
 from graphc.autograd import Function, grad
-from graphc.errors import ArgumentError, AutogradError, UnsupportedError
+from graphc.errors import ArgumentError, UnsupportedError
 from graphc.testing import assert_same
 from graphc.utils.checkpoint import CheckpointError, checkpoint, checkpoint_sequential
 
@@ -205,7 +205,8 @@ def test_a_second_run_that_differs() -> None:
         count[0] += 1
         return x[: 3 - count[0]].exp()
 
-    for function, message in ((more, "computed something else"), (other, "ExpBackward0"), (shorter, "when the function")):
+    cases = ((more, "computed something else"), (other, "ExpBackward0"), (shorter, "when the function"))
+    for function, message in cases:
         count[0] = 0
         loss = checkpoint(function, x34().requires_grad_(), determinism_check="default").sum()
         with pytest.raises(CheckpointError, match=message):
@@ -382,5 +383,3 @@ def test_errors_in_backward_leave_eager_s_state() -> None:
         Fails.apply(x34().requires_grad_()).sum().backward()
     with pytest.raises(ValueError, match="mine"):
         graphc.compile(lambda x: Fails.apply(x).sum().backward())(x34().requires_grad_())
-    with pytest.raises(AutogradError, match="no backward pass|second time|history|require"):
-        x34().sum().backward()

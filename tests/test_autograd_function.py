@@ -133,7 +133,10 @@ class Same(Function):
         return g * 5
 
 
-@pytest.mark.parametrize("call", [Cube.apply, Exp.apply, lambda x: Scale.apply(x, 2.5), lambda x: Scale.apply(x, k=2.5)])
+CALLS = [Cube.apply, Exp.apply, lambda x: Scale.apply(x, 2.5), lambda x: Scale.apply(x, k=2.5)]
+
+
+@pytest.mark.parametrize("call", CALLS)
 def test_gradients_of_both_orders(call: Any) -> None:
     assert gradcheck(call, leaf64())
     assert gradgradcheck(call, leaf64())

@@ -524,3 +524,6 @@ def test_a_compiled_model_with_backward_outside_finds_its_nan() -> None:
         compiled(x34())
     with set_detect_anomaly(True), pytest.raises(AutogradError, match=os.path.basename(__file__)):
         (compiled(x34()) * 0).sum().backward()
+    before = (compiled(x34()) * 0).sum()
+    with set_detect_anomaly(True), pytest.raises(AutogradError, match="before anomaly mode was switched on"):
+        before.backward()
