@@ -9,9 +9,12 @@ import numpy as np
 
 from graphc.ir.graph import Graph, Location, Value
 from graphc.ir.op import Array, op_named
+from graphc.ir.ops.elementwise import INTEGERS as WHOLE
+from graphc.ir.ops.elementwise import NUMBERS, REAL
+from graphc.ir.ops.pointwise import cast_array
 from graphc.ir.types import DType, TensorType, bool_, dtype_of, float32, float64, int64
 
-DTYPES: tuple[DType, ...] = (bool_, int64, float32, float64)
+DTYPES: tuple[DType, ...] = (bool_, int64, float32, float64)  # those in which most models are written
 SPECIAL = (0.0, -0.0, 1.0, -1.0, 2.0, 0.5, -3.0, np.inf, -np.inf, np.nan, 1e-40)
 INTEGERS = (0, 1, -1, 2, 7, -(2**63), 2**63 - 1)
 
@@ -21,10 +24,11 @@ def random_array(rng: np.random.Generator, type: TensorType, special: float = 0.
     shape = type.sizes
     if type.dtype is bool_:
         return np.asarray(rng.integers(0, 2, shape), np.bool_)
-    if type.dtype is int64:
-        return np.where(rng.random(shape) < special, rng.choice(INTEGERS, shape), rng.integers(-9, 9, shape))
+    if type.dtype.is_integer:
+        whole = np.where(rng.random(shape) < special, rng.choice(INTEGERS, shape), rng.integers(-9, 9, shape))
+        return whole.astype(type.dtype.np)
     mixed = np.where(rng.random(shape) < special, rng.choice(SPECIAL, shape), rng.standard_normal(shape))
-    return np.asarray(mixed, type.dtype.np)
+    return cast_array(mixed, type.dtype)
 
 
 def random_inputs(rng: np.random.Generator, graph: Graph) -> list[Array]:
@@ -50,14 +54,18 @@ class Maker:
     """Adds one random node at a time."""
 
     special = 0.5
+    dtypes: tuple[DType, ...] = DTYPES
 
     def __init__(self, rng: np.random.Generator, graph: Graph) -> None:
         self.rng = rng
         self.graph = graph
         self.values: list[Value] = [i.value for i in graph.inputs]
 
+    def dtype(self) -> DType:
+        return self.dtypes[self.rng.integers(len(self.dtypes))]
+
     def pick(self, *dtypes: DType, ndim: int = 0) -> Value | None:
-        fit = [v for v in self.values if v.dtype in (dtypes or DTYPES) and v.type.ndim >= ndim]
+        fit = [v for v in self.values if v.dtype in (dtypes or REAL) and v.type.ndim >= ndim]
         # recent values are picked more often, so that chains grow
         return fit[-1 - int(len(fit) * self.rng.random() ** 2)] if fit else None
 
@@ -66,13 +74,13 @@ class Maker:
         self.values.append(found)
 
     def unary(self) -> None:
-        x = self.pick(int64, float32, float64)
+        x = self.pick(*NUMBERS)
         floats = ["floor", "ceil", "trunc", "relu"] if x is not None and x.dtype.is_floating_point else []
         if x is not None:
             self.add(str(self.rng.choice(["neg", "abs", "clone", *floats])), x)
 
     def binary(self) -> None:
-        x = self.pick(int64, float32, float64)
+        x = self.pick(*NUMBERS)
         if x is None:
             return
         partners = [v for v in self.values if v.type is x.type]
@@ -81,7 +89,7 @@ class Maker:
         self.add(str(self.rng.choice([*names, "div"] if x.dtype.is_floating_point else names)), x, y)
 
     def with_number(self) -> None:
-        x = self.pick(int64, float32, float64)
+        x = self.pick(*NUMBERS)
         if x is not None:
             is_float = x.dtype.is_floating_point
             number = self.rng.choice([0.0, -0.0, 1.0, -1.0, 2.0, 0.25, 3.0] if is_float else [0, 1, -1, 2]).item()
@@ -89,7 +97,7 @@ class Maker:
             self.add(name, *((x, number) if self.rng.random() < 0.7 else (x.graph.scalar(number, x.dtype), x)))
 
     def logic(self) -> None:
-        x = self.pick(bool_, int64)
+        x = self.pick(*WHOLE)
         if x is not None and self.rng.random() < 0.5:
             self.add("bitwise_not", x)
         elif x is not None:
@@ -106,7 +114,7 @@ class Maker:
     def cast(self) -> None:
         x = self.pick()
         if x is not None:
-            self.add("cast", x, dtype=DTYPES[self.rng.integers(len(DTYPES))])
+            self.add("cast", x, dtype=self.dtype())
 
     def move(self) -> None:
         x = self.pick(ndim=1)
@@ -121,7 +129,7 @@ class Maker:
             "slice": {"dim": dim, "start": start, "stop": size, "step": int(self.rng.integers(1, 3))},
             "flip": {"dims": (dim,)},
             "expand": {"shape": (2, *x.shape) if n < 3 else x.shape},
-            "pad": {"pads": ((0, int(self.rng.integers(2))),) * n, "value": x.dtype.np.type(0).item()},
+            "pad": {"pads": ((0, int(self.rng.integers(2))),) * n, "value": np.zeros((), x.dtype.np).item()},
         }
         name = str(self.rng.choice(list(kinds)))
         self.add(name, x, **kinds[name])
@@ -132,14 +140,14 @@ class Maker:
             self.add("cat", *([x] * int(self.rng.integers(1, 3))), dim=int(self.rng.integers(x.type.ndim)))
 
     def reduce(self) -> None:
-        x = self.pick(int64, float32, float64, ndim=1)
+        x = self.pick(*NUMBERS, ndim=1)
         if x is not None:
             dim = tuple(d for d in range(x.type.ndim) if self.rng.random() < 0.5)
             self.add("sum", x, dim=dim, keepdim=bool(self.rng.integers(2)))
 
     def constant(self) -> None:
         shape = tuple(int(n) for n in self.rng.integers(1, 4, self.rng.integers(0, 3)))
-        type = TensorType(DTYPES[self.rng.integers(len(DTYPES))], shape)
+        type = TensorType(self.dtype(), shape)
         self.values.append(self.graph.constant(random_array(self.rng, type, self.special)))
 
     def repeat(self) -> None:
