@@ -8,9 +8,10 @@ from graphc.codegen.lower import Memory, lower_groups
 from graphc.codegen.outputs import Placed, place_outputs
 from graphc.config import config
 from graphc.errors import InternalError
+from graphc.ir.dag import few_in_order
 from graphc.ir.graph import Graph
 from graphc.ir.passes.fuse import fuse
-from graphc.ir.passes.order import order
+from graphc.ir.passes.order import data_arcs, order
 from graphc.ir.passes.plan import check_plan, plan
 from graphc.ir.steps import Call, Storage, copied
 from graphc.ir.types import Layout
@@ -23,8 +24,8 @@ def assemble(
     """The program of a graph of primitives with concrete sizes, for inputs in `layouts` (contiguous when None).
 
     With `fused` false every value is stored and no memory is shared; with `ordered` false steps run in the order of
-    the groups, whatever memory that takes. Raises InternalError for a graph that is not
-    primitive or layouts that do not fit it.
+    the groups, whatever memory that takes, but where a state is written in place. Raises InternalError for a graph that
+    is not primitive or layouts that do not fit it.
     """
     layouts = [Layout(i.value.type) for i in graph.inputs] if layouts is None else list(layouts)
     if [layout.type for layout in layouts] != [i.value.type for i in graph.inputs]:
@@ -34,7 +35,11 @@ def assemble(
     memory = Memory(fusion, layouts)
     steps = lower_groups(fusion, memory)
     placed = place_outputs(memory, steps)
-    steps = order(steps, placed.arcs) if ordered else steps
+    if ordered:
+        steps = order(steps, placed.arcs)
+    elif any(a > b for a, b in placed.arcs):  # a state must be read before it is overwritten
+        arcs = dict.fromkeys((*data_arcs(steps), *placed.arcs))
+        steps = [steps[k] for k in few_in_order(len(steps), arcs)]
     calls = [*(call for step in steps for call in step.calls), *placed.last]
     arena = plan(calls, reuse=fused)
     if config.verify:

@@ -457,6 +457,7 @@ def logical_not(input: Tensor) -> Tensor:
 # ---------------------------------------------------------------- three operands and more
 
 
+@hot.mixed
 def where(condition: Tensor, input: Operand | None = None, other: Operand | None = None) -> Any:
     """input where condition holds, else other. Raises DTypeError unless `condition` is bool.
 

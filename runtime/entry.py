@@ -27,7 +27,7 @@ from graphc.runtime.program import OutputSpec, Program
 Array = np.ndarray[Any, Any]
 Words = np.ndarray[Any, np.dtype[np.int64]]
 
-WORKSPACE_BYTES = 1 << 16  # shared by all programs called here: the lock is held while one runs
+WORKSPACE_BYTES = 1 << 20  # shared by all programs called here: the lock is held while one runs
 _FASTCALL = 0x0080  # METH_FASTCALL
 # numbers in NumPy's table of C functions; they never change
 _ARRAY_TYPE, _NEW_FROM_DESCR, _EMPTY, _SET_BASE = 2, 94, 184, 282
