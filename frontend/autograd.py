@@ -182,6 +182,7 @@ class Saved:
     """
 
     packed = False  # kept by others: hooks or a checkpoint
+    again = False  # it can be computed again
 
     __slots__ = ("array", "chain", "edge", "layout", "leaf", "storage", "version", "versions")
 

@@ -66,6 +66,9 @@ class RecorderHooks(Protocol):
     def follows(self, place: Any) -> bool:
         """True for a place in the row of random numbers that this recording noted."""
 
+    def changed(self) -> Any:
+        """What was written until now of all that outlives the call; compared by ==."""
+
     def rewound(self, place: Any) -> Any:
         """A context manager: random numbers inside are drawn from `place` on."""
 

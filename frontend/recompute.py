@@ -13,14 +13,16 @@ from typing import Any
 
 from graphc.errors import ArgumentError, AutogradError, UnsupportedError
 from graphc.frontend.autograd import Edge, Node, Saved
-from graphc.frontend.autograd_saved import Keeper, keeping
+from graphc.frontend.autograd_saved import keeping
 from graphc.frontend.mode import mode, using
 from graphc.frontend.random import Mark, mark, rewound
 from graphc.frontend.tensor import Tensor
-from graphc.ir.types import Layout
+from graphc.ir.types import Layout, TensorType, int64
 
-__all__ = ["CheckpointError", "checkpoint", "checkpoint_sequential"]
+__all__ = ["CheckpointError", "checkpoint", "checkpoint_sequential", "noop_context_fn"]
 
+# A random state: the same place in the row of random numbers may be another state and offset in the second run.
+_STATE = TensorType(int64, (2,))
 Place = tuple[int, str, int]  # node of the part, "in" or "out", number
 Contexts = Callable[[], tuple[Any, Any]]
 
@@ -43,6 +45,11 @@ class Later(Saved):
         self.leaf = None
 
     storage = None  # type: ignore[assignment]
+
+    @property
+    def again(self) -> bool:  # type: ignore[override]
+        """True while the inputs of the part are what they were, and its run in a recording changed nothing else."""
+        return self.part.alone and self.part.written() is None
 
     def unpack(self, node: Node, edge: Edge | None) -> Tensor:
         """The tensor, computed again. Raises CheckpointError when it is another one than the first time."""
@@ -74,6 +81,7 @@ class Part:
         self.given = [(t, t._v.value) for t in given]
         self.start = start
         self.check = check
+        self.alone = True  # nothing outside was changed, as far as a recording knows
         self.seen: list[str] = []  # the operation of every node
         self.found: dict[Place, Saved] = {}
 
@@ -86,7 +94,9 @@ class Part:
             node.saved_out = tuple(self._later(s, (i, "out", k)) for k, s in enumerate(node.saved_out))
 
     def _later(self, s: Saved | None, place: Place) -> Saved | None:
-        return s if s is None or s.leaf is not None or s.storage.constant else Later(self, place, s)
+        if s is None or s.leaf is not None or s.storage.constant or s.layout.type is _STATE:
+            return s
+        return Later(self, place, s)
 
     def again(self, place: Place) -> Saved:
         """The saved tensor at `place`, which is given once."""
@@ -100,13 +110,17 @@ class Part:
             )
         return found
 
+    def written(self) -> Tensor | None:
+        """An input that was written since."""
+        return next((t for t, version in self.given if t._v.value != version), None)
+
     def _recompute(self) -> None:
-        for t, version in self.given:
-            if t._v.value != version:
-                raise CheckpointError(
-                    f"checkpoint: an input {t._l.type} was written in place since the forward pass, which cannot be "
-                    "run again from it; clone() it before the write"
-                )
+        written = self.written()
+        if written is not None:
+            raise CheckpointError(
+                f"checkpoint: an input {written._l.type} was written in place since the forward pass, which cannot be "
+                "run again from it; clone() it before the write"
+            )
         collector = _Collector()
         with keeping(collector), using(grad=True), _from(self.start):
             self.run()
@@ -142,7 +156,8 @@ def _from(start: Mark | None) -> Iterator[None]:
         yield
 
 
-def _no_contexts() -> tuple[Any, Any]:
+def noop_context_fn() -> tuple[Any, Any]:
+    """Two context managers that do nothing."""
     return contextlib.nullcontext(), contextlib.nullcontext()
 
 
@@ -150,7 +165,7 @@ def checkpoint(
     function: Callable[..., Any],
     *args: Any,
     use_reentrant: bool | None = None,
-    context_fn: Contexts = _no_contexts,
+    context_fn: Contexts = noop_context_fn,
     determinism_check: str = "default",
     debug: bool = False,
     early_stop: bool = True,
@@ -184,9 +199,13 @@ def checkpoint(
             return function(*args, **kwargs)
 
     given = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
-    part: Keeper = Part(again, given, mark() if preserve_rng_state else None, determinism_check == "default")
+    part = Part(again, given, mark() if preserve_rng_state else None, determinism_check == "default")
+    recorder = mode.get().recorder
+    before = None if recorder is None else recorder.changed()
     with keeping(part), first:
-        return function(*args, **kwargs)
+        result = function(*args, **kwargs)
+    part.alone = recorder is None or recorder.changed() == before
+    return result
 
 
 def checkpoint_sequential(

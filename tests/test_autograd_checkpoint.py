@@ -266,12 +266,74 @@ def test_checkpoint_arguments() -> None:
     assert checkpoint_sequential([lambda t: t + 1, lambda t: t * 2], 5, x).shape == (3, 4)
 
 
-def test_backward_outside_a_compiled_function_runs_eagerly() -> None:
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.filterwarnings("ignore::graphc.RecordingWarning")
+def test_backward_outside_a_compiled_model(way: str) -> None:
+    whole = way in ("whole", "keywords")  # a checkpoint of what was computed inside holds on to it: refused
+
+    def train(compiled: bool) -> Any:
+        model = net()
+        opt = optim.SGD(model.parameters(), lr=0.2, momentum=0.9)
+        forward = graphc.compile(lambda x: WAYS[way](model, x), fullgraph=whole) if compiled else model
+        losses = []
+        for _ in range(5):
+            opt.zero_grad()
+            loss = forward(x34() * 2).square().sum()
+            loss.backward()
+            opt.step()
+            losses.append(bits(loss.detach()))
+        assert not compiled or forward.stats.hits == 3 * whole
+        return losses, [bits(p.detach()) for p in model.parameters()], graphc.get_rng_state().tolist()
+
+    assert train(True) == train(False)
+
+
+def test_state_that_the_second_run_changes_again() -> None:
+    graphc.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.ReLU())
+    opt = optim.SGD(model.parameters(), lr=0.1)
+
+    def step(x: Any) -> Any:
+        opt.zero_grad()
+        loss = checkpoint(model, x).sum()
+        loss.backward()
+        opt.step()
+        return loss.detach(), model[1].num_batches_tracked.clone()
+
+    assert step(x34())[1].item() == 2  # as in PyTorch
+    assert_same(step, x34())
+
+
+def test_backward_outside_of_what_changes_state_runs_eagerly() -> None:
     def make() -> Any:
-        model = net().eval()
+        norm = nn.BatchNorm1d(4)
 
         def f(x: Any) -> Any:
-            return checkpoint(model, x).sum()  # here
+            return checkpoint(norm, x).sum()  # here
+
+        def step(x: Any) -> Any:
+            loss = forward(x)
+            loss.backward()
+            return norm.num_batches_tracked.clone(), norm.running_mean.clone(), norm.weight.grad.clone()
+
+        forward = graphc.compile(f)
+        with pytest.warns(graphc.RecordingWarning, match="of what changes state"):
+            found = [bits(step(x34())) for _ in range(4)]
+        forward, norm = f, nn.BatchNorm1d(4)
+        assert found == [bits(step(x34())) for _ in range(4)]
+
+    make()
+
+
+def test_backward_outside_after_an_input_was_written_runs_eagerly() -> None:
+    def make() -> Any:
+        w = x34().requires_grad_()
+
+        def f(x: Any) -> Any:
+            y = x * 1
+            loss = checkpoint(lambda t: (w * t).exp(), y).sum()  # here
+            y.add_(1)
+            return loss
 
         return f, (x34(),)
 

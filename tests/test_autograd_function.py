@@ -406,6 +406,23 @@ def test_training_step_is_one_graph() -> None:
     assert compiled.stats.hits == 2
 
 
+def test_a_function_s_own_result_is_returned() -> None:
+    w = x34().requires_grad_()
+
+    def f(x: Any) -> Any:
+        w.grad = None
+        loss = Scale.apply((w * x).sum(), 0.5)
+        loss.backward()
+        return loss
+
+    assert_same(f, x34())
+    compiled = graphc.compile(f, fullgraph=True)
+    for _ in range(3):
+        loss = compiled(x34())
+    with pytest.raises(AutogradError, match="second time"):
+        loss.backward()
+
+
 def test_every_form_inside() -> None:
     w = (x34() * 0.5).requires_grad_()
 

@@ -497,6 +497,9 @@ class Lockstep:
         """The generator itself goes back."""
         return False
 
+    def changed(self) -> None:
+        """Python really runs."""
+
     @contextmanager
     def rewound(self, place: Any) -> Iterator[None]:
         """The generator itself goes back."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphc.errors import RecordingError
 from graphc.frontend.random import Mark, default_generator
+from graphc.frontend.record.attributes import Rebindings
+from graphc.frontend.record.roots import Root
 from graphc.frontend.record.trace import Source
 from graphc.frontend.record.where import here
 from graphc.frontend.tensor import Tensor, fresh
+from graphc.ir.graph import Location
 from graphc.ir.op import Array
 
 
@@ -45,6 +48,9 @@ class Replays:
     refusal: RecordingError | None
     finished: bool
     sources: list[Source]
+    source_roots: list[Root]
+    rebound: Rebindings
+    grads: dict[int, tuple[Tensor, Tensor | None, Location]]
     _random_state: Tensor | None
 
     if TYPE_CHECKING:
@@ -61,6 +67,13 @@ class Replays:
         if self.refusal is not None or self.finished:
             return default_generator.state, None
         return self._now(), (self._random_state, self.randoms, self.seed)
+
+    def changed(self) -> tuple[Any, ...]:
+        """What was written until now of all that outlives the call."""
+        written = [id(r.value) for r in self.source_roots if r.written is not None]  # the graph holds the values
+        attributes = [(key, id(new)) for key, (_, new, _) in self.rebound.written.items()]
+        grads = [(key, id(new)) for key, (_, new, _) in self.grads.items()]
+        return written, attributes, grads, self.seed
 
     def follows(self, place: Mark) -> bool:
         """True for a place in the row that this recording, which still runs, has noted."""

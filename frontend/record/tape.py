@@ -123,22 +123,23 @@ class TapePlanner:
                 f"a returned value has a gradient history ({node.name()}) from before the call that is not that of an "
                 "input; detach() it"
             )
-        if node.custom:
+        if node.custom and not node.freed:
             raise RecordingError(
                 f"a returned value has a history with {node.cls.__name__}, a Function called at {node.line}; call "
                 "backward() inside the compiled function, or detach() the value"
             )
-        if any(s is not None and s.packed for s in (*node.saved_in, *(node.saved_out or ()))):
+        if any(s is not None and s.packed and not s.again for s in (*node.saved_in, *(node.saved_out or ()))):
             raise RecordingError(
                 f"a returned value has a history ({node.name()}{self._line(node)}) whose saved tensors are kept by "
-                "hooks or a checkpoint; call backward() inside the compiled function, or detach() the value"
+                "hooks, or by a checkpoint of what changes state or whose input was written since; call backward() "
+                "inside the compiled function, or detach() the value"
             )
         if not node.freed and (node.hooks or node.retained):
             raise RecordingError(
                 f"a hook or retain_grad() waits at {node.name()} for a backward() outside the compiled function; move "
                 "it out of the function"
             )
-        if not _defined(node.op):
+        if not node.custom and not _defined(node.op):
             raise RecordingError(
                 f"a returned value has a history with the operation {node.op.name!r} of your own; detach() it"
             )
@@ -173,8 +174,10 @@ class TapePlanner:
         )
 
     def _saved(self, s: Saved, value: Value, link: Link | None) -> SavedPlan:
-        stale = s.versions.value != s.version
         layout = None if self.recorder.counted else s.layout
+        if s.packed:  # a checkpoint's: kept, or computed again, as the graph of the gradients says
+            return self._kept(value, s.layout, layout, link, False)
+        stale = s.versions.value != s.version
         source = self._source(s)
         if source is not None:
             number, rest = source
@@ -182,8 +185,12 @@ class TapePlanner:
         found = self.bases.get(id(s.storage))
         if found is not None:
             return SavedPlan("base", found[1], s.chain, layout, link, False, stale)
+        return self._kept(value, s.layout, layout, link, stale)
+
+    def _kept(self, value: Value, exact: Layout, layout: Layout | None, link: Link | None, stale: bool) -> SavedPlan:
+        """A constant, or a value kept for this alone."""
         if value.node is not None and value.node.op.name == "constant":
-            return SavedPlan("constant", -1, (), s.layout, link, False, stale, value.node.attrs["value"])
+            return SavedPlan("constant", -1, (), exact, link, False, stale, value.node.attrs["value"])
         number = self._outputs.get(value, -1)
         if number < 0:
             number = self._outputs[value] = len(self.saved)

@@ -1,5 +1,6 @@
 """Gradients: backward, grad, and whether operations are recorded for them."""
 
+from graphc.autograd import function as function
 from graphc.autograd import functional as functional
 from graphc.autograd import graph as graph
 from graphc.frontend import methods as methods  # Tensor gets its methods
