@@ -80,11 +80,13 @@ def _described(capsule: Any) -> _Tensor:
         versioned = _ManagedVersioned.from_address(address)
         if versioned.major != _MAX_VERSION[0]:
             raise ArgumentError(f"from_dlpack: version {versioned.major}.{versioned.minor} of DLPack is not supported")
-        return versioned.dl
+        found: _Tensor = versioned.dl
+        return found
     address = _address(capsule, _PLAIN)
     if not address:
         raise ArgumentError("from_dlpack: expected an unused capsule named 'dltensor'; a capsule can be used once")
-    return _Managed.from_address(address).dl
+    plain: _Tensor = _Managed.from_address(address).dl
+    return plain
 
 
 # ---------------------------------------------------------------- out
@@ -123,7 +125,7 @@ def dlpack_protocol(
     version = None if max_version is None or max_version[0] < 1 else _MAX_VERSION
     low = self.dtype is bfloat16
     try:
-        capsule = (array.view(np.uint16) if low else array).__dlpack__(max_version=version)  # type: ignore[call-arg]
+        capsule = (array.view(np.uint16) if low else array).__dlpack__(max_version=version)
     except (BufferError, TypeError) as error:
         raise ArgumentError(f"__dlpack__: {self._l} cannot be handed out: {error}; clone() it") from None
     if low:

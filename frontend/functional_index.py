@@ -14,8 +14,7 @@ from graphc.errors import ArgumentError, DTypeError, IndexingError, ShapeError
 from graphc.frontend.functional_shape import axis_of, expand
 from graphc.frontend.mode import mode, refuse_values
 from graphc.frontend.ops import ops
-from graphc.frontend.promote import Number, Operand, can_cast, convert, fitting, lift, result_type, tensor_operand
-from graphc.frontend.scalar import Scalar
+from graphc.frontend.promote import Number, Operand, can_cast, check_fits, convert, lift, result_type, tensor_operand
 from graphc.frontend.tensor import Tensor
 from graphc.ir.infer import broadcast_shape, normalize_dim
 from graphc.ir.op import Op
@@ -180,8 +179,7 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Operand) -> Tensor
     x, d, places = _placed("index_fill", input, dim, index)
     if not can_cast(result_type(value), x.dtype):
         raise DTypeError(f"index_fill: value {value} does not fit the dtype of {x._l.type}; convert one of them")
-    if isinstance(value, (int, float)) and not isinstance(value, Scalar):
-        fitting("index_fill", value, x.dtype)
+    check_fits("index_fill", value, x.dtype)
     shape: Sequence[Any] = (*x.ttype.shape[:d], *places.ttype.shape, *x.ttype.shape[d + 1 :])
     made: Tensor = ops.index_copy(x, places, expand(lift(value, x.dtype), tuple(shape)), dim=d)
     return made

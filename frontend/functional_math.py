@@ -8,7 +8,7 @@ from __future__ import annotations
 import builtins
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 from graphc.errors import ArgumentError, DTypeError
 from graphc.frontend import hot
@@ -16,9 +16,9 @@ from graphc.frontend.ops import ops
 from graphc.frontend.promote import (
     Number,
     Operand,
+    check_fits,
     common,
     convert,
-    fitting,
     floating,
     lift,
     plain,
@@ -339,8 +339,7 @@ def pow(input: Operand, exponent: Operand) -> Tensor:
             return made
         if not like.dtype.is_floating_point and exponent < 0:
             raise ArgumentError(f"pow: integers to negative integer powers are not allowed, got exponent {exponent}")
-        if not isinstance(exponent, Scalar):
-            fitting("pow", exponent, like.dtype)
+        check_fits("pow", exponent, like.dtype)
     power: Tensor = ops.pow(x, y)
     return power
 
@@ -458,6 +457,10 @@ def logical_not(input: Tensor) -> Tensor:
 
 
 @hot.mixed
+@overload
+def where(condition: Tensor) -> tuple[Tensor, ...]: ...
+@overload
+def where(condition: Tensor, input: Operand, other: Operand) -> Tensor: ...
 def where(condition: Tensor, input: Operand | None = None, other: Operand | None = None) -> Any:
     """input where condition holds, else other. Raises DTypeError unless `condition` is bool.
 
@@ -479,9 +482,8 @@ def where(condition: Tensor, input: Operand | None = None, other: Operand | None
     else:
         x = y = None
     dtype = result_type(input, other) if x is None else (x if isinstance(x, Tensor) else y).dtype
-    for value in (input, other):
-        if isinstance(value, (int, float)) and not isinstance(value, (bool, Scalar)):
-            fitting("where", value, dtype)
+    check_fits("where", input, dtype)
+    check_fits("where", other, dtype)
     made: Tensor = ops.where(
         mask, lift(input, dtype) if x is None else lift(x, dtype), lift(other, dtype) if y is None else lift(y, dtype)
     )

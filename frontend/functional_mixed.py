@@ -13,6 +13,7 @@ from graphc.frontend.promote import (
     Number,
     Operand,
     can_cast,
+    check_fits,
     convert,
     fitting,
     floating,
@@ -51,8 +52,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Operand) -> Tensor:
         raise DTypeError(
             f"masked_fill: value {value} cannot be converted to {x.dtype} without loss; convert the tensor first"
         )
-    if isinstance(value, (int, float)) and not isinstance(value, (bool, Scalar)) and not x.dtype.is_complex:
-        fitting("masked_fill", value, x.dtype)
+    check_fits("masked_fill", value, x.dtype)
     broadcast_shape("masked_fill", x.ttype.shape, m.ttype.shape)  # to raise under this name
     made: Tensor = ops.where(m, lift(value, x.dtype), x)
     return made

@@ -86,7 +86,7 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
         return fs.clone(x)
     order = fm.sub(cumsum(convert(picked, int64), 0), 1)
     values = ops.index_select(fs.reshape(src, (src.ttype.numel,)), ops.clamp(order, min=0, max=src._l.size - 1), dim=0)
-    return fm.where(m, ops.reshape(values, shape=shape), x)  # type: ignore[no-any-return]
+    return fm.where(m, ops.reshape(values, shape=shape), x)
 
 
 # ---------------------------------------------------------------- diagonals

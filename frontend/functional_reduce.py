@@ -58,7 +58,7 @@ def _accumulated(name: str, input: Tensor, dtype: DType | None) -> Tensor:
 def sum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
     """Sum; integers and bools in int64. `dtype` converts the input first."""
     if dtype is bool_:
-        return any(input, dim, keepdim)
+        return any(_true("sum", input), dim, keepdim)
     x = _accumulated("sum", input, dtype)
     made: Tensor = ops.sum(x, dim=_dims("sum", x, dim), keepdim=keepdim)
     return made
@@ -68,7 +68,7 @@ def sum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType 
 def prod(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
     """Product; integers and bools in int64. `dtype` converts the input first."""
     if dtype is bool_:
-        return all(input, dim, keepdim)
+        return all(_true("prod", input), dim, keepdim)
     x = _accumulated("prod", input, dtype)
     made: Tensor = ops.prod(x, dim=_dims("prod", x, dim), keepdim=keepdim)
     return made

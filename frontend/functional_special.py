@@ -121,7 +121,7 @@ def copysign(input: Operand, other: Operand) -> Tensor:
     like = x if isinstance(x, Tensor) else y
     size = fm.abs(x) if isinstance(x, Tensor) else abs(x)
     second = signbit(lift(y, like.dtype).detach())
-    return fm.where(second, fm.neg(size) if isinstance(size, Tensor) else -size, size)  # type: ignore[no-any-return]
+    return fm.where(second, fm.neg(size) if isinstance(size, Tensor) else -size, size)
 
 
 def heaviside(input: Tensor, values: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ def heaviside(input: Tensor, values: Tensor) -> Tensor:
         raise DTypeError(f"heaviside: tensors must have the same dtype, got {x._l.type} and {v._l.type}")
     x, v = x.detach(), v.detach()
     step: Tensor = ops.cast(fm.gt(x, 0), dtype=x.dtype)
-    return fm.where(fm.eq(x, 0), v, step)  # type: ignore[no-any-return]
+    return fm.where(fm.eq(x, 0), v, step)
 
 
 def _other_if_nan(name: str, op: Any, input: Operand, other: Operand) -> Tensor:
@@ -141,7 +141,7 @@ def _other_if_nan(name: str, op: Any, input: Operand, other: Operand) -> Tensor:
     best: Tensor = op(x, y)
     if not like.dtype.is_floating_point:
         return best
-    return fm.where(fm.isnan(x), y, fm.where(fm.isnan(y), x, best))  # type: ignore[no-any-return]
+    return fm.where(fm.isnan(x), y, fm.where(fm.isnan(y), x, best))
 
 
 def fmax(input: Operand, other: Operand) -> Tensor:

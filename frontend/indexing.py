@@ -175,7 +175,8 @@ def _is_mask(part: Any) -> bool:
 
 def _mask_depth(part: list[Any]) -> int:
     """Of how many dimensions a list of bools is as a mask; 0 for other lists."""
-    depth, first = 0, part
+    depth = 0
+    first: Any = part
     while isinstance(first, list) and first:
         depth, first = depth + 1, first[0]
     return depth if isinstance(first, (bool, np.bool_)) else 0

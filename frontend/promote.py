@@ -238,6 +238,12 @@ def _common(name: str, operands: Sequence[Any]) -> tuple[Tensor, ...]:
     return tuple(lift(x, dtype) for x in operands)
 
 
+def check_fits(name: str, value: Any, dtype: DType) -> None:
+    """Raise ArgumentError for a Python number that `dtype` cannot hold; numbers that a recording follows pass."""
+    if type(value) in (int, float) and not dtype.is_complex:
+        fitting(name, value, dtype)
+
+
 def fitting(name: str, number: Number, dtype: DType) -> Number:
     """`number` as the Python number a tensor of `dtype` holds: truncated for integers.
 

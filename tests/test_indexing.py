@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import graphc
-from graphc.errors import ArgumentError, DTypeError, IndexingError, RecordingError, ShapeError
+from graphc.errors import ArgumentError, DTypeError, IndexingError, ShapeError
 from graphc.testing import assert_same
 
 SHAPE = (3, 4, 5)
@@ -191,12 +191,16 @@ def random_key(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[Any, .
     return tuple(parts)
 
 
+def is_mask(part: Any) -> bool:
+    return isinstance(part, np.ndarray) and part.dtype.kind == "b"
+
+
 def resolved(array: np.ndarray, key: tuple[Any, ...]) -> tuple[np.ndarray, tuple[Any, ...]]:
     """What NumPy is asked instead: a view with the ints applied, and a key of slices and arrays for it.
 
     PyTorch takes ints (and 0-d tensors) first; to NumPy they are arrays among the others.
     """
-    used = sum(p.ndim if getattr(p, "dtype", None) == bool else 1 for p in key if p is not None and p is not Ellipsis)
+    used = sum(p.ndim if is_mask(p) else 1 for p in key if p is not None and p is not Ellipsis)
     wide: list[Any] = []
     for part in key:
         wide += [slice(None)] * (array.ndim - used) if part is Ellipsis else [part]
@@ -211,7 +215,7 @@ def resolved(array: np.ndarray, key: tuple[Any, ...]) -> tuple[np.ndarray, tuple
             first.append(part)
             second.append(slice(None))
         else:
-            first += [slice(None)] * (part.ndim if getattr(part, "dtype", None) == bool else 1)
+            first += [slice(None)] * (part.ndim if is_mask(part) else 1)
             second.append(part)
     return array[(*first, Ellipsis)], tuple(second)
 
@@ -355,7 +359,8 @@ def test_index_put() -> None:
 
 KEYS: list[Any] = [
     lambda i: (i,), lambda i: (slice(None), i), lambda i: (i, slice(None), i), lambda i: (Ellipsis, i),
-    lambda i: (0, slice(None), i), lambda i: (i[:, None], i), lambda i: (i, None, slice(1, 3), i), lambda i: ([0, 1], i),
+    lambda i: (0, slice(None), i), lambda i: (i[:, None], i), lambda i: (i, None, slice(1, 3), i),
+    lambda i: ([0, 1], i),
 ]  # fmt: skip
 
 
@@ -368,12 +373,3 @@ def test_integer_keys_in_a_graph(make: Any) -> None:
         return y, z, z[make(i)].sum()
 
     assert_same(fn, graphc.arange(48.0).reshape(3, 4, 4), graphc.tensor([0, 2]), threads=(1,))
-
-
-def test_a_mask_among_other_parts_in_a_graph_is_refused() -> None:
-    def fn(x: graphc.Tensor, m: graphc.Tensor) -> graphc.Tensor:
-        return x[m, 0]
-
-    compiled = graphc.compile(fn, fullgraph=True)
-    with pytest.raises(RecordingError, match=r"x\[mask\]|nonzero"):
-        compiled(graphc.ones(3, 2), graphc.tensor([True, False, True]))

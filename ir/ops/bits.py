@@ -24,8 +24,8 @@ def _shift(name: str, fn: str, left: bool, doc: str) -> Op:
         beyond = (n < 0) | (n >= bits)
         count = np.where(beyond, 0 if left else bits - 1, n).astype(x.dtype)
         if not left:
-            return np.right_shift(x, count)
-        return np.where(beyond, 0, np.left_shift(x, count)).astype(x.dtype)
+            return np.asarray(np.right_shift(x, count))
+        return np.asarray(np.where(beyond, 0, np.left_shift(x, count)).astype(x.dtype))
 
     samples = samples_of(
         ([[1.0], [-1.0], [77.0], [-2.0]], [0.0, 1.0, 5.0, 31.0, 64.0, -1.0]), (5.0, 2.0), (np.zeros((0, 2)), 1.0)
