@@ -10,8 +10,17 @@ import pytest
 
 import graphc
 from graphc import nn, optim
-from graphc.errors import ArgumentError, StateError
-from graphc.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, ReduceLROnPlateau, StepLR
+from graphc.errors import ArgumentError, StateError, UnsupportedError
+from graphc.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    CyclicLR,
+    LambdaLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+    StepLR,
+)
+from graphc.optim.swa_utils import SWALR, AveragedModel, get_ema_multi_avg_fn, update_bn
 
 ALL: list[Callable[[Any], Any]] = [
     lambda p: optim.SGD(p, lr=0.1),
@@ -22,6 +31,11 @@ ALL: list[Callable[[Any], Any]] = [
     lambda p: optim.RMSprop(p, momentum=0.5, centered=True),
     lambda p: optim.Adagrad(p, lr_decay=0.1),
     lambda p: optim.Adadelta(p),
+    lambda p: optim.NAdam(p, lr=0.02, decoupled_weight_decay=True, weight_decay=0.1),
+    lambda p: optim.RAdam(p, lr=0.05),
+    lambda p: optim.Adamax(p, lr=0.05),
+    lambda p: optim.ASGD(p, lr=0.1, lambd=0.01, t0=2.0),
+    lambda p: optim.Rprop(p, lr=0.01),
 ]
 
 
@@ -276,3 +290,130 @@ def test_loaded_state_has_the_dtype_of_the_parameters() -> None:
     third.load_state_dict(second.state_dict())
     assert third.state[p]["exp_avg"].dtype is graphc.float32
     assert third.state[p]["step"].dtype is graphc.float64
+
+
+def test_lbfgs_is_no_part_of_a_compiled_function() -> None:
+    """It is refused with its line, and runs all the same."""
+    model, loss = problem()
+    optimizer = optim.LBFGS(model.parameters(), line_search_fn="strong_wolfe")
+
+    def closure() -> graphc.Tensor:
+        optimizer.zero_grad()
+        found = loss(model)
+        found.backward()
+        return found
+
+    def step() -> graphc.Tensor:
+        optimizer.step(closure)
+        return loss(model).detach()
+
+    compiled = graphc.compile(step)
+    before = loss(model).item()
+    with pytest.warns(UserWarning, match="LBFGS"):
+        after = compiled().item()
+    assert after < before / 2
+    with pytest.raises(ArgumentError, match="closure"):
+        optimizer.step()
+    with pytest.raises(ArgumentError, match="groups"):
+        optim.LBFGS([{"params": [p]} for p in model.parameters()])
+
+
+def test_a_cycle_of_rates_and_betas_records_twice() -> None:
+    """The first beta that OneCycleLR moves is an input, like the rate; eager and compiled give the same bits."""
+
+    def run(compiled: bool) -> tuple[list[bytes], int]:
+        model, loss = problem()
+        optimizer = optim.AdamW(model.parameters(), lr=0.01)
+        schedule = OneCycleLR(optimizer, 0.05, 200)
+
+        def step() -> graphc.Tensor:
+            optimizer.zero_grad()
+            found = loss(model)
+            found.backward()
+            optimizer.step()
+            return found.detach()
+
+        run_step = graphc.compile(step, fullgraph=True) if compiled else step
+        seen = set()
+        for _ in range(200):
+            run_step()
+            schedule.step()
+            seen.add(optimizer.param_groups[0]["betas"])
+        assert len(seen) > 50
+        return bits(model), run_step.stats.recordings if compiled else 0
+
+    eager, made = run(False), run(True)
+    assert made == (eager[0], 2)
+
+
+def test_settings_of_other_ways_to_compute() -> None:
+    """foreach, fused and capturable change nothing; differentiable is refused."""
+    p = graphc.ones(2, requires_grad=True)
+    for name in ("SGD", "Adam", "AdamW", "Adagrad"):
+        assert getattr(optim, name)([p], foreach=False, fused=True).param_groups[0]["fused"] is True
+        with pytest.raises(ArgumentError, match="fused"):
+            getattr(optim, name)([p], foreach=True, fused=True)
+    for name in ("SGD", "Adam", "RMSprop", "Adadelta", "NAdam", "RAdam", "Adamax", "ASGD", "Rprop"):
+        with pytest.raises(UnsupportedError, match=f"^{name}: differentiable"):
+            getattr(optim, name)([p], differentiable=True)
+    for make in (lambda: optim.Rprop([p], etas=(1.5, 2.0)), lambda: optim.LBFGS([p], line_search_fn="golden")):
+        with pytest.raises(ArgumentError):
+            make()
+
+
+def test_state_of_compound_schedules() -> None:
+    """A schedule goes on where a saved one stopped."""
+
+    def make() -> tuple[Any, Any]:
+        optimizer = optim.SGD([graphc.ones(1, requires_grad=True)], lr=0.1, momentum=0.9)
+        parts = [StepLR(optimizer, 2, 0.5), CosineAnnealingLR(optimizer, 10)]
+        return optimizer, SequentialLR(optimizer, parts, [3])
+
+    first, schedule = make()
+    for _ in range(4):
+        schedule.step()
+    second, other = make()
+    other.load_state_dict(schedule.state_dict())
+    second.load_state_dict(first.state_dict())
+    for _ in range(4):
+        schedule.step()
+        other.step()
+        assert first.param_groups[0]["lr"] == second.param_groups[0]["lr"]
+    for refused in (
+        lambda: SequentialLR(first, [], []),
+        lambda: SequentialLR(second, [schedule], []),
+        lambda: OneCycleLR(first, 0.1),
+        lambda: OneCycleLR(first, [0.1, 0.2], 10),
+        lambda: CyclicLR(optim.Adagrad([graphc.ones(1)]), 0.1, 0.2),
+    ):
+        with pytest.raises(ArgumentError):
+            refused()
+
+
+def test_averaged_models() -> None:
+    """The mean of the weights after each of three steps; statistics of batch norms are computed anew."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    averaged = AveragedModel(model)
+    moving = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.5))
+    seen = []
+    for k in range(3):
+        with graphc.no_grad():
+            model[0].weight.add_(float(k))
+        seen.append(model[0].weight.detach().clone())
+        averaged.update_parameters(model)
+        moving.update_parameters(model)
+    assert int(averaged.n_averaged) == 3
+    graphc.testing.assert_close(averaged.module[0].weight.detach(), sum(seen[1:], seen[0]) / 3)
+    graphc.testing.assert_close(moving.module[0].weight.detach(), (seen[0] + seen[1]) * 0.25 + seen[2] * 0.5)
+    x = graphc.randn(8, 3)
+    update_bn([x[:4], x[4:]], averaged)
+    wanted = averaged.module[0](x).detach()
+    graphc.testing.assert_close(averaged.module[1].running_mean, wanted.mean(0), rtol=1e-5, atol=1e-6)
+    assert averaged.module[1].momentum == 0.1 and int(averaged.module[1].num_batches_tracked) == 2
+    optimizer = optim.SGD(model.parameters(), lr=0.5)
+    schedule = SWALR(optimizer, 0.1, anneal_epochs=4, anneal_strategy="linear")
+    rates = [optimizer.param_groups[0]["lr"]]
+    for _ in range(5):
+        schedule.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+    np.testing.assert_allclose(rates, [0.5, 0.4, 0.3, 0.2, 0.1, 0.1], rtol=1e-12)

@@ -18,6 +18,7 @@ __all__ = [
     "LambdaLR",
     "LinearLR",
     "MultiStepLR",
+    "MultiplicativeLR",
     "PolynomialLR",
     "ReduceLROnPlateau",
     "StepLR",
@@ -127,6 +128,16 @@ class LambdaLR(LRScheduler):
         return [base * f(self.last_epoch) for base, f in zip(self.base_lrs, self.lr_lambdas, strict=True)]
 
 
+class MultiplicativeLR(LambdaLR):
+    """Multiply the rate by `lr_lambda(epoch)` (one function, or one a group) every epoch."""
+
+    def get_lr(self) -> list[float]:
+        """The rates for `last_epoch`."""
+        if self.last_epoch == 0:
+            return self._current()
+        return [lr * f(self.last_epoch) for lr, f in zip(self._current(), self.lr_lambdas, strict=True)]
+
+
 class CosineAnnealingLR(LRScheduler):
     """From the initial rate to `eta_min` along half a cosine of `T_max` epochs (Loshchilov and Hutter, 2017)."""
 
@@ -136,7 +147,14 @@ class CosineAnnealingLR(LRScheduler):
 
     def get_lr(self) -> list[float]:
         """The rates for `last_epoch`."""
-        return [_cosine(base, self.eta_min, self.last_epoch / self.T_max) for base in self.base_lrs]
+        epoch, low, step = self.last_epoch, self.eta_min, math.pi / self.T_max
+        if epoch == 0:
+            return self._current()
+        if (epoch - 1 - self.T_max) % (2 * self.T_max) == 0:  # the rate before was eta_min: no ratio to go on from
+            rises = [(base - low) * (1 - math.cos(step)) / 2 for base in self.base_lrs]
+            return [lr + rise for lr, rise in zip(self._current(), rises, strict=True)]
+        ratio = (1 + math.cos(step * epoch)) / (1 + math.cos(step * (epoch - 1)))
+        return [ratio * (lr - low) + low for lr in self._current()]
 
 
 class CosineAnnealingWarmRestarts(LRScheduler):
@@ -182,8 +200,13 @@ class LinearLR(LRScheduler):
 
     def get_lr(self) -> list[float]:
         """The rates for `last_epoch`."""
-        share = min(self.last_epoch, self.total_iters) / self.total_iters
-        return [base * (self.start_factor + (self.end_factor - self.start_factor) * share) for base in self.base_lrs]
+        if self.last_epoch == 0:
+            return [lr * self.start_factor for lr in self._current()]
+        if self.last_epoch > self.total_iters:
+            return self._current()
+        rise = self.end_factor - self.start_factor
+        ratio = 1.0 + rise / (self.total_iters * self.start_factor + (self.last_epoch - 1) * rise)
+        return [lr * ratio for lr in self._current()]
 
 
 class ConstantLR(LRScheduler):
@@ -197,7 +220,11 @@ class ConstantLR(LRScheduler):
 
     def get_lr(self) -> list[float]:
         """The rates for `last_epoch`."""
-        return [base * (self.factor if self.last_epoch < self.total_iters else 1.0) for base in self.base_lrs]
+        if self.last_epoch == 0:
+            return [lr * self.factor for lr in self._current()]
+        if self.last_epoch != self.total_iters:
+            return self._current()
+        return [lr * (1.0 / self.factor) for lr in self._current()]
 
 
 class PolynomialLR(LRScheduler):
@@ -209,8 +236,11 @@ class PolynomialLR(LRScheduler):
 
     def get_lr(self) -> list[float]:
         """The rates for `last_epoch`."""
-        rest = 1.0 - min(self.last_epoch, self.total_iters) / self.total_iters
-        return [base * rest**self.power for base in self.base_lrs]
+        epoch, total = self.last_epoch, self.total_iters
+        if epoch == 0 or epoch > total:
+            return self._current()
+        ratio = ((1.0 - epoch / total) / (1.0 - (epoch - 1) / total)) ** self.power
+        return [lr * ratio for lr in self._current()]
 
 
 class ReduceLROnPlateau:

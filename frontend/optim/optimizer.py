@@ -31,6 +31,7 @@ class Optimizer:
     """Base of all optimisers. A subclass gives `_make_state(p, group)` and `_update(p, g, state, group, hyper)`."""
 
     _graphc_optimizer = True
+    followed: tuple[str, ...] = ()  # settings that are tuples of floats which an update asks of Hyper.item alone
     param_groups: list[dict[str, Any]]
     state: defaultdict[Tensor, dict[str, Any]]
 
@@ -228,6 +229,18 @@ class Hyper:
         if isinstance(value, float) and recorder is not None:
             return recorder.on_setting(self.owner, self.number, key, value)
         self._read[key] = value
+        return scalar_tensor(float(value), float64)
+
+    def item(self, key: str, place: int) -> Tensor:
+        """One number of a setting that is a tuple, as float64."""
+        value = self.group[key][place]
+        recorder = mode.get().recorder
+        if isinstance(value, Tensor):
+            self._read[key] = self.group[key]
+            return value.to(float64)
+        if recorder is not None:
+            return recorder.on_setting(self.owner, self.number, (key, place), float(value))
+        self._read[key] = self.group[key]
         return scalar_tensor(float(value), float64)
 
     def get(self, key: str, dtype: DType) -> Tensor:

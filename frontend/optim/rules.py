@@ -14,7 +14,7 @@ from graphc.ir.types import float64
 __all__ = ["SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "RMSprop"]
 
 
-def _signed(p: Tensor, g: Tensor, group: dict[str, Any], hyper: Hyper) -> Tensor:
+def signed(p: Tensor, g: Tensor, group: dict[str, Any], hyper: Hyper) -> Tensor:
     """The gradient to go down along, with the weight decay added to it."""
     if group["maximize"]:
         g = -g
@@ -63,7 +63,7 @@ class SGD(Optimizer):
         return {"step": zeros((), dtype=p.dtype), "momentum_buffer": zeros_like(p)}
 
     def _update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], hyper: Hyper) -> None:
-        g = _signed(p, g, group, hyper)
+        g = signed(p, g, group, hyper)
         if group["momentum"] != 0:
             g = self._momentum(g, state, group, hyper)
         p.sub_(g * hyper.get("lr", p.dtype))
@@ -85,6 +85,8 @@ class Adam(Optimizer):
 
     Raises ArgumentError for settings out of range.
     """
+
+    followed = ("betas",)
 
     def __init__(
         self,
@@ -132,22 +134,36 @@ class Adam(Optimizer):
 
     def _update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], hyper: Hyper) -> None:
         if not group["decoupled_weight_decay"]:
-            g = _signed(p, g, group, hyper)
+            g = signed(p, g, group, hyper)
         else:
             g = -g if group["maximize"] else g
             if group["weight_decay"] != 0:
                 p.mul_(hyper.once("1 - lr * decay", p.dtype, lambda: 1.0 - hyper["lr"] * hyper["weight_decay"]))
-        beta1, beta2 = group["betas"]
-        step, average, square = state["step"], state["exp_avg"], state["exp_avg_sq"]
+        step = state["step"]
         step.add_(1)
-        average.copy_(average + (g - average) * (1.0 - beta1))
-        square.copy_(square * beta2 + (g * g) * (1.0 - beta2))
+        average, square = moments(g, state, hyper)
         if group["amsgrad"]:
             state["max_exp_avg_sq"].copy_(state["max_exp_avg_sq"].maximum(square))
             square = state["max_exp_avg_sq"]
-        size = (hyper["lr"] / (1.0 - _power(beta1, step))).to(p.dtype)
-        correction = (1.0 - _power(beta2, step)).sqrt().to(p.dtype)
+        size = (hyper["lr"] / rest_of(hyper, 0, step)).to(p.dtype)
+        correction = rest_of(hyper, 1, step).sqrt().to(p.dtype)
         p.sub_(average / (square.sqrt() / correction + hyper.get("eps", p.dtype)) * size)
+
+
+def moments(g: Tensor, state: dict[str, Any], hyper: Hyper) -> tuple[Tensor, Tensor]:
+    """The moving averages of gradients and of their squares, moved on."""
+    average, square = state["exp_avg"], state["exp_avg_sq"]
+    first = hyper.once("1 - beta1", g.dtype, lambda: 1.0 - hyper.item("betas", 0))
+    average.copy_(average + (g - average) * first)
+    kept = hyper.once("beta2", g.dtype, lambda: hyper.item("betas", 1))
+    square.copy_(square * kept + (g * g) * hyper.once("1 - beta2", g.dtype, lambda: 1.0 - hyper.item("betas", 1)))
+    return average, square
+
+
+def rest_of(hyper: Hyper, place: int, step: Tensor) -> Tensor:
+    """1 - beta ** step for one of the betas: the bias correction, 0-d float64."""
+    rest: Tensor = 1.0 - hyper.item("betas", place) ** step
+    return rest
 
 
 class AdamW(Adam):
@@ -172,12 +188,6 @@ class AdamW(Adam):
             params, lr, betas, eps, weight_decay, amsgrad, foreach=foreach, maximize=maximize, capturable=capturable,
             differentiable=differentiable, fused=fused, decoupled_weight_decay=True,
         )  # fmt: skip
-
-
-def _power(base: float, step: Tensor) -> Tensor:
-    """base ** step, 0-d float64."""
-    made: Tensor = base**step
-    return made
 
 
 class RMSprop(Optimizer):
@@ -218,7 +228,7 @@ class RMSprop(Optimizer):
         super().__init__(params, defaults)
 
     def _make_state(self, p: Tensor, group: dict[str, Any]) -> dict[str, Any]:
-        state: dict[str, Any] = {"square_avg": zeros_like(p)}
+        state: dict[str, Any] = {"step": zeros((), dtype=float64), "square_avg": zeros_like(p)}
         if group["momentum"] > 0:
             state["momentum_buffer"] = zeros_like(p)
         if group["centered"]:
@@ -226,9 +236,10 @@ class RMSprop(Optimizer):
         return state
 
     def _update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], hyper: Hyper) -> None:
-        g = _signed(p, g, group, hyper)
+        g = signed(p, g, group, hyper)
         alpha = hyper.get("alpha", p.dtype)
         rest = hyper.once("1 - alpha", p.dtype, lambda: 1.0 - hyper["alpha"])
+        state["step"].add_(1)
         square = state["square_avg"]
         square.copy_(square * alpha + (g * g) * rest)
         spread: Tensor = square
@@ -284,7 +295,7 @@ class Adagrad(Optimizer):
         return {"step": zeros((), dtype=float64), "sum": full_like(p, float(group["initial_accumulator_value"]))}
 
     def _update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], hyper: Hyper) -> None:
-        g = _signed(p, g, group, hyper)
+        g = signed(p, g, group, hyper)
         size = (hyper["lr"] / (1.0 + state["step"] * hyper["lr_decay"])).to(p.dtype)
         state["step"].add_(1)
         total = state["sum"]
@@ -320,12 +331,13 @@ class Adadelta(Optimizer):
         super().__init__(params, defaults)
 
     def _make_state(self, p: Tensor, group: dict[str, Any]) -> dict[str, Any]:
-        return {"square_avg": zeros_like(p), "acc_delta": zeros_like(p)}
+        return {"step": zeros((), dtype=float64), "square_avg": zeros_like(p), "acc_delta": zeros_like(p)}
 
     def _update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], hyper: Hyper) -> None:
-        g = _signed(p, g, group, hyper)
+        g = signed(p, g, group, hyper)
         rho, eps = hyper.get("rho", p.dtype), hyper.get("eps", p.dtype)
         rest = hyper.once("1 - rho", p.dtype, lambda: 1.0 - hyper["rho"])
+        state["step"].add_(1)
         square, changes = state["square_avg"], state["acc_delta"]
         square.copy_(square * rho + (g * g) * rest)
         change = (changes + eps).sqrt() / (square + eps).sqrt() * g

@@ -32,13 +32,21 @@ MAX_VARIANTS = 4  # of one rule on tensors of certain layouts, for different set
 _KNOWN: dict[Any, list[Any]] = {}
 
 
+Setting = str | tuple[str, int]  # the name of a setting, or a place in one that is a tuple
+
+
+def setting_at(group: Mapping[str, Any], key: Setting) -> Any:
+    """The value of a setting."""
+    return group[key] if isinstance(key, str) else group[key[0]][key[1]]
+
+
 class Update:
     """A compiled update: `run(*tensors, *settings)`, for groups whose settings `read` are the same."""
 
     __slots__ = ("read", "run", "settings", "written")
 
     def __init__(
-        self, run: Callable[..., Any], read: dict[str, Any], settings: tuple[str, ...], written: tuple[int, ...]
+        self, run: Callable[..., Any], read: dict[str, Any], settings: tuple[Setting, ...], written: tuple[int, ...]
     ):
         self.run, self.settings, self.written = run, settings, written
         self.read = tuple([(name, value, frozen_attrs({"": value})) for name, value in read.items()])
@@ -50,7 +58,7 @@ class Update:
             if now is not value and (type(now) is not type(value) or frozen_attrs({"": now}) != bits):
                 return False
         for name in self.settings:
-            if type(group[name]) is not float:
+            if type(setting_at(group, name)) not in (int, float):
                 return False
         return True
 
@@ -60,7 +68,7 @@ class Update:
         arrays = [t._a for t in tensors]
         if len(storages) != len(tensors) or not all([arrays[k].flags.writeable for k in self.written]):
             return False
-        self.run(*arrays, *[scalar_tensor(group[name], float64)._a for name in self.settings])
+        self.run(*arrays, *[scalar_tensor(float(setting_at(group, name)), float64)._a for name in self.settings])
         for k in self.written:
             t = tensors[k]
             t._s.version += 1
@@ -155,7 +163,7 @@ class _Observer:
         self.values: dict[int, Value] = {}  # by the identity of a tensor in `held`
         self.held: list[Tensor] = []
         self.written: dict[int, Tensor] = {}
-        self.settings: dict[str, Tensor] = {}
+        self.settings: dict[Setting, Tensor] = {}
         for k, t in enumerate(tensors):
             self._hold(t, self.graph.add_input(t._l.type, f"x{k}", "input" if k == 1 else "state"))
 
@@ -194,12 +202,12 @@ class _Observer:
         self.values[id(target)] = new
         self.written[id(target)] = target
 
-    def on_setting(self, owner: Any, group: int, key: str, value: float) -> Tensor:
+    def on_setting(self, owner: Any, group: int, key: Setting, value: float) -> Tensor:
         made = self.settings.get(key)
         if made is None:
             made = self.settings[key] = fresh(np.asarray(value, np.float64))
             if self.graph is not None:
-                self._hold(made, self.graph.add_input(TensorType(float64, ()), key))
+                self._hold(made, self.graph.add_input(TensorType(float64, ()), f"s{len(self.settings)}"))
         return made
 
     def on_item(self, tensor: Tensor, number: Any) -> Any:

@@ -82,7 +82,7 @@ class Region:
         self.unknown = len(found.unknown)
         self.end = end
         self.binds: list[tuple[int, int]] = []
-        self.settings: list[tuple[int, str, int]] = []
+        self.settings: list[tuple[int, str | tuple[str, int], int]] = []
         self.grads: list[tuple[int, int]] = []
         self.writes: list[tuple[int, int]] = []
         self.freed: list[int] = []
@@ -397,7 +397,8 @@ def bind(lock: Lockstep, found: Found, region: Region, optimizer: Any) -> bool:
     bound: list[Storage] = []
     todo = [(memory_of(found.unknown[k]), number) for k, number in region.binds]
     for group, key, number in region.settings:
-        value = np.asarray(optimizer.param_groups[group][key], np.float64)
+        given = optimizer.param_groups[group]
+        value = np.asarray(given[key] if isinstance(key, str) else given[key[0]][key[1]], np.float64)
         todo.append((fresh(value)._s, number))
     for s, number in todo:
         if not lock.bind(number, s):

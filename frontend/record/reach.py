@@ -23,6 +23,7 @@ from graphc.frontend.record.where import (
     kind_of,
     loaded_globals,
     names_of,
+    read_cells,
     users_fields,
 )
 from graphc.frontend.tensor import Tensor
@@ -34,6 +35,7 @@ _CONTAINERS = (list, tuple, dict, set, frozenset, deque, MappingProxyType)
 _BYTES = (bytearray, array.array)
 _WRAPPERS = ("collections", "os", "types")  # whose mappings and sequences keep their content in attributes
 _ASKS = frozenset({"hasattr", "getattr"})
+_ALL_NAMES = frozenset({"locals", "eval", "exec"})  # may read every variable
 _ALL_FIELDS = frozenset({"vars", "__dict__"})  # who says this may read every attribute
 _MAX_LEAVES = 1000
 _MAX_BYTES = 1 << 18
@@ -62,6 +64,7 @@ class Reach:
         self.old_grads = old_grads  # id of a leaf -> the leaf, and its `.grad` before the call replaced it
         words = frozenset(x for x in arguments if isinstance(x, str))  # may be given to getattr()
         self.names = words.union(*map(names_of, codes))
+        self.cells = frozenset[str]().union(*map(read_cells, codes))
         asks = not self.names.isdisjoint(_ASKS)  # whether an attribute is there at all
         self.asked = frozenset(n for n in self.names if not hasattr(Tensor, n)) if asks else frozenset()
         self.guards: list[Guard] = []
@@ -164,6 +167,8 @@ class Reach:
 
     def _closure(self, f: FunctionType, depth: int) -> None:
         for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
+            if name not in self.cells and self.names.isdisjoint(_ALL_NAMES):
+                continue  # handed on to an inner function that did not run, or ran as a callback
             try:
                 value = cell.cell_contents
             except ValueError:
@@ -311,6 +316,8 @@ class Reach:
                         place = self.table.step("item", path, k)
                         self._params.add(place)
                         self.tensor(p, place)
+                elif key in x.followed and _numbers(value) and not {key, "param_groups"} & self.names:
+                    self._guard("keys", path, (type(value), tuple(range(len(value)))))
                 elif not isinstance(value, float) or "param_groups" in self.names:
                     # floats are inputs (a schedule changes them), unless the user's code looks for itself
                     self.visit(value, path, 4)
@@ -334,3 +341,7 @@ class Reach:
 def _slots(cls: type) -> tuple[str, ...]:
     slots = cls.__dict__.get("__slots__", ())
     return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def _numbers(value: Any) -> bool:
+    return type(value) in (tuple, list) and all(type(v) in (int, float) for v in value)

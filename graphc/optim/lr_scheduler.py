@@ -1,3 +1,4 @@
 """Learning-rate schedules."""
 
+from graphc.frontend.optim.cycles import *
 from graphc.frontend.optim.lr_scheduler import *

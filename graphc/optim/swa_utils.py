@@ -1,0 +1,3 @@
+"""Averages of models over steps."""
+
+from graphc.frontend.optim.averages import *
