@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 from graphc.frontend import methods as methods  # Tensor gets its methods
 from graphc.frontend.checkpoint import read, read_file, save
 from graphc.frontend.record import export
+from graphc.frontend.record.callbacks import freeze, host
 from graphc.frontend.record.compiled import RecordingWarning, is_compiling, no_retrace
 from graphc.frontend.record.export import Program, trace
 from graphc.frontend.record.front import CompileNote, compile
@@ -18,6 +19,8 @@ __all__ = [
     "Program",
     "RecordingWarning",
     "compile",
+    "freeze",
+    "host",
     "is_compiling",
     "load",
     "no_retrace",

@@ -65,9 +65,9 @@ class BackwardPlan:
         self.stale = {s_owner(s) for s in everything if s.stale}
         self.saving = sum(1 << k for k, saves in enumerate(self.saves) if saves and not self.plans[k].freed)
         self.kept = choose(trace.saved)
-        self.forward, copies = copy_graph(trace.graph)
+        self.forward, self.copies = copy_graph(trace.graph)
         for k, value in enumerate(self.kept):
-            self.forward.add_output(copies[value], f"kept{k}")
+            self.forward.add_output(self.copies[value], f"kept{k}")
         self._codes: dict[Any, Code | None] = {}
         self._again: Any = None
         self._lock = threading.RLock()

@@ -18,6 +18,7 @@ from typing import Any
 from graphc.config import config
 from graphc.errors import GuardError, RecordingError
 from graphc.frontend.mode import debugging, mode
+from graphc.frontend.record.callbacks import remembering, rewind
 from graphc.frontend.record.kinds import signature
 from graphc.frontend.record.lockstep import Lockstep
 from graphc.frontend.record.lockstep_plan import LockstepPlan
@@ -92,6 +93,7 @@ class Compiled:
     def reset(self) -> None:
         """Forget all recordings and compiled graphs, and begin counting anew."""
         self.stats = Stats()
+        self._hosts = False  # some recording has callbacks
         self._entries: dict[Any, Entry] = {}
         self._kinds: dict[Any, int] = {}  # signature but for the identity of objects -> how many there were
         self._exact = type_test(self.function) is not None  # numbers are part of the signature
@@ -108,7 +110,10 @@ class Compiled:
         except RecordingError as error:
             return self._eager(error, args, kwargs)
         with self._lock:
-            return self._call(args, kwargs, leaves, spec)
+            if not self._hosts:
+                return self._call(args, kwargs, leaves, spec)
+            with remembering():
+                return self._call(args, kwargs, leaves, spec)
 
     def _call(self, args: Any, kwargs: Any, leaves: list[Any], spec: TreeSpec) -> Any:
         self.stats.calls += 1
@@ -126,6 +131,7 @@ class Compiled:
                 )
             entry = self._new_entry(key, held, ints)
         for k, trace in enumerate(entry.traces):
+            rewind()
             result = play(trace, leaves)
             if result is not MISS:
                 if k:
@@ -133,6 +139,7 @@ class Compiled:
                 self.stats.hits += 1
                 return result
         self.stats.misses += 1
+        rewind()
         if entry.refusal:
             return self._refused(entry, args, kwargs)
         if _no_retrace.get() and entry.traces:
@@ -212,6 +219,7 @@ class Compiled:
                 raise recorded.refusal
             self._refuse(entry, str(recorded.refusal))
             return recorded.result
+        self._hosts = self._hosts or bool(recorded.trace.hosts)
         self._confirm(entry, recorded.trace, expected)
         return recorded.result
 

@@ -115,7 +115,7 @@ def record_call(
     recorder = Recorder(getattr(function, "__name__", type(function).__name__), sizes, on_lift, strict)
     recorder.alone = export
     recorder.exact = type_test(function)
-    watcher = Watcher(recorder.texts)
+    watcher = recorder.watcher = Watcher(recorder.texts)
     if around is not None:
         around.begin(recorder, watcher)
     inputs = _feed(recorder, leaves, names, types or {}, ints, export)

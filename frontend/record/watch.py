@@ -16,6 +16,7 @@ import random
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import (
     BuiltinFunctionType,
     CellType,
@@ -95,6 +96,33 @@ class Watcher:
     def stop(self) -> None:
         """End watching."""
         sys.setprofile(self._previous)
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Inside, Python may change what it likes: that is no effect of the function watched."""
+        hook = sys.getprofile()
+        sys.setprofile(None)
+        before = [_now(kind, x, held) for kind, x, held, _ in self._notes]
+        values = {k: globals_.get(name, _MISSING) for k, (globals_, name, _) in self._globals.items()}
+        cells = {k: _inside(cell) for k, (cell, _, _) in self._cells.items()}
+        random_states = _random_states()
+        try:
+            yield
+        finally:
+            for k, (state, (kind, x, held, label)) in enumerate(zip(before, self._notes, strict=False)):
+                if _alike(kind, state, held):
+                    self._notes[k] = (kind, x, _now(kind, x, held), label)
+            for k, value in values.items():
+                globals_, name, held = self._globals[k]
+                if value is held:
+                    self._globals[k] = (globals_, name, globals_.get(name, _MISSING))
+            for c, value in cells.items():
+                cell, held, name = self._cells[c]
+                if value is held:
+                    self._cells[c] = (cell, _inside(cell), name)
+            if random_states == self._random:
+                self._random = _random_states()
+            sys.setprofile(hook)
 
     def _event(self, frame: FrameType, event: str, arg: Any) -> None:
         if event == "call":
@@ -375,6 +403,28 @@ def _fields_of(kind: str, x: Any, before: dict[str, Any]) -> Mapping[str, Any]:
         return x.__dict__  # type: ignore[no-any-return]
     names = users_fields(x) if kind == "given" else before
     return {n: getattr(x, n, _MISSING) for n in names}
+
+
+def _now(kind: str, x: Any, before: Any) -> Any:
+    """What a note says of `x` now."""
+    if kind == "items":
+        return _content(x)
+    return _position(x) if kind == "iterator" else dict(_fields_of(kind, x, before))
+
+
+def _alike(kind: str, now: Any, before: Any) -> bool:
+    if kind == "items":
+        return len(now) == len(before) and all(map(_identical, now, before))
+    if kind == "iterator":
+        return bool(now == before)
+    return now.keys() == before.keys() and all(now[name] is before[name] for name in now)
+
+
+def _inside(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return _MISSING
 
 
 def _identical(a: Any, b: Any) -> bool:

@@ -30,6 +30,7 @@ _DEPENDENCIES = tuple(f"{os.sep}{name}{os.sep}" for name in ("numpy", "llvmlite"
 _KIND: dict[str, str] = {}  # of files
 _NAMES: dict[CodeType, frozenset[str]] = {}
 _LOADS: dict[CodeType, tuple[frozenset[str], frozenset[str]]] = {}
+_CELLS: dict[CodeType, frozenset[str]] = {}
 _CLASSES: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
 
 
@@ -82,6 +83,15 @@ def loaded_globals(code: CodeType) -> frozenset[str]:
 def imported_modules(code: CodeType) -> frozenset[str]:
     """The modules that import statements in the code name."""
     return _instructions(code)[1]
+
+
+def read_cells(code: CodeType) -> frozenset[str]:
+    """The variables of outer functions that the code itself looks at, rather than hands on to an inner function."""
+    found = _CELLS.get(code)
+    if found is None:
+        pairs = [(i.opname, i.argval) for i in dis.get_instructions(code)]
+        found = _CELLS[code] = frozenset(name for op, name in pairs if op.endswith("DEREF"))
+    return found
 
 
 def _instructions(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:

@@ -1,0 +1,37 @@
+"""What part of a program nodes belong to: the module whose forward runs, the phase of a training step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from graphc.ir.graph import Graph
+
+
+class Phases:
+    """Part of a Recorder."""
+
+    graph: Graph
+    _modules: list[tuple[Any, str]]
+
+    def module_enter(self, module: Any) -> None:
+        """Nodes from here on belong to this module."""
+        name = ""
+        if self._modules:
+            parent = self._modules[-1][0]
+            name = next((n for n, child in parent._modules.items() if child is module), type(module).__name__)
+        self._modules.append((module, name))
+
+    def module_exit(self, module: Any) -> None:
+        """The module's forward ended."""
+        self._modules.pop()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Nodes inside belong to `name`."""
+        before, self.graph.phase = self.graph.phase, name
+        try:
+            yield
+        finally:
+            self.graph.phase = before
