@@ -32,8 +32,8 @@ def check_range(name: str, index: Tensor, bound: Size, dim: int, low: int | None
     """
     if index.dtype is not int64:
         raise DTypeError(f"{name}: expected an int64 index, got {index._l.type}; convert it with .long()")
-    recorder = mode.get().recorder
-    size: int = recorder.bind_size(bound) if recorder is not None and isinstance(bound, Dim) else bound  # type: ignore[assignment]
+    recorder: Any = mode.get().recorder
+    size: int = recorder.bind_size(bound) if isinstance(bound, Dim) else bound
     low = -size if low is None else low
     places = index._a
     if places.size and (int(np.min(places)) < low or int(np.max(places)) >= size):

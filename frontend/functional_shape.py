@@ -16,8 +16,8 @@ from graphc.frontend.dispatch import concrete
 from graphc.frontend.mode import mode
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import convert, promote_types, tensor_operand
-from graphc.frontend.size import Size
 from graphc.frontend.scalar import Scalar
+from graphc.frontend.size import Size
 from graphc.frontend.tensor import Tensor
 from graphc.ir.infer import broadcast_shape, normalize_dim
 from graphc.ir.types import Dim, DType, Shape, exact_div
@@ -46,8 +46,7 @@ def size_of(name: str, size: Any) -> AnySize:
     if isinstance(size, Dim):
         return size
     if type(size) is Scalar and size.size is not None:
-        named: Dim = size.size
-        return named
+        return size.size  # type: ignore[no-any-return]
     if isinstance(size, builtins.bool) or not hasattr(size, "__index__"):
         raise ArgumentError(f"{name}: sizes must be ints, got {type(size).__name__} {size!r}")
     return as_index(size)
@@ -69,12 +68,11 @@ def axis_of(name: str, x: Tensor, dim: int) -> int:
 def static_size(name: str, x: Tensor, dim: int) -> int:
     """The size along an axis as a number. Raises UnsupportedError where a recording knows it by name only."""
     size = x.ttype.shape[dim]
-    recorder = mode.get().recorder
-    if isinstance(size, Dim) and recorder is not None:
-        number = recorder.plain_size(size)
+    if isinstance(size, Dim):
+        recorder: Any = mode.get().recorder
+        number: int | None = recorder.plain_size(size)
         if number is not None:
             return number
-    if isinstance(size, Dim):
         raise UnsupportedError(
             f"{name}: the size of dim {dim} is the named size {size} of this recording, but a number is "
             "needed; trace without making this size dynamic"

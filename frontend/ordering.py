@@ -213,4 +213,5 @@ def _interpolated(x: Tensor, shares: Tensor, d: int, interpolation: str) -> Tens
     elif interpolation == "midpoint":
         a = lerp(a, b, 0.5)
     worst = ops.index_select(values, last.reshape((1,)), dim=d)  # NaN, if there is any
-    return fm.where(fm.isnan(worst), worst, a)
+    made: Tensor = fm.where(fm.isnan(worst), worst, a)
+    return made

@@ -145,6 +145,14 @@ class Maker:
             dim = tuple(d for d in range(x.type.ndim) if self.rng.random() < 0.5)
             self.add("sum", x, dim=dim, keepdim=bool(self.rng.integers(2)))
 
+    def walk(self) -> None:
+        x = self.pick(int64, float32, float64, ndim=1)
+        if x is None:
+            return
+        name = str(self.rng.choice(["cumsum", "cumprod", "argcummax", "argcummin", "argsort"]))
+        more = {"descending": bool(self.rng.integers(2))} if name == "argsort" else {}
+        self.add(name, x, dim=int(self.rng.integers(x.type.ndim)), **more)
+
     def constant(self) -> None:
         shape = tuple(int(n) for n in self.rng.integers(1, 4, self.rng.integers(0, 3)))
         type = TensorType(self.dtype(), shape)
@@ -166,7 +174,7 @@ def random_graph(rng: np.random.Generator, size: int = 30) -> Graph:
     maker = Maker(rng, graph)
     steps: list[Callable[[], None]] = [
         maker.unary, maker.binary, maker.with_number, maker.with_number, maker.logic, maker.choose, maker.cast,
-        maker.move, maker.move, maker.join, maker.reduce, maker.constant, maker.repeat,
+        maker.move, maker.move, maker.join, maker.reduce, maker.walk, maker.constant, maker.repeat,
     ]  # fmt: skip
     with graph.building():
         for k in range(size):

@@ -9,17 +9,22 @@ unlike others, are recorded as the numbers they are. A trace is run by first com
 from __future__ import annotations
 
 import operator
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from graphc.errors import RecordingError
 from graphc.frontend.autograd import Node
 from graphc.frontend.mode import mode, using
+from graphc.frontend.promote import size_scalar
 from graphc.frontend.record.trace import same_bits
+from graphc.frontend.record.where import here
 from graphc.frontend.tensor import Tensor
 from graphc.ir.graph import Location, Value
+from graphc.ir.op import op_named
 from graphc.ir.passes.bind import bind_attrs
-from graphc.ir.types import Dim, Size, evaluate
+from graphc.ir.types import Dim, Size, TensorType, evaluate
 
 _SAME = frozenset({"clone", "expand", "reshape"})  # what keeps the type keeps the elements
 LEAST = 2  # smaller sizes have no name
@@ -85,21 +90,81 @@ def answer(size: Dim, how: str, other: Any) -> Any:
     if isinstance(gap, int):
         return _COMPARE[how](gap, 0)
     result = _COMPARE[how](evaluate(gap, recorder.sizes), 0)
-    if how in ("==", "!="):
-        if result is (how == "!="):
-            return result
+    if how in ("==", "!=") and result is (how == "!="):
+        return result
     recorder.on_compared(_OPS[how], size, other, result)
     return result
 
 
-def guard_compared(recorder: Any, name: str, size: Dim, other: Size, result: bool) -> None:
-    """Make it a condition that the comparison `name` of two sizes comes out as `result`."""
-    from graphc.frontend.promote import size_scalar
-    from graphc.ir.op import op_named
+class CountedSizes:
+    """The part of a Recorder that knows sizes by name: those of `trace`, and those that depend on values."""
 
-    with using(grad=False):
-        right = size_scalar(other).tensor if isinstance(other, Dim) else other
-        recorder.on_bool(op_named(name)(size_scalar(size).tensor, right), result)
+    sizes: dict[str, int]
+    counted: list[Counted]
+    named_nodes: list[weakref.ref[Any]]  # of the tape, made since there were any
+
+    def __init__(self) -> None:
+        self.counted = []
+        self.named_nodes = []
+
+    def symbolic_type(self: Any, tensor: Tensor) -> TensorType:
+        """The type with named sizes, where this recording has any."""
+        if not self.sizes or self._paused or self.refusal is not None:
+            return tensor._l.type
+        found: TensorType = self.value_of(tensor).type
+        return found
+
+    def bind_size(self, size: Dim) -> int:
+        """The number a named size stands for now."""
+        return evaluate(size, self.sizes)
+
+    def on_size(self: Any, count: Tensor) -> Size:
+        """A size is the number in `count`: a name from here on, or a small number as a condition."""
+        number = int(count._a)
+        if self._paused or self.finished or self.refusal is not None:
+            return number
+        if self.alone:
+            self.on_escape(count, "a size that depends on values", "a file has no place for it; use where()")
+        try:
+            return _count(self, count, number)
+        except RecordingError as error:
+            self.refuse(error)
+            return number
+
+    def on_compared(self: Any, name: str, size: Dim, other: Size, result: bool) -> None:
+        """A comparison of a size that depends on values decides something: a condition."""
+        if self._paused or self.finished or self.refusal is not None:
+            return
+        with using(grad=False):
+            right = size_scalar(other).tensor if isinstance(other, Dim) else other
+            self.on_bool(op_named(name)(size_scalar(size).tensor, right), result)
+
+    def visible_size(self, size: Dim) -> Any:
+        """What the user sees of a named size: a number that is followed where it depends on values."""
+        return size_scalar(size) if self.counted else size
+
+    def plain_size(self: Any, size: Dim) -> int | None:
+        """The size as a number, as a condition; None where it is named for all calls."""
+        if not self.counted:
+            return None
+        number: int = self.bind_size(size)
+        self.on_int(size_scalar(size).tensor, number)
+        return number
+
+
+def _count(recorder: Any, count: Tensor, number: int) -> Size:
+    name = named(recorder.counted, recorder.value_of(count))
+    if name is None:
+        with using(grad=False):
+            recorder.on_bool(op_named("ge")(count, LEAST), number >= LEAST)
+    if number < LEAST:
+        recorder.on_int(count, number)
+        return number
+    if name is None:
+        name = f"u{len(recorder.counted)}"
+        recorder.sizes[name] = number
+        recorder.counted.append(Counted(name, recorder.value_of(count), here()))
+    return Dim(name)
 
 
 def forget_names(recorder: Any) -> None:
@@ -119,6 +184,6 @@ def forget_names(recorder: Any) -> None:
         node.attrs = bind_attrs(node.attrs, sizes)
         node.in_types, node.out_types = (tuple(t.bind(sizes) for t in ts) for ts in (node.in_types, node.out_types))
         for saved in (*(node.saved_in or ()), *(node.saved_out or ())):
-            if saved is not None and getattr(saved, "chain", ()):
+            if saved is not None and hasattr(saved, "chain"):
                 saved.chain = tuple((op, bind_attrs(attrs, sizes)) for op, attrs in saved.chain)
         stack += [e[0] for e in node.edges if e is not None]

@@ -22,7 +22,7 @@ from graphc.frontend.mode import using
 from graphc.frontend.promote import size_scalar
 from graphc.frontend.record import rng
 from graphc.frontend.record.attributes import Rebindings
-from graphc.frontend.record.counted import LEAST, Counted, forget_names, guard_compared, named
+from graphc.frontend.record.counted import CountedSizes, forget_names
 from graphc.frontend.record.phases import Phases
 from graphc.frontend.record.roots import Root, Slot, starts_with
 from graphc.frontend.record.texts import Texts
@@ -32,7 +32,7 @@ from graphc.frontend.scalar import Scalar, holds_scalar
 from graphc.frontend.tensor import Tensor, alias_of, fresh
 from graphc.ir.graph import Graph, Input, Location, Value
 from graphc.ir.op import Attrs, Op, op_named
-from graphc.ir.types import Dim, Size, TensorType, evaluate, float64, int64
+from graphc.ir.types import Dim, TensorType, float64, int64
 
 F = TypeVar("F", bound=Callable[..., Any])
 _IN_RANGE = frozenset({"constant", "iota", "argmax", "argmin"})  # whose values are known, or places by nature
@@ -66,7 +66,7 @@ def _hook(method: F) -> F:
     return wrapper  # type: ignore[return-value]
 
 
-class Recorder(rng.Replays, Phases):
+class Recorder(rng.Replays, Phases, CountedSizes):
     """Builds a Graph while eager code runs. Implements frontend.mode.RecorderHooks.
 
     `on_lift(tensor)` is called before a tensor from outside is used for the first time (`trace` copies its content
@@ -84,8 +84,7 @@ class Recorder(rng.Replays, Phases):
         self.strict = strict
         self.alone = False  # the graph will run without us, from a file: what must hold is computed by the graph itself
         self.sizes = dict(sizes or {})
-        self.counted: list[Counted] = []  # sizes among them that depend on values
-        self.named_nodes: list[weakref.ref[Any]] = []  # of the tape, made since there were any
+        CountedSizes.__init__(self)
         self.on_lift = on_lift
         self.sources: list[Source] = []
         self.source_roots: list[Root] = []
@@ -345,50 +344,6 @@ class Recorder(rng.Replays, Phases):
             wide = tensor if tensor.dtype is int64 else op_named("cast")(tensor, dtype=int64)
         self.value_guards.append(ValueGuard(self.value_of(wide), int(number), here()))
 
-    def on_size(self, count: Tensor) -> Size:
-        """A size is the number in `count`: a name from here on, or a small number as a condition."""
-        number = int(count._a)
-        if self._paused or self.finished or self.refusal is not None:
-            return number
-        if self.alone:
-            self.on_escape(count, "a size that depends on values", "a file has no place for it; use where()")
-        try:
-            return self._count(count, number)
-        except RecordingError as error:
-            self.refuse(error)
-            return number
-
-    def _count(self, count: Tensor, number: int) -> Size:
-        value = self.value_of(count)
-        name = named(self.counted, value)
-        if name is None:
-            with using(grad=False):
-                self.on_bool(op_named("ge")(count, LEAST), number >= LEAST)
-        if number < LEAST:
-            self.on_int(count, number)
-            return number
-        if name is None:
-            name = f"u{len(self.counted)}"
-            self.sizes[name] = number
-            self.counted.append(Counted(name, value, here()))
-        return Dim(name)
-
-    def on_compared(self, name: str, size: Dim, other: Size, result: bool) -> None:
-        """A comparison of a size that depends on values decides something: a condition."""
-        if not self._paused and not self.finished and self.refusal is None:
-            guard_compared(self, name, size, other, result)
-
-    def visible_size(self, size: Dim) -> Any:
-        """What the user sees of a named size: a number that is followed where it depends on values."""
-        return size_scalar(size) if self.counted else size
-
-    def plain_size(self, size: Dim) -> int | None:
-        """The size as a number, as a condition; None where it is named for all calls."""
-        if not self.counted:
-            return None
-        self.on_int(size_scalar(size).tensor, self.bind_size(size))
-        return self.bind_size(size)
-
     @_hook
     def on_range(self, index: Tensor, low: float, high: float | Dim, ignored: int | None = None) -> None:
         """Indices and probabilities must stay in range: checked on the input where they are one, else
@@ -505,18 +460,6 @@ class Recorder(rng.Replays, Phases):
             if self.refusal is None and not self._paused:
                 self.add_source("setting", -1, f"param_groups[{group}][{key!r}]", t)
         return found[1]
-
-    # ---- named sizes, modules, phases
-
-    def symbolic_type(self, tensor: Tensor) -> TensorType:
-        """The type with named sizes, where this recording has any."""
-        if not self.sizes or self._paused or self.refusal is not None:
-            return tensor._l.type
-        return self.value_of(tensor).type
-
-    def bind_size(self, size: Dim) -> int:
-        """The number a named size stands for now."""
-        return evaluate(size, self.sizes)
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from graphc import compiler
@@ -69,7 +70,7 @@ class Sized:
         sizes: dict[str, int] = {}
         for stage in self.stages:
             key = (stage.number, *sizes.values())
-            run = self._kept(self._codes, key, lambda stage=stage: self._code(stage, dict(sizes), known))  # type: ignore[misc]
+            run = self._kept(self._codes, key, partial(self._code, stage, dict(sizes), known))
             if run is None:
                 return None
             known |= zip(stage.outputs, run([known[v] for v in stage.inputs]), strict=True)
