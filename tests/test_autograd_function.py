@@ -463,6 +463,40 @@ def test_a_number_of_the_function_is_a_condition() -> None:
         assert compiled(x34()).tolist() == f(x34()).tolist()
 
 
+@pytest.mark.parametrize("name", ["forward", "backward", "setup_context"])
+def test_a_part_of_a_function_is_replaced_after_compiling(name: str) -> None:
+    class Own(Function):
+        @staticmethod
+        def forward(x: Any) -> Any:  # type: ignore[override]
+            return x * 2
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+            ctx.factor = 2.0
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return g * ctx.factor
+
+    def f(x: Any) -> Any:
+        w = x.detach().requires_grad_()
+        y = Own.apply(w)
+        (g,) = graphc.autograd.grad((y * y).sum(), w)
+        return g
+
+    others = {
+        "forward": lambda x: x * 7,
+        "backward": lambda ctx, g: g * 3,
+        "setup_context": lambda ctx, inputs, output: setattr(ctx, "factor", 5.0),
+    }
+    compiled = graphc.compile(f, fullgraph=True)
+    for k in range(8):
+        if k == 4:
+            setattr(Own, name, staticmethod(others[name]))
+        assert compiled(x34()).tolist() == f(x34()).tolist()
+    assert compiled.stats.compilations == 2
+
+
 def test_backward_outside_runs_eagerly() -> None:
     def make() -> Any:
         w = x34().requires_grad_()

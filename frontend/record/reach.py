@@ -42,7 +42,7 @@ _MAX_BYTES = 1 << 18
 _DEPTH = 8
 _HIDDEN = frozenset({"__builtins__"})
 _STORES = ("_parameters", "_buffers", "_modules")
-_CALLED = frozenset({"forward", "__call__"})  # looked up by our own code
+_CALLED = frozenset({"forward", "backward", "vjp", "setup_context", "__call__"})  # looked up by our own code
 
 
 class Reach:
@@ -166,8 +166,9 @@ class Reach:
             self.visit(t.__dict__[name], self.table.step("var", step, name), _DEPTH - 4)
 
     def _closure(self, f: FunctionType, depth: int) -> None:
+        followed = kind_of(f.__code__) == "user"  # of code of ours (no_grad's wrapper) nobody noted what it reads
         for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
-            if name not in self.cells and self.names.isdisjoint(_ALL_NAMES):
+            if followed and name not in self.cells and self.names.isdisjoint(_ALL_NAMES):
                 continue  # handed on to an inner function that did not run, or ran as a callback
             try:
                 value = cell.cell_contents
