@@ -431,3 +431,45 @@ def test_options_that_are_refused() -> None:
             graphc.compile(f, **given)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         graphc.compile(f, fast=True)
+
+
+# ---- warm
+
+
+def test_warm_leaves_no_trace_but_the_compiled_one() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 2))
+    opt = graphc.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    twin = copy.deepcopy(model)
+    other = graphc.optim.SGD(twin.parameters(), lr=0.1, momentum=0.9)
+
+    def step(model: Any, opt: Any, x: Any) -> Any:
+        opt.zero_grad()
+        x.mul_(2)
+        loss = model(x).square().sum()
+        loss.backward()
+        opt.step()
+        return loss
+
+    compiled = graphc.compile(lambda x: step(model, opt, x), fullgraph=True)
+    graphc.manual_seed(3)
+    x, y = x34(), x34()
+    before = bits(model.state_dict()), bits(graphc.get_rng_state()), bits(x)
+    assert compiled.warm(x) is None
+    assert (bits(model.state_dict()), bits(graphc.get_rng_state()), bits(x)) == before
+    assert all(p.grad is None for p in model.parameters()) and opt.state_dict()["state"] == {}
+    assert (compiled.stats.calls, compiled.stats.recordings, compiled.stats.compilations) == (0, 2, 1)
+    graphc.manual_seed(3)
+    expected = [bits(step(twin, other, y)) for _ in range(4)]
+    graphc.manual_seed(3)
+    assert [bits(compiled(x)) for _ in range(4)] == expected and bits(x) == bits(y)
+    assert bits(model.state_dict()) == bits(twin.state_dict())
+
+
+def test_the_first_call_after_warm_is_a_hit() -> None:
+    compiled = graphc.compile(net().eval(), fullgraph=True)
+    compiled.warm(x34())
+    compiled.warm(x34())  # nothing more to do
+    compiled(x34())
+    assert (compiled.stats.hits, compiled.stats.recordings) == (1, 2)
+    with pytest.raises(RecordingError):
+        graphc.compile(lambda x: float(x.sum()), fullgraph=True).warm(x34())

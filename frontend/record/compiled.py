@@ -9,7 +9,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import FrameType, MethodType
@@ -19,6 +19,7 @@ from graphc.config import config
 from graphc.errors import GuardError, RecordingError
 from graphc.frontend.mode import debugging, mode
 from graphc.frontend.record.callbacks import remembering, rewind
+from graphc.frontend.record.export import Around, restoring
 from graphc.frontend.record.kinds import signature
 from graphc.frontend.record.lockstep import Lockstep
 from graphc.frontend.record.lockstep_plan import LockstepPlan
@@ -117,19 +118,7 @@ class Compiled:
 
     def _call(self, args: Any, kwargs: Any, leaves: list[Any], spec: TreeSpec) -> Any:
         self.stats.calls += 1
-        key, held = signature(leaves, spec, self._exact)
-        ints = frozenset() if self._exact else self._changing_ints(key, leaves)
-        if ints:
-            key = (*key, ints, *(is_small(leaves[i]) for i in sorted(ints)))
-            key = (key[0], tuple(p for i, p in enumerate(key[1]) if i not in ints), *key[2:])
-        entry = self._entries.get(key)
-        if entry is None:
-            if _no_retrace.get() and self.stats.compilations:
-                raise GuardError(
-                    f"{self._name()} would be recorded again inside no_retrace(): it is called with another kind of "
-                    "arguments"
-                )
-            entry = self._new_entry(key, held, ints)
+        entry = self._entry_for(leaves, spec)
         for k, trace in enumerate(entry.traces):
             rewind()
             result = play(trace, leaves)
@@ -145,6 +134,37 @@ class Compiled:
         if _no_retrace.get() and entry.traces:
             raise GuardError(f"{self._name()} would be recorded again inside no_retrace(): {self._why(entry, leaves)}")
         return self._record(entry, args, kwargs, leaves, spec)
+
+    def _entry_for(self, leaves: list[Any], spec: TreeSpec) -> Entry:
+        """What is known for calls of this kind."""
+        key, held = signature(leaves, spec, self._exact)
+        ints = frozenset() if self._exact else self._changing_ints(key, leaves)
+        if ints:
+            key = (*key, ints, *(is_small(leaves[i]) for i in sorted(ints)))
+            key = (key[0], tuple(p for i, p in enumerate(key[1]) if i not in ints), *key[2:])
+        entry = self._entries.get(key)
+        if entry is None:
+            if _no_retrace.get() and self.stats.compilations:
+                raise GuardError(
+                    f"{self._name()} would be recorded again inside no_retrace(): it is called with another kind of "
+                    "arguments"
+                )
+            entry = self._new_entry(key, held, ints)
+        return entry
+
+    def warm(self, *args: Any, **kwargs: Any) -> None:
+        """Record and compile for arguments like these ahead of the first call.
+
+        Tensors, gradients, buffers, optimiser and random state are afterwards what they were; what the function shows
+        or changes of Python happens. An optimiser that made no step yet makes its state at the first call, which is
+        recorded for that reason. Raises and warns as a call does. For a method, call it on the class with the instance.
+        """
+        leaves, spec = flatten((args, kwargs))
+        with self._lock, restoring() as around:
+            entry = self._entry_for(leaves, spec)
+            for _ in range(2):
+                if not entry.refusal and not any(static_guards_hold(t, leaves) for t in entry.traces):
+                    self._record(entry, args, kwargs, leaves, spec, around)
 
     def _refused(self, entry: Entry, args: Any, kwargs: Any) -> Any:
         """Run a call whose recording was refused: in lockstep where that is possible."""
@@ -202,7 +222,9 @@ class Compiled:
             self._ints[rest] = (first, changing)
         return changing
 
-    def _record(self, entry: Entry, args: Any, kwargs: Any, leaves: list[Any], spec: TreeSpec) -> Any:
+    def _record(
+        self, entry: Entry, args: Any, kwargs: Any, leaves: list[Any], spec: TreeSpec, around: Around | None = None
+    ) -> Any:
         if len(entry.traces) >= MAX_TRACES:
             self._refuse(
                 entry, f"it took more than {MAX_TRACES} different paths; the last miss: {self._why(entry, leaves)}"
@@ -211,9 +233,11 @@ class Compiled:
         expected = [t for t in entry.pending if static_guards_hold(t, leaves)]
         self.stats.recordings += 1
         names = argument_names(self.function, args, kwargs, spec)
-        recorded = record_call(
-            self.function, leaves, spec, names, given=(args, kwargs), ints=entry.ints, strict=self.fullgraph
-        )
+        with nullcontext() if around is None else around.kept(leaves):
+            recorded = record_call(
+                self.function, leaves, spec, names, given=(args, kwargs), ints=entry.ints, strict=self.fullgraph,
+                on_lift=None if around is None else around.note, around=around,
+            )  # fmt: skip
         if recorded.trace is None:
             if self.fullgraph and recorded.refusal is not None:
                 raise recorded.refusal

@@ -186,7 +186,7 @@ def trace(fn: Callable[..., Any], *inputs: Any, dynamic: Mapping[str, Mapping[in
     leaves, spec = flatten((inputs, {}))
     names = argument_names(fn, inputs, {}, spec)
     types, sizes = _named_types(leaves, names, dynamic or {})
-    with _restoring() as around:
+    with restoring() as around:
         first = _record(fn, inputs, leaves, spec, names, types, sizes, around)
         second = _record(fn, inputs, leaves, spec, names, types, sizes, around)
         text = difference(first, second)
@@ -205,12 +205,9 @@ def _record(
     names: Sequence[str],
     types: dict[int, TensorType],
     sizes: dict[str, int],
-    around: _Around,
+    around: Around,
 ) -> Trace:
-    for x in leaves:
-        if isinstance(x, Tensor):
-            around.note(x)
-    try:
+    with around.kept(leaves):
         recorded = record_call(
             fn,
             leaves,
@@ -224,15 +221,13 @@ def _record(
             export=True,
             around=around,
         )
-    finally:
-        around.restore()
     if recorded.refusal is not None:
         raise recorded.refusal
     assert recorded.trace is not None
     return recorded.trace
 
 
-class _Around:
+class Around:
     """What surrounds a recording that must leave no mark: noted tensors, the random state, attributes, gradients,
     optimiser state.
     """
@@ -252,6 +247,17 @@ class _Around:
         """Keep the content of `t`, about to be used for the first time."""
         self.copies.setdefault(id(t), (t, t._a.copy()))
 
+    @contextmanager
+    def kept(self, leaves: Sequence[Any]) -> Iterator[None]:
+        """One recording on arguments that get their content back."""
+        for x in leaves:
+            if isinstance(x, Tensor):
+                self.note(x)
+        try:
+            yield
+        finally:
+            self.restore()
+
     def restore(self) -> None:
         """Put everything back but the state that optimisers made: the second recording needs it."""
         if self.recorder is not None:
@@ -265,8 +271,9 @@ class _Around:
 
 
 @contextmanager
-def _restoring() -> Iterator[_Around]:
-    around = _Around()
+def restoring() -> Iterator[Around]:
+    """Afterwards no optimiser has state that it did not have before."""
+    around = Around()
     try:
         yield around
     finally:

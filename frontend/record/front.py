@@ -67,7 +67,7 @@ def _check(dynamic: Any, backend: Any, mode: Any, options: Any) -> bool:
     """Check the arguments that have another meaning here, and say which; True when nothing shall be compiled."""
     if callable(backend):
         raise UnsupportedError(
-            "compile: a backend that is a function is not supported; graphc compiles graphs itself (leave `backend` out)"
+            "compile: a backend that is a function is not supported; leave it out"
         )
     if backend not in _BACKENDS:
         raise ArgumentError(f"compile: unknown backend {backend!r}; choose from {', '.join(map(repr, _BACKENDS))}")
