@@ -201,12 +201,13 @@ class Lockstep:
             if self.growing:
                 return self._grow(plan, tensors)
             self.boundary()
+            tried = [self.script]
             while self.active:
                 if self._is_next(plan, tensors):
                     event = self.script.events[self.at]
                     self.at += 1
                     return event.outputs
-                if not self._switch(self.at):
+                if not self._switch(self.at, tried):
                     self.leave(f"{'a write' if plan is None else plan.op.name} at {here()} is not what came before")
             return None
 
@@ -281,18 +282,17 @@ class Lockstep:
         self.known.pop(s, None)
         return None
 
-    def _switch(self, at: int, end: bool = False) -> bool:
+    def _switch(self, at: int, tried: list[Script], end: bool = False) -> bool:
         """Go on with another script that is the same so far; `end`: with one that has a segment end here."""
         for other in self.scripts:
-            if other is self.script or agreement(self.script, other) < at:
+            if any(other is s for s in tried) or agreement(self.script, other) < at:
                 continue
             segments = other.segments
             if self.part >= len(segments) or segments[self.part].start != self.start or segments[self.part].end < at:
                 continue
             if end and segments[self.part].end != at:
                 continue
-            self.scripts.remove(other)
-            self.scripts.insert(0, other)
+            tried.append(other)
             self.script = other
             return True
         return False
@@ -339,7 +339,7 @@ class Lockstep:
                 return
             if self.at == self.start:
                 self._settle({})
-            elif self.growing or self.at == self._end() or self._switch(self.at, end=True):
+            elif self.growing or self.at == self._end() or self._switch(self.at, [self.script], end=True):
                 self._catch_up()
             else:
                 self.leave(f"a value is looked at at {here()}, where none was before")

@@ -53,7 +53,7 @@ class LockstepPlan:
     def _learn(self, lock: Lockstep) -> None:
         """A call made a script: the second of its kind is kept."""
         self.grown += 1
-        self._grow = not self.scripts
+        self._grow = False
         if lock.missed or not lock.script.events:
             self.off = lock.missed or "it calls no operation"
         elif not self._confirm(lock.script):
