@@ -242,7 +242,7 @@ def _side(
         view = view_of(memory, value)
         found = None if view is None else restate(piece.core, side, outer, value.type.sizes, view)
         if view is not None and found is not None:
-            return replace(found, operand=builder.operand(view[0], value.type.dtype))
+            return replace(found, operand=builder.operand(view[0], view[1]))
         pads = ((0, 0),) * value.type.ndim
     key = (side.operand, pads)
     if key not in buffers:

@@ -15,23 +15,26 @@ from graphc.ir.access import own_index
 from graphc.ir.expr import affine
 from graphc.ir.graph import Value
 from graphc.ir.kernel import Contract, Strided
+from graphc.ir.narrow import before_widening
 from graphc.ir.steps import Storage
-from graphc.ir.types import contiguous_strides
+from graphc.ir.types import DType, contiguous_strides
 
-View = tuple[Storage, int, tuple[int, ...]]  # memory, offset and stride of each axis, in elements
+View = tuple[Storage, DType, int, tuple[int, ...]]  # memory and its type, offset and stride of each axis, in elements
 
 
 def view_of(memory: Memory, value: Value) -> View | None:
-    """`value` as one buffer read in strides, or None where it has to be computed."""
+    """`value` as one buffer read in strides, or None where it has to be computed. The buffer may be of a narrower type:
+    the kernel converts what it reads.
+    """
     if not memory.is_inlined(value):
-        return memory.storage_of(value), 0, memory.strides_of(value)
+        return memory.storage_of(value), value.dtype, 0, memory.strides_of(value)
     shape = value.type.sizes
     builder = Builder(memory, shape)
-    e = builder.value(value, own_index(shape))
+    e = before_widening(builder.value(value, own_index(shape)))
     found = affine(e.args[0], len(shape)) if e.op == "load" and len(e.args) == 1 else None
     if found is None or len(builder.operands) != 1:
         return None
-    return next(iter(builder.operands)), *found
+    return next(iter(builder.operands)), e.dtype, *found
 
 
 def restate(
@@ -42,7 +45,7 @@ def restate(
     Each stride is taken apart into whole steps along one axis of the operand; together they must never leave the
     axis, so that no step carries into the next axis.
     """
-    _, offset, strides = view
+    _, _, offset, strides = view
     own = contiguous_strides(shape)
     if strides == own:
         return replace(side, offset=side.offset + offset)

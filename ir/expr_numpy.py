@@ -188,8 +188,8 @@ REDUCTIONS: dict[str, Callable[[Array], Array]] = {
 
 
 def _contract(kernel: Contract, operands: Sequence[Array]) -> None:
-    a = _side(kernel.a, kernel.batch, (kernel.m, kernel.k), operands, outer_first=True)
-    b = _side(kernel.b, kernel.batch, (kernel.k, kernel.n), operands, outer_first=False)
+    a = cast_array(_side(kernel.a, kernel.batch, (kernel.m, kernel.k), operands, outer_first=True), kernel.dtype)
+    b = cast_array(_side(kernel.b, kernel.batch, (kernel.k, kernel.n), operands, outer_first=False), kernel.dtype)
     space = (*kernel.batch, *kernel.m, *kernel.n)
     acc = contraction(a, b).reshape(space)
     _store(kernel.stores, space, Env(_mesh(space), operands, acc=acc))

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import InternalError
+from graphc.ir.expr import Expr
 from graphc.ir.op import Array, Elementwise, Op, op_named
 from graphc.ir.types import DType, TensorType, bfloat16, dtype_of, float16, float32, int8, int16, int32, uint8
 
@@ -30,6 +31,11 @@ class TypeOnly:
 
     def __init__(self, type: TensorType) -> None:
         self.ttype = type
+
+
+def before_widening(e: Expr) -> Expr:
+    """The narrow value that an expression widens; `e` itself where it widens none."""
+    return e.args[0] if e.op == "cast" and WIDER.get(e.args[0].dtype) is e.dtype else e
 
 
 def takes_any_width(op: Op) -> bool:

@@ -23,8 +23,11 @@ def reduction(x: Array, combine: np.ufunc = np.add) -> Array:
     """Reduce axis 0 by rule R. `combine` is np.add or np.multiply; empty gives +0 or 1.
 
     Up to 1024 elements: 32 partials, each a chain over every 32nd element, then a tree; a missing element is -0.0
-    (or 1). More: the rule applied to the results of consecutive blocks of 1024.
+    (or 1). More: the rule applied to the results of consecutive blocks of 1024. 16-bit floats accumulate in float32 and
+    are rounded once.
     """
+    if _is_short(x):
+        return reduction(x.astype(np.float32), combine).astype(x.dtype)
     identity, missing = (0, -0.0) if combine is np.add else (1, 1)
     if len(x) == 0:
         return np.full(x.shape[1:], identity, x.dtype)
@@ -33,6 +36,11 @@ def reduction(x: Array, combine: np.ufunc = np.add) -> Array:
             x = _reduce_blocks(x, combine, missing)
             if len(x) == 1:
                 return np.asarray(x[0])
+
+
+def _is_short(x: Array) -> bool:
+    """Whether `x` holds 16-bit floats (NumPy counts bfloat16, which comes from ml_dtypes, as no float)."""
+    return bool(x.dtype == np.float16) or x.dtype.name == "bfloat16"
 
 
 def _reduce_blocks(x: Array, combine: np.ufunc, missing: float) -> Array:
@@ -91,7 +99,12 @@ def places_of(mask: Array) -> Array:
 
 
 def contraction(a: Array, b: Array) -> Array:
-    """a @ b over (…, M, K) and (…, K, N): fma chains of one segment each, segment results added in ascending order."""
+    """a @ b over (…, M, K) and (…, K, N): fma chains of one segment each, segment results added in ascending order.
+
+    16-bit floats are converted to float32 first, and the sum is rounded once; integers wrap, in any order.
+    """
+    if _is_short(a):
+        return contraction(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
     if a.dtype.kind != "f":
         return np.asarray(np.matmul(a, b))
     k = a.shape[-1]

@@ -15,12 +15,13 @@ from graphc.codegen.target import AARCH64, X86_64_V3, Target
 from graphc.ir.graph import Graph, Value
 from graphc.ir.numerics import contraction, reduction
 from graphc.ir.op import Array, op_named
-from graphc.ir.types import Layout
+from graphc.ir.types import DType, Layout, bfloat16, float16, int8, int16, int32, uint8
 
 BIG = 2**20 + 1
 REDUCED = (0, 1, 31, 32, 33, 1023, 1024, 1025, BIG)
 CONTRACTED = (0, 1, 511, 512, 513, 32768, 32769)
 FLOATS = (np.float32, np.float64)
+NARROW_TYPES = (uint8, int8, int16, int32, float16, bfloat16)
 
 # the widths of aarch64 (4 float32, 2 float64 lanes), run on x86-64
 NARROW = Target("x86-64-v3 in 128 bits", X86_64_V3.triple, X86_64_V3.cpu, X86_64_V3.features, 128)
@@ -82,6 +83,47 @@ def test_sums_and_products(n: int, target: Target, dtype: Any) -> None:
         graph.add_output(op_named("sum")(op_named("mul")(a, b), dim=dims, keepdim=False), f"sum of products, {shape}")
         wanted = [reduction(rolled(v, dims), c) for v, c in ((x, np.add), (y, np.multiply), (x * y, np.add))]
         check(graph, (x, y), wanted, target)
+
+
+def some_of(dtype: DType, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Integers of all bits, or floats around 0."""
+    if dtype.is_integer:
+        ends = np.iinfo(dtype.np)
+        return rng.integers(ends.min, ends.max, shape, dtype.np, endpoint=True)
+    return rng.standard_normal(shape).astype(np.float32).astype(dtype.np)
+
+
+@pytest.mark.parametrize("dtype", NARROW_TYPES, ids=lambda d: d.name)
+@pytest.mark.parametrize("n", (0, 33, 1025))
+@pytest.mark.parametrize("target", TARGETS)
+def test_reductions_of_narrow_types(n: int, target: Target, dtype: DType) -> None:
+    rng = np.random.default_rng(n)
+    for shape, dims in (((5, n), (1,)), ((n, 70), (0,))):
+        x = some_of(dtype, rng, shape)
+        graph, (a,) = graph_for((x,))
+        for name in ("sum", "prod") if n == 0 else ("sum", "prod", "amax", "amin"):
+            graph.add_output(op_named(name)(a, dim=dims, keepdim=False), f"{name} of {shape} over {dims}")
+        flat = rolled(x, dims)
+        with np.errstate(all="ignore"):
+            wanted = [np.asarray(f(flat), dtype.np) for f in (reduction, lambda v: reduction(v, np.multiply))]
+            wanted += [] if n == 0 else [np.asarray(flat.max(0)), np.asarray(flat.min(0))]
+        check(graph, (x,), wanted, target)
+
+
+@pytest.mark.parametrize("dtype", NARROW_TYPES, ids=lambda d: d.name)
+@pytest.mark.parametrize("k", (0, 513))
+@pytest.mark.parametrize("target", TARGETS)
+def test_products_of_narrow_types(k: int, target: Target, dtype: DType) -> None:
+    rng = np.random.default_rng(k)
+    for left, right, ta, tb in list(products(k))[1 : 6 : 2]:
+        x, y = some_of(dtype, rng, left), some_of(dtype, rng, right)
+        with np.errstate(all="ignore"):
+            wanted = contraction(np.swapaxes(x, -1, -2) if ta else x, np.swapaxes(y, -1, -2) if tb else y)
+        graph, (a, b) = graph_for((x, y))
+        product = op_named("matmul")(a, b, ta=ta, tb=tb)
+        graph.add_output(product, f"{left} @ {right}")
+        graph.add_output(op_named("relu")(product), f"relu({left} @ {right})")
+        check(graph, (x, y), [wanted, np.where(wanted < 0, np.zeros((), dtype.np), wanted)], target)
 
 
 @pytest.mark.parametrize("n", [n for n in REDUCED if n])

@@ -203,6 +203,8 @@ def lower(c: Contract) -> CpuKernel:
     slots = tuple(epilogue.abstraction.param(x).k for x in numbers)
     structure = Structure(
         c.dtype,
+        c.operands[r.rows.operand],
+        c.operands[r.columns.operand],
         len(c.operands),
         r.rows.operand,
         r.columns.operand,
@@ -247,7 +249,8 @@ def _tables(
         _offsets(c.batch, r.columns.batch) + r.columns.offset,
         *epilogue.batch,
     )
-    panels, copies, stores = _panels(r, epilogue.columns, width, m, PIECE_BYTES // c.dtype.itemsize)
+    read = c.operands[r.columns.operand] is c.dtype  # what has to be converted is never read in place
+    panels, copies, stores = _panels(r, epilogue.columns, width, m if read else None, PIECE_BYTES // c.dtype.itemsize)
     last = r.row_at[-1:] if m else np.zeros(1, np.int64)
     tables = [
         batch,
@@ -269,7 +272,9 @@ def _columns(*parts: Table) -> Table:
     return np.stack(parts, axis=1) if parts else np.zeros(1, np.int64)
 
 
-def _panels(r: _Roles, values: tuple[Table, ...], width: int, rows: int, whole: int) -> tuple[Table, Table, Table]:
+def _panels(
+    r: _Roles, values: tuple[Table, ...], width: int, rows: int | None, whole: int
+) -> tuple[Table, Table, Table]:
     """Panel records (see PANEL_WORDS); pieces to copy (column in the panel, offset, length), at most `whole` long where
     columns are neighbours; runs of the stores (column in the panel, length, axis values at its start).
     """
@@ -286,7 +291,7 @@ def _panels(r: _Roles, values: tuple[Table, ...], width: int, rows: int, whole: 
     ends = np.minimum(edges + width, n)
     bounds = [np.searchsorted(store_starts, e) for e in (edges, ends)]
     runs = np.searchsorted(starts, ends) - np.searchsorted(starts, edges)
-    direct = ((runs == 1) & (ends - edges == width) & (step == 1)) * _in_place(r, rows)
+    direct = ((runs == 1) & (ends - edges == width) & (step == 1)) * (0 if rows is None else _in_place(r, rows))
     at, lengths, firsts, counts = _pieces(starts, n, width, whole if step == 1 else 0)
     panels = _columns(direct, r.column_at[edges], *bounds, firsts, *counts)
     copies = _columns(at % width, r.column_at[at], lengths)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from graphc.codegen.canonical import StoreNode, all_nodes, store_roots
+from graphc.codegen.casts import cast
 from graphc.codegen.cpu.kernel import kernel_text
 from graphc.codegen.emit import I64, PTR, Emitter, Int, ParamBlock, Ty, V, memory_elem
 from graphc.codegen.exprs import Printer, kernel_width
@@ -28,6 +29,8 @@ class Structure:
     """What the code depends on."""
 
     dtype: DType
+    row_dtype: DType  # of the memory: the same, or a narrower type
+    column_dtype: DType
     operands: int
     row_operand: int
     column_operand: int
@@ -42,8 +45,9 @@ class Structure:
     def head(self) -> str:
         """The first line of the key."""
         return (
-            f"contract {self.dtype.short} {self.operands} {self.row_operand} {self.column_operand} {self.rows_held} "
-            f"{self.width} {int(self.transposed)} {int(self.unit)} {self.counts} {self.slots}"
+            f"contract {self.dtype.short} {self.row_dtype.short} {self.column_dtype.short} {self.operands} "
+            f"{self.row_operand} {self.column_operand} {self.rows_held} {self.width} {int(self.transposed)} "
+            f"{int(self.unit)} {self.counts} {self.slots}"
         )
 
     @property
@@ -84,6 +88,7 @@ class _Code:
     def __init__(self, e: Emitter, s: Structure, words: ParamBlock) -> None:
         self.e, self.s, self.words = e, s, words
         self.elem = memory_elem(s.dtype)
+        self.of_rows, self.of_columns = memory_elem(s.row_dtype), memory_elem(s.column_dtype)
         self.lanes = s.lanes(e.target)
         self.rows, self.vectors = s.tile(e.target)
         self.part = 16 // s.dtype.itemsize  # elements in 16 bytes
@@ -102,7 +107,7 @@ class _Code:
         e = self.e
         names = [(PTR, "a"), (PTR, "rows"), (PTR, "pairs"), (I64, "count"), (PTR, "b"), (PTR, "tile"), (I64, "more")]
         with e.function(f"{e.name}.micro", names, internal=True) as (a, rows, pairs, count, b, tile, more):
-            at = [e.gep(a, e.load(e.gep(rows, r, "i64"), I64), self.elem) for r in range(self.rows)]
+            at = [e.gep(a, e.load(e.gep(rows, r, "i64"), I64), self.of_rows) for r in range(self.rows)]
             zero = [e.const(self.vector, 0)] * (self.rows * self.vectors)
             with e.loop(0, count, carry=[pairs, *zero]) as loop:
                 pair, *sums = loop.carried
@@ -110,7 +115,7 @@ class _Code:
                 row = e.gep(b, of_b, self.elem)
                 right = [e.load(e.gep(row, j * self.lanes, self.elem), self.vector) for j in range(self.vectors)]
                 for r in range(self.rows):
-                    left = e.splat(e.load(e.gep(at[r], of_a, self.elem), Ty(self.elem)), self.lanes)
+                    left = e.splat(self.row_element(e.gep(at[r], of_a, self.of_rows)), self.lanes)
                     for j in range(self.vectors):
                         n = r * self.vectors + j
                         sums[n] = self.multiply_add(left, right[j], sums[n])
@@ -159,18 +164,19 @@ class _Code:
         """Two pieces (column, offset, length) down all rows of a segment."""
         e, ty = self.e, Ty(self.elem, lanes)
         masks = [e.tail_mask(length, lanes) if masked else None for _, _, length in pieces]
-        sources = [e.gep(b, offset, self.elem) for _, offset, _ in pieces]
+        sources = [e.gep(b, offset, self.of_columns) for _, offset, _ in pieces]
         places = [e.gep(to, column, self.elem) for column, _, _ in pieces]
         with e.loop(0, count) as k:
             of_b, row = self.of_b(pairs, k.i), e.imul(k.i, self.s.width)
             for source, place, mask in zip(sources, places, masks, strict=True):
-                here, there = e.gep(source, of_b, self.elem), e.gep(place, row, self.elem)
+                here, there = e.gep(source, of_b, self.of_columns), e.gep(place, row, self.elem)
                 if mask is None:
-                    e.store(e.load(here, ty), there)
+                    e.store(self.columns(e.load(here, ty.of(self.of_columns))), there)
                 elif e.target.vector_bits == 512:
-                    e.masked_store(e.masked_load(here, mask, ty), there, mask)
+                    e.masked_store(self.columns(e.masked_load(here, mask, ty.of(self.of_columns))), there, mask)
                 else:  # masked stores are slow there
-                    e.store(e.masked_load(here, mask, ty, e.load(there, ty)), there)
+                    read = self.columns(e.masked_load(here, mask, ty.of(self.of_columns)))
+                    e.store(e.select(mask, read, e.load(there, ty)), there)
 
     def copy_strided(self) -> None:
         """Rows k of a panel to scratch, element by element, for columns `step` apart."""
@@ -180,13 +186,13 @@ class _Code:
             e.function(f"{e.name}.copy", names, internal=True) as (b, pairs, count, runs, many, step, to),
             e.loop(0, count) as k,
         ):
-            source = e.gep(b, self.of_b(pairs, k.i), self.elem)
+            source = e.gep(b, self.of_b(pairs, k.i), self.of_columns)
             row = e.gep(to, e.imul(k.i, self.s.width), self.elem)
             with e.loop(0, many, carry=[runs], guard=False) as run:
                 place, offset, length = self.triple(run.carried[0])
-                here, there = e.gep(source, offset, self.elem), e.gep(row, place, self.elem)
+                here, there = e.gep(source, offset, self.of_columns), e.gep(row, place, self.elem)
                 with e.loop(0, length) as one:
-                    found = self.one(e.gep(here, e.imul(one.i, step), self.elem))
+                    found = self.column_element(e.gep(here, e.imul(one.i, step), self.of_columns))
                     e.store(found, e.gep(there, one.i, self.elem))
                 run.next = [e.gep(run.carried[0], 3, "i64")]
 
@@ -198,8 +204,17 @@ class _Code:
     def of_b(self, pairs: V, k: V) -> V:
         return self.e.load(self.e.gep(pairs, self.e.iadd(self.e.imul(k, 2), 1), "i64"), I64)
 
-    def one(self, address: V) -> V:
-        return self.e.load(address, Ty(self.elem))
+    def row_element(self, address: V) -> V:
+        """One element of the side that gives rows, as it is computed with."""
+        return cast(self.e, self.e.load(address, Ty(self.of_rows)), self.s.row_dtype, self.s.dtype)
+
+    def column_element(self, address: V) -> V:
+        """One element of the side that gives columns, as it is computed with."""
+        return self.columns(self.e.load(address, Ty(self.of_columns)))
+
+    def columns(self, x: V) -> V:
+        """What was read of the side that gives columns, as it is computed with."""
+        return cast(self.e, x, self.s.column_dtype, self.s.dtype)
 
     def copy_rows(self) -> None:
         """A panel to scratch, read along k in pieces of 16 bytes that are transposed in registers.
@@ -214,18 +229,18 @@ class _Code:
             e.loop(0, many, carry=[runs]) as run,
         ):
             place, offset, length = self.triple(run.carried[0])
-            source, corner = e.gep(b, offset, self.elem), e.gep(to, e.imul(place, width), self.elem)
+            source, corner = e.gep(b, offset, self.of_columns), e.gep(to, e.imul(place, width), self.elem)
             last = e.bin("sub", length, e.const(I64, part))
             long = e.icmp("sge", last, 0)
             with e.loop(0, width, self.lanes, guard=False) as group:
                 table, start = e.gep(columns, group.i, "i64"), e.gep(corner, group.i, self.elem)
-                at = [e.gep(source, e.load(e.gep(table, c, "i64"), I64), self.elem) for c in range(self.lanes)]
+                at = [e.gep(source, e.load(e.gep(table, c, "i64"), I64), self.of_columns) for c in range(self.lanes)]
                 with e.loop(0, e.select(long, length, 0), part) as piece:
                     k = e.imin(piece.i, last)
-                    self.piece([e.gep(x, k, self.elem) for x in at], e.gep(start, e.imul(k, width), self.elem))
+                    self.piece([e.gep(x, k, self.of_columns) for x in at], e.gep(start, e.imul(k, width), self.elem))
             with e.loop(0, e.select(long, e.i64(0), length)) as step, e.loop(0, width) as column:
                 at_column = e.load(e.gep(columns, column.i, "i64"), I64)
-                found = self.one(e.gep(e.gep(source, at_column, self.elem), step.i, self.elem))
+                found = self.column_element(e.gep(e.gep(source, at_column, self.of_columns), step.i, self.of_columns))
                 e.store(found, e.gep(corner, e.iadd(e.imul(step.i, width), column.i), self.elem))
             run.next = [e.gep(run.carried[0], 3, "i64")]
 
@@ -254,18 +269,17 @@ class _Code:
         ):
             table = e.gep(columns, group.i, "i64")
             offsets = [e.load(e.gep(table, c, "i64"), I64) for c in range(2 * self.lanes)]
-            at = [e.gep(b, x, self.elem) for x in offsets]
+            at = [e.gep(b, x, self.of_columns) for x in offsets]
             with e.loop(0, many, carry=[runs, *[e.const(self.vector, 0)] * 2]) as run:
                 place, offset, length = self.triple(run.carried[0])
                 steps = e.gep(pairs, e.imul(place, 2), "i64")
                 whole = e.bin("and", length, -self.part)
                 with e.loop(0, whole, self.part, carry=run.carried[1:]) as piece:
                     k = e.iadd(offset, piece.i)
-                    piece.next = self.dot_piece(
-                        a, e.gep(steps, e.imul(piece.i, 2), "i64"), [e.gep(x, k, self.elem) for x in at], piece.carried
-                    )
+                    pieces = [e.gep(x, k, self.of_columns) for x in at]
+                    piece.next = self.dot_piece(a, e.gep(steps, e.imul(piece.i, 2), "i64"), pieces, piece.carried)
                 with e.loop(whole, length, carry=piece.out) as one:
-                    here = e.gep(b, e.iadd(offset, one.i), self.elem)
+                    here = e.gep(b, e.iadd(offset, one.i), self.of_columns)
                     after = e.gep(steps, e.imul(one.i, 2), "i64")
                     one.next = self.dot_one(a, after, here, table, one.carried)
                 run.next = [e.gep(run.carried[0], 3, "i64"), *one.out]
@@ -274,7 +288,9 @@ class _Code:
     def dot_piece(self, a: V, steps: V, at: list[V], sums: Sequence[V]) -> list[V]:
         """`part` steps of k for two vectors of columns."""
         e = self.e
-        left = [self.one(e.gep(a, e.load(e.gep(steps, 2 * k, "i64"), I64), self.elem)) for k in range(self.part)]
+        left = [
+            self.row_element(e.gep(a, e.load(e.gep(steps, 2 * k, "i64"), I64), self.of_rows)) for k in range(self.part)
+        ]
         splats = [e.splat(x, self.lanes) for x in left]
         out = []
         for v, total in enumerate(sums):
@@ -289,18 +305,19 @@ class _Code:
     def dot_one(self, a: V, steps: V, b: V, table: V, sums: Sequence[V]) -> list[V]:
         """One step of k, the elements of b gathered."""
         e, lanes = self.e, self.lanes
-        left = e.splat(self.one(e.gep(a, e.load(steps, I64), self.elem)), lanes)
+        left = e.splat(self.row_element(e.gep(a, e.load(steps, I64), self.of_rows)), lanes)
         at = [e.load(e.gep(table, v * lanes, "i64"), Ty("i64", lanes)) for v in range(len(sums))]
-        rows = [e.gather(e.gep(b, x, self.elem), None, self.vector) for x in at]
+        narrow = self.vector.of(self.of_columns)
+        rows = [self.columns(e.gather(e.gep(b, x, self.of_columns), None, narrow)) for x in at]
         return [self.multiply_add(left, row, total) for row, total in zip(rows, sums, strict=True)]
 
     def gathered(self, addresses: list[V]) -> V:
         """The pieces at these addresses side by side."""
-        pieces = [self.e.load(a, Ty(self.elem, self.part)) for a in addresses]
+        pieces = [self.e.load(a, Ty(self.of_columns, self.part)) for a in addresses]
         while len(pieces) > 1:
             size = 2 * pieces[0].ty.width
             pieces = [self.e.shuffle(x, y, range(size)) for x, y in zip(pieces[::2], pieces[1::2], strict=True)]
-        return pieces[0]
+        return self.columns(pieces[0])
 
     def transposed(self, rows: list[V]) -> list[V]:
         """Element i of vector j to element j of vector i, within every group of `part` lanes (2 or 4)."""
@@ -353,14 +370,14 @@ class _Code:
     def products(self, record: V, panel: V, at: V, first: V, last: V, tile: V, packed: V) -> None:
         """The sums of one unit, into the tile."""
         e, s = self.e, self.s
-        a = e.gep(self.words.operand(s.row_operand), e.load(record, I64), self.elem)
-        b = e.gep(self.words.operand(s.column_operand), e.load(e.gep(record, 1, "i64"), I64), self.elem)
+        a = e.gep(self.words.operand(s.row_operand), e.load(record, I64), self.of_rows)
+        b = e.gep(self.words.operand(s.column_operand), e.load(e.gep(record, 1, "i64"), I64), self.of_columns)
         length = self.param(2)
         with e.loop(0, self.param(3), guard=False) as segment:
             start = e.bin("mul", segment.i, length)
             pairs = e.gep(self.words.table(2), e.imul(start, 2), "i64")
             if s.dotted:
-                row = e.gep(a, e.load(self.words.table(1), I64), self.elem)
+                row = e.gep(a, e.load(self.words.table(1), I64), self.of_rows)
                 columns, runs, many = self.runs_along_k(panel, segment.i)
                 self.call("dots", [row, pairs, b, columns, runs, many, tile, segment.i])
             else:
@@ -374,7 +391,7 @@ class _Code:
         e = self.e
         parts = self.s.width // (self.vectors * self.lanes)
         in_place = e.icmp("sge", e.load(at, I64), 2 if parts > 1 else 1)
-        direct = e.gep(b, e.load(e.gep(at, 1, "i64"), I64), self.elem)
+        direct = e.gep(b, e.load(e.gep(at, 1, "i64"), I64), self.of_columns)
         e.when(e.invert(in_place), lambda: self.copy(b, panel, at, segment, pairs[0], count, packed))
         return self.select(in_place, direct, packed), self.select(in_place, *pairs)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from graphc.ir.access import Access, access_of, count, own_index, placeholder, squeezed
 from graphc.ir.expr import Expr, affine
 from graphc.ir.graph import Graph, Node, Value
+from graphc.ir.narrow import before_widening
 from graphc.ir.op import Contraction, Elementwise, Scattering
 from graphc.ir.pull import Index, Puller
 
@@ -141,7 +142,7 @@ class _Chooser:
         return False
 
     def _is_view(self, node: Node) -> bool:
-        """Whether the result is one buffer read in strides."""
+        """Whether the result is one buffer read in strides, of a narrow type or of its own."""
         shape = node.out.type.sizes
         leaves: list[Value] = []
 
@@ -149,7 +150,7 @@ class _Chooser:
             leaves.append(value)
             return placeholder(value, index)
 
-        e = Puller(leaf, self.inlined, shape).node(node, own_index(shape))
+        e = before_widening(Puller(leaf, self.inlined, shape).node(node, own_index(shape)))
         return e.op == "load" and len(e.args) == 1 and len(leaves) == 1 and affine(e.args[0], len(shape)) is not None
 
     def _continues_epilogue(self, node: Node) -> bool:
