@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import random
 import threading
 import time
 from collections import Counter, namedtuple
@@ -227,19 +230,127 @@ def test_streams() -> None:
         _ = Count()[0]
 
 
-def test_workers_load_in_other_threads() -> None:
+def test_workers_load_in_other_processes() -> None:
+    """Batches in order, whichever is ready first; seeds and numbers of the workers; their own start."""
+
     class Where(Squares):
+        mark = 0
+
         def __getitem__(self, index: int) -> Any:
             time.sleep(0.002 * (index % 3))  # later batches may be ready first
             info = get_worker_info()
-            return index, threading.get_ident(), -1 if info is None else info.num_workers
+            assert info is not None and info.dataset is self
+            return index, os.getpid(), info.id, info.num_workers, info.seed, self.mark, random.random(), np.random.rand()
 
-    batches = list(DataLoader(Where(12), batch_size=1, num_workers=3))
-    assert [b[0].item() for b in batches] == list(range(12)) and {b[2].item() for b in batches} == {3}
-    assert threading.get_ident() not in {b[1].item() for b in batches} and get_worker_info() is None
-    started: list[int] = []
-    list(DataLoader(Where(4), num_workers=2, worker_init_fn=started.append))
-    assert set(started) <= {0, 1} and 0 in started
+    def start(number: int) -> None:
+        info = get_worker_info()
+        assert info is not None
+        info.dataset.mark = 10 + number
+
+    loader = DataLoader(Where(12), batch_size=1, num_workers=3, worker_init_fn=start)
+    batches = [[x.item() for x in b] for b in loader]
+    assert [b[0] for b in batches] == list(range(12)) and [b[2] for b in batches] == [0, 1, 2] * 4
+    assert len({b[1] for b in batches}) == 3 and os.getpid() not in {b[1] for b in batches}
+    assert {b[3] for b in batches} == {3} and [b[5] for b in batches] == [10, 11, 12] * 4
+    seeds = [b[4] for b in batches[:3]]
+    assert seeds == [seeds[0], seeds[0] + 1, seeds[0] + 2] and get_worker_info() is None
+    assert len({b[6] for b in batches}) == len({b[7] for b in batches}) == 12
+    graphc.manual_seed(3)
+    first = [[b[6].item(), b[7].item()] for b in loader]
+    graphc.manual_seed(3)
+    assert first == [[b[6].item(), b[7].item()] for b in loader]
+
+
+def test_workers_compute() -> None:
+    """A forked worker runs kernels, with more than one thread in the program."""
+
+    class Sums(Squares):
+        def __getitem__(self, index: int) -> Any:
+            return (graphc.ones(300, 300) * index).sum()
+
+    assert graphc.ones(500, 500).sum().item() == 250000  # the program's threads exist
+    found = graphc.cat(list(DataLoader(Sums(4), num_workers=2)))
+    assert found.tolist() == [0.0, 90000.0, 180000.0, 270000.0]
+
+
+class Part(IterableDataset):
+    """Every n-th number below 10, for n workers; the last worker has one more batch."""
+
+    def __iter__(self) -> Iterator[int]:
+        info = get_worker_info()
+        step, first = (1, 0) if info is None else (info.num_workers, info.id)
+        yield from range(first, 10, step)
+
+
+def test_streams_in_workers() -> None:
+    """Each worker runs through its copy; the ones that end first are left out."""
+    assert [b.tolist() for b in DataLoader(Part(), 2, num_workers=3)] == [[0, 3], [1, 4], [2, 5], [6, 9], [7], [8]]
+    assert [b.tolist() for b in DataLoader(Part(), 2, num_workers=3, drop_last=True)] == [[0, 3], [1, 4], [2, 5], [6, 9]]
+    assert list(DataLoader(Part(), None, num_workers=2)) == list(range(10))
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn", "forkserver"])
+def test_ways_to_start_workers(context: str) -> None:
+    data = TensorDataset(graphc.arange(10))
+    loader = DataLoader(data, 5, num_workers=1, multiprocessing_context=context, prefetch_factor=1)
+    assert [b[0].tolist() for b in loader] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+
+
+def test_persistent_workers() -> None:
+    """The same processes serve every epoch; one left early is not used again."""
+
+    class Pids(Squares):
+        def __getitem__(self, index: int) -> Any:
+            return os.getpid(), index
+
+    loader = DataLoader(Pids(4), None, num_workers=2, persistent_workers=True)
+    first = list(loader)
+    assert list(loader) == first and [k for _, k in first] == [0, 1, 2, 3]
+    next(iter(loader))
+    assert [k for _, k in loader] == [0, 1, 2, 3]
+    fresh = DataLoader(Pids(4), None, num_workers=2)
+    assert {p for p, _ in fresh}.isdisjoint({p for p, _ in fresh})
+
+
+def test_workers_that_fail() -> None:
+    """Errors of every kind come out as errors of the program, and it never hangs."""
+
+    class Odd(Exception):
+        def __init__(self, a: int, b: int) -> None:
+            super().__init__(a, b)
+
+    class Bad(Squares):
+        kind = ""
+
+        def __getitem__(self, index: int) -> Any:
+            if self.kind == "exit":
+                os._exit(3)
+            if self.kind == "sleep":
+                time.sleep(60)
+            if self.kind == "odd":
+                raise Odd(1, 2)
+            return threading.Lock()  # cannot be sent
+
+    def run(kind: str, **settings: Any) -> None:
+        data = Bad(2)
+        data.kind = kind
+        list(DataLoader(data, None, num_workers=1, **settings))
+
+    with pytest.raises(RuntimeError, match="exited unexpectedly with exit code 3"):
+        run("exit")
+    with pytest.raises(TimeoutError, match="timed out after 0.1 seconds"):
+        run("sleep", timeout=0.1)
+    with pytest.raises(RuntimeError, match="Caught Odd in DataLoader worker process 0"):
+        run("odd")
+    with pytest.raises(TypeError, match="pickle"):
+        run("lock")
+    with pytest.raises(ZeroDivisionError, match="(?s)worker process 0.*in fail"):
+        run("lock", worker_init_fn=fail)
+
+
+def fail(number: int) -> None:
+    """A start that does not succeed."""
+    raise ZeroDivisionError(number)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -257,7 +368,7 @@ def test_errors_come_where_their_batch_is_due(workers: int) -> None:
     assert seen == [0, 1, 2, 3]
 
 
-def test_random_numbers_do_not_depend_on_the_threads() -> None:
+def test_random_numbers_do_not_depend_on_the_workers() -> None:
     class Noise(Squares):
         def __getitem__(self, index: int) -> Any:
             return graphc.rand(2)
@@ -271,13 +382,18 @@ def test_random_numbers_do_not_depend_on_the_threads() -> None:
 
 
 def test_leaving_early_ends_the_workers() -> None:
-    before = threading.active_count()
+    before = set(multiprocessing.active_children())
     for _ in DataLoader(Squares(50), batch_size=1, num_workers=2):
         break
-    deadline = time.monotonic() + 5
-    while threading.active_count() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threading.active_count() == before
+    assert set(multiprocessing.active_children()) <= before
+
+
+def test_large_indices_and_batches_do_not_block() -> None:
+    """More than a pipe holds, in both directions at once."""
+    indices = [list(range(k, k + 100_000)) for k in range(6)]
+    data = TensorDataset(graphc.arange(100_006))
+    found = [b[0] for b in DataLoader(data, batch_sampler=indices, num_workers=1, prefetch_factor=4)]
+    assert [b[0].item() for b in found] == list(range(6)) and all(len(b) == 100_000 for b in found)
 
 
 def test_settings_that_exclude_each_other() -> None:
@@ -289,6 +405,11 @@ def test_settings_that_exclude_each_other() -> None:
         lambda: DataLoader(data, None, drop_last=True),
         lambda: DataLoader(data, 0),
         lambda: DataLoader(data, num_workers=-1),
+        lambda: DataLoader(data, timeout=-1),
+        lambda: DataLoader(data, prefetch_factor=2),
+        lambda: DataLoader(data, persistent_workers=True),
+        lambda: DataLoader(data, num_workers=1, prefetch_factor=0),
+        lambda: list(DataLoader(data, num_workers=1, multiprocessing_context="teleport")),
     ]
     for call in cases:
         with pytest.raises(ArgumentError):

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
-from typing import Any, NamedTuple
+from itertools import islice, repeat
+from typing import Any
 
 from graphc.errors import ArgumentError
 from graphc.frontend.data.collate import Collate, default_collate, default_convert
 from graphc.frontend.data.dataset import IterableDataset, Subset, TensorDataset
 from graphc.frontend.data.sampler import BatchSampler, RandomSampler, SequentialSampler
-from graphc.frontend.random import Generator, use_generator
+from graphc.frontend.data.workers import Workers, get_worker_info
+from graphc.frontend.random import Generator
 from graphc.frontend.random_tensors import randint
 
 __all__ = ["DataLoader", "get_worker_info"]
-
-_worker = threading.local()
 
 
 class DataLoader:
     """Iterates over batches of a data set.
 
-    `num_workers` > 0 loads ahead in as many threads: batches keep their order, an error is raised where its batch is
-    due, and random numbers drawn while loading come from a generator of the batch, so that they do not depend on the
-    threads. `pin_memory`, `timeout`, `persistent_workers` and `multiprocessing_context` are accepted without effect.
-    Raises ArgumentError for settings that exclude each other.
+    `num_workers` > 0 loads ahead in as many processes, up to `prefetch_factor` (2) batches each: batches keep their
+    order, an error is raised where its batch is due, with the worker's traceback, and numbers that graphc draws while
+    loading come from a generator of the batch, so that they do not depend on the processes. Python's and NumPy's are
+    seeded for each worker; `get_worker_info()` tells a stream which part is its own. `worker_init_fn(number)` runs in
+    each worker first; `persistent_workers` keeps them for the next epoch; `timeout` bounds the wait for a batch.
+    `multiprocessing_context` is "fork" (where there is one), "spawn" or "forkserver". `pin_memory` is accepted without
+    effect: there is no device to copy to. Raises ArgumentError for settings that exclude each other.
     """
 
     def __init__(
@@ -49,9 +48,11 @@ class DataLoader:
         prefetch_factor: int | None = None,
         persistent_workers: bool = False,
         pin_memory_device: str = "",
+        in_order: bool = True,
     ) -> None:
         if not isinstance(num_workers, int) or num_workers < 0:
             raise ArgumentError("DataLoader: num_workers should be a non-negative int; 0 loads in the calling thread")
+        _check_workers(num_workers, timeout, prefetch_factor, persistent_workers, multiprocessing_context)
         if sampler is not None and shuffle:
             raise ArgumentError("DataLoader: sampler option is mutually exclusive with shuffle")
         _check_batching(batch_size, shuffle, sampler, batch_sampler, drop_last)
@@ -61,6 +62,8 @@ class DataLoader:
         self.dataset, self.num_workers, self.generator = dataset, num_workers, generator
         self.pin_memory, self.timeout, self.worker_init_fn = pin_memory, timeout, worker_init_fn
         self.prefetch_factor, self.persistent_workers = prefetch_factor, persistent_workers
+        self.multiprocessing_context, self.in_order = multiprocessing_context, in_order
+        self._workers: Workers | None = None
         if sampler is None and not stream:
             sampler = RandomSampler(dataset, generator=generator) if shuffle else SequentialSampler(dataset)
         if batch_size is not None and batch_sampler is None and sampler is not None:
@@ -73,11 +76,14 @@ class DataLoader:
         self.collate_fn: Collate = collate_fn or (default_collate if batched else default_convert)
 
     def __iter__(self) -> Iterator[Any]:
-        if isinstance(self.dataset, IterableDataset):
-            return self._stream()
         if self.num_workers:
             return self._ahead()
-        return map(self._load, self._indices())
+        return self.stream() if self.streams else map(self.load, self._indices())
+
+    @property
+    def streams(self) -> bool:
+        """Whether the data set is a stream."""
+        return isinstance(self.dataset, IterableDataset)
 
     def __len__(self) -> int:
         if isinstance(self.dataset, IterableDataset):
@@ -93,7 +99,8 @@ class DataLoader:
         assert found is not None
         return found
 
-    def _load(self, indices: Any) -> Any:
+    def load(self, indices: Any) -> Any:
+        """The batch of these indices."""
         if self.batch_sampler is None:
             return self.collate_fn(self.dataset[indices])
         if self.collate_fn is default_collate:
@@ -103,7 +110,8 @@ class DataLoader:
         many = getattr(self.dataset, "__getitems__", None)
         return self.collate_fn(many(indices) if callable(many) else [self.dataset[i] for i in indices])
 
-    def _stream(self) -> Iterator[Any]:
+    def stream(self) -> Iterator[Any]:
+        """The batches of a stream."""
         samples = iter(self.dataset)
         if self.batch_size is None:
             yield from map(self.collate_fn, samples)
@@ -114,22 +122,34 @@ class DataLoader:
 
     def _ahead(self) -> Iterator[Any]:
         base = int(randint(0, 2**63 - 1, (1,), generator=self.generator).numpy()[0])
-        jobs: deque[Future[Any]] = deque()
-        limit = self.num_workers * (self.prefetch_factor or 2)
-        with ThreadPoolExecutor(self.num_workers, "graphc-loader", _start_worker, (self, iter(range(2**62)))) as pool:
-            try:
-                for number, indices in enumerate(self._indices()):
-                    jobs.append(pool.submit(self._load_seeded, indices, base + number))
-                    if len(jobs) == limit:
-                        yield jobs.popleft().result()
-                while jobs:
-                    yield jobs.popleft().result()
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        workers, self._workers = self._workers or Workers(self), None  # a second pass meanwhile gets its own
+        finished = False
+        try:
+            yield from workers.run(base, repeat(None) if self.streams else self._indices())
+            finished = True
+        finally:
+            if finished and self.persistent_workers and self._workers is None:
+                self._workers = workers
+            else:
+                workers.close()
 
-    def _load_seeded(self, indices: Any, seed: int) -> Any:
-        with use_generator(Generator().manual_seed(seed % 2**63)):
-            return self._load(indices)
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_workers": None}  # processes stay where they are
+
+    def __del__(self) -> None:
+        if self.__dict__.get("_workers") is not None:
+            self._workers.close()  # type: ignore[union-attr]
+
+
+def _check_workers(count: int, timeout: float, prefetch: int | None, persistent: bool, context: Any) -> None:
+    if timeout < 0:
+        raise ArgumentError("DataLoader: timeout option should be non-negative")
+    if prefetch is not None and (not isinstance(prefetch, int) or prefetch < 1):
+        raise ArgumentError(f"DataLoader: prefetch_factor should be a positive int, got {prefetch!r}")
+    if count == 0 and (prefetch is not None or persistent or context is not None or timeout):
+        raise ArgumentError(
+            "DataLoader: prefetch_factor, persistent_workers, multiprocessing_context and timeout need num_workers > 0"
+        )
 
 
 def _check_batching(
@@ -152,23 +172,3 @@ def _quick_batch(dataset: Any, indices: Any) -> list[Any] | None:
     if type(dataset) is Subset:
         return _quick_batch(dataset.dataset, [dataset.indices[i] for i in indices])
     return dataset.take(indices) if type(dataset) is TensorDataset else None
-
-
-class WorkerInfo(NamedTuple):
-    """The thread that is loading: its number, how many there are, the data set."""
-
-    id: int
-    num_workers: int
-    dataset: Any
-
-
-def _start_worker(loader: DataLoader, numbers: Iterator[int]) -> None:
-    number = next(numbers)
-    _worker.info = WorkerInfo(number, loader.num_workers, loader.dataset)
-    if loader.worker_init_fn is not None:
-        loader.worker_init_fn(number)
-
-
-def get_worker_info() -> WorkerInfo | None:
-    """What is known of the loading thread; None in the thread of the program."""
-    return getattr(_worker, "info", None)
