@@ -29,7 +29,7 @@ class Gen(Training):
             (self.detached, 1), (self.under_no_grad, 2), (self.backward, 2),
             (self.use_module, 3 if self.modules else 0), (self.gather, 2), (self.aug, 3), (self.rebind, 1),
             (self.spatial, 1), (self.gradient, 1), (self.inner_leaf, 1), (self.state_write, 2), (self.helper, 1),
-            (self.early, 1), (self.clip, 1),
+            (self.early, 1), (self.clip, 1), (self.ordered, 2), (self.picked, 2),
         ]  # fmt: skip
         choice = self.rng.choices([w[0] for w in weighted], [w[1] for w in weighted])[0]
         choice()
@@ -463,6 +463,38 @@ class Gen(Training):
             self.new(f"{v.name}[{':, ' * d}{index}]", shape, v.dtype, v.grad)
         elif v.dtype != "bool":
             self.new(f"{v.name}.index_add({d}, {index}, {v.name}.index_select({d}, {index}))", v.shape, v.dtype, v.grad)
+
+    def ordered(self) -> None:
+        v = self.pick(lambda v: bool(v.shape) and v.dtype != "bool")
+        if v is None:
+            return
+        d = self.axis(v)
+        kind = self.rng.choice(["sort", "argsort", "cumsum", "cummax", "cumprod", "median"])
+        if kind == "sort":
+            self.new(f"{v.name}.sort(dim={d}, stable=True).values", v.shape, v.dtype, v.grad)
+        elif kind == "argsort":
+            self.new(f"{v.name}.argsort(dim={d}, stable=True, descending=True)", v.shape, "int64")
+        elif kind == "cummax":
+            self.new(f"{v.name}.cummax({d}).values", v.shape, v.dtype, v.grad)
+        elif kind == "median":
+            self.new(f"{v.name}.median({d}).values", (*v.shape[:d], *v.shape[d + 1 :]), v.dtype, v.grad)
+        else:
+            self.new(f"{v.name}.{kind}({d})", v.shape, v.dtype, v.grad)
+
+    def picked(self) -> None:
+        """Sizes that depend on values."""
+        v = self.pick(lambda v: bool(v.shape) and v.dtype != "bool")
+        if v is None:
+            return
+        n = self.name("n")
+        forms = [f"{v.name}[{v.name} > 0].sum()", f"({v.name}[{v.name} < s] * 2).sum()", f"{v.name}.unique().sum()"]
+        if self.chance(0.25):
+            self.say(f"{n} = {v.name}[{v.name} > 0].shape[0]")
+            self.new(f"{v.name} * {n}", v.shape, v.dtype, v.grad)
+        elif self.chance(0.2):
+            self.new(f"graphc.nonzero({v.name}).sum()", (), "int64")
+        else:
+            self.new(self.rng.choice(forms), (), v.dtype, v.grad)
 
     def item(self) -> None:
         v = self.pick(lambda v: v.real)

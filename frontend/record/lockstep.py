@@ -518,6 +518,10 @@ class Lockstep:
     def on_int(self, tensor: Tensor, number: int) -> None:
         """A plain number."""
 
+    def on_size(self, count: Tensor) -> int:
+        """A size that depends on values is a number here."""
+        return int(count._a)
+
     def on_range(self, index: Tensor, low: float, high: float, ignored: int | None = None) -> None:
         """Checked at each call."""
         self.values_used = True
