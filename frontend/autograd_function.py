@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from graphc.errors import ArgumentError, AutogradError, InternalError, ShapeError, UnsupportedError
 from graphc.frontend import autograd
-from graphc.frontend.autograd import Edge, Node, Saved, check_inplace, check_view, edge_of, rebase
+from graphc.frontend.autograd import Edge, Node, Saved, edge_of
+from graphc.frontend.autograd_inplace import check_inplace, check_view, rebase
 from graphc.frontend.dispatch import nullary
 from graphc.frontend.mode import mode, using
 from graphc.frontend.tensor import Tensor, alias_of

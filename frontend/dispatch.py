@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ArgumentError, AutogradError, InternalError, ShapeError
-from graphc.frontend import autograd
+from graphc.frontend import autograd, autograd_inplace
 from graphc.frontend.mode import RecorderHooks, mode
 from graphc.frontend.plan import Plan, plan_for
 from graphc.frontend.scalar import Scalar
@@ -193,8 +193,8 @@ def write(target: Tensor, value: Tensor, name: str) -> Tensor:
     if value._l.type is not target._l.type:
         raise ShapeError(f"{name}: result is {value._l.type}, but the tensor written in place is {target._l.type}")
     if here.grad:
-        autograd.check_inplace(target, name)
-        autograd.check_view(target, value, name)
+        autograd_inplace.check_inplace(target, name)
+        autograd_inplace.check_view(target, value, name)
     _check_overlap(target, name)
     if here.recorder is not None and here.recorder.lockstep is not None:
         if here.recorder.lockstep.write(target, value, name, here.grad):
@@ -207,7 +207,7 @@ def write(target: Tensor, value: Tensor, name: str) -> Tensor:
     target._s.version += 1
     target._v.value += 1
     if here.grad:
-        autograd.rebase(target, value)
+        autograd_inplace.rebase(target, value)
     return target
 
 

@@ -19,7 +19,8 @@ from graphc.errors import ArgumentError, DTypeError, IndexingError, ShapeError
 from graphc.frontend import functional_math as fm
 from graphc.frontend import functional_shape as fs
 from graphc.frontend import hot
-from graphc.frontend.autograd import check_inplace, ticket
+from graphc.frontend.autograd import ticket
+from graphc.frontend.autograd_inplace import check_inplace
 from graphc.frontend.compaction import flat, places_where, unravelled
 from graphc.frontend.functional_index import check_range
 from graphc.frontend.mode import mode

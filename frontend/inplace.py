@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec
 
 from graphc.errors import ArgumentError, DTypeError, ShapeError
-from graphc.frontend import autograd
+from graphc.frontend import autograd, autograd_inplace
 from graphc.frontend.creation import full
 from graphc.frontend.dispatch import nullary, write
 from graphc.frontend.functional_shape import expand_for
@@ -27,7 +27,7 @@ def inplace(function: Callable[Concatenate[Tensor, P], Tensor]) -> Callable[Conc
 
     def method(input: Tensor, /, *args: P.args, **kwargs: P.kwargs) -> Tensor:
         if mode.get().grad:
-            autograd.check_inplace(input, name)
+            autograd_inplace.check_inplace(input, name)
         since = autograd.ticket()
         return store(input, function(input, *args, **kwargs), name, since)
 
@@ -57,7 +57,7 @@ def store(target: Tensor, value: Tensor, name: str, since: int) -> Tensor:
         )
     value = convert(value, target.dtype)
     if mode.get().grad:
-        autograd.keep_saved(value, target, since)
+        autograd_inplace.keep_saved(value, target, since)
     write(target, value, name)
     if target._retain:
         autograd.watch(target)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from graphc.errors import ArgumentError, ShapeError
 from graphc.frontend import functional
-from graphc.frontend.autograd import check_inplace, ticket
+from graphc.frontend.autograd import ticket
+from graphc.frontend.autograd_inplace import check_inplace
 from graphc.frontend.functional import reshape, where
 from graphc.frontend.inplace import store
 from graphc.frontend.mode import mode

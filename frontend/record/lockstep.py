@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ArgumentError, ShapeError
-from graphc.frontend import autograd
+from graphc.frontend import autograd, autograd_inplace
 from graphc.frontend.mode import mode
 from graphc.frontend.plan import Plan, plan_for
 from graphc.frontend.record import lockstep_modules, lockstep_regions, rng
@@ -166,7 +166,7 @@ class Lockstep:
             target._s.version += 1
             target._v.value += 1
         if grad:
-            autograd.rebase(target, value)
+            autograd_inplace.rebase(target, value)
         return True
 
     def mark(self, target: Tensor) -> None:
@@ -522,7 +522,7 @@ class Lockstep:
         """A size that depends on values is a number here."""
         return int(count._a)
 
-    def on_range(self, index: Tensor, low: float, high: float, ignored: int | None = None) -> None:
+    def on_range(self, index: Tensor, low: float | None, high: float, ignored: int | None = None) -> None:
         """Checked at each call."""
         self.values_used = True
 
