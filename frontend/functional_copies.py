@@ -13,6 +13,7 @@ from graphc.frontend.functional_shape import (
     _dim,
     axis_of,
     broadcast_tensors,
+    cat,
     clone,
     narrow,
     ravel,
@@ -27,7 +28,8 @@ from graphc.frontend.tensor import Tensor
 from graphc.ir.types import Size, int64
 
 __all__ = [
-    "flip", "fliplr", "flipud", "meshgrid", "pad", "repeat", "repeat_interleave", "roll", "tile", "tril", "triu",
+    "atleast_1d", "atleast_2d", "flip", "fliplr", "flipud", "hstack", "meshgrid", "pad", "repeat", "repeat_interleave",
+    "roll", "tile", "tril", "triu", "vstack",
 ]  # fmt: skip
 
 
@@ -85,6 +87,27 @@ def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] |
             cut = size - step if step > 0 else -step
             x = ops.cat(narrow(x, d, cut, size - cut), narrow(x, d, 0, cut), dim=d)
     return x if x is not input else clone(x)
+
+
+def atleast_1d(input: Tensor) -> Tensor:
+    """`input` with at least one dimension."""
+    return input if input._l.ndim else reshape(input, 1)
+
+
+def atleast_2d(input: Tensor) -> Tensor:
+    """`input` with at least two dimensions (new ones in front)."""
+    return input if input._l.ndim >= 2 else unsqueeze(atleast_1d(input), 0)
+
+
+def hstack(tensors: Sequence[Tensor]) -> Tensor:
+    """cat along axis 1 (axis 0 for 1-d tensors)."""
+    given = [atleast_1d(x) for x in tensors]
+    return cat(given, 0 if given and given[0]._l.ndim == 1 else 1)
+
+
+def vstack(tensors: Sequence[Tensor]) -> Tensor:
+    """cat of rows along axis 0."""
+    return cat([atleast_2d(x) for x in tensors], 0)
 
 
 def repeat(input: Tensor, *repeats: Any) -> Tensor:

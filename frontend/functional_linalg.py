@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from graphc.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
-from graphc.frontend import hot
 from graphc.frontend import functional_copies as fc
 from graphc.frontend import functional_math as fm
 from graphc.frontend import functional_reduce as fr
 from graphc.frontend import functional_shape as fs
+from graphc.frontend import hot
 from graphc.frontend.dispatch import nullary, scalar_tensor
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import Number, convert, tensor_operand

@@ -24,11 +24,10 @@ from graphc.ir.types import Dim, DType, Shape, exact_div
 from graphc.ir.types import Size as AnySize
 
 __all__ = [
-    "atleast_1d", "atleast_2d", "broadcast_shapes", "broadcast_tensors", "broadcast_to", "cat", "chunk", "clone",
-    "concat", "concatenate", "contiguous", "expand", "expand_as", "flatten", "hstack", "moveaxis", "movedim",
-    "narrow", "numel", "permute", "ravel", "reshape", "reshape_as", "select", "split", "split_with_sizes", "squeeze",
-    "stack", "swapaxes", "swapdims", "t", "transpose", "unbind", "unflatten", "unsqueeze", "view", "view_as",
-    "vstack",
+    "broadcast_shapes", "broadcast_tensors", "broadcast_to", "cat", "chunk", "clone", "concat", "concatenate",
+    "contiguous", "expand", "expand_as", "flatten", "moveaxis", "movedim", "narrow", "numel", "permute", "ravel",
+    "reshape", "reshape_as", "select", "split", "split_with_sizes", "squeeze", "stack", "swapaxes", "swapdims", "t",
+    "transpose", "unbind", "unflatten", "unsqueeze", "view", "view_as",
 ]  # fmt: skip
 
 ShapeLike = Sequence[AnySize]
@@ -456,27 +455,6 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     d = _dim("stack", given[0], dim, 1)
     made: Tensor = ops.cat(*(unsqueeze(x, d) for x in given), dim=d)
     return made
-
-
-def atleast_1d(input: Tensor) -> Tensor:
-    """`input` with at least one dimension."""
-    return input if input._l.ndim else reshape(input, 1)
-
-
-def atleast_2d(input: Tensor) -> Tensor:
-    """`input` with at least two dimensions (new ones in front)."""
-    return input if input._l.ndim >= 2 else unsqueeze(atleast_1d(input), 0)
-
-
-def hstack(tensors: Sequence[Tensor]) -> Tensor:
-    """cat along axis 1 (axis 0 for 1-d tensors)."""
-    given = [atleast_1d(x) for x in tensors]
-    return cat(given, 0 if given and given[0]._l.ndim == 1 else 1)
-
-
-def vstack(tensors: Sequence[Tensor]) -> Tensor:
-    """cat of rows along axis 0."""
-    return cat([atleast_2d(x) for x in tensors], 0)
 
 
 def clone(input: Tensor) -> Tensor:

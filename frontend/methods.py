@@ -33,7 +33,9 @@ def _rdiv(self: Tensor, other: Operand) -> Tensor:
 
 
 def _rsub(self: Tensor, other: Operand) -> Tensor:
-    return fm.sub(hot.number_beside(self, other), self)
+    if type(other) is float or type(other) is int:
+        other = hot.number_beside(self, other)
+    return fm.sub(other, self)
 
 
 def _rpow(self: Tensor, other: Operand) -> Tensor:
