@@ -34,10 +34,10 @@ def check_range(name: str, index: Tensor, bound: Size, dim: int, low: int | None
         raise DTypeError(f"{name}: expected an int64 index, got {index._l.type}; convert it with .long()")
     recorder: Any = mode.get().recorder
     size: int = recorder.bind_size(bound) if isinstance(bound, Dim) else bound
-    low = -size if low is None else low
+    least = -size if low is None else low
     places = index._a
-    if places.size and (int(np.min(places)) < low or int(np.max(places)) >= size):
-        bad = places[(places < low) | (places >= size)].flat[0]
+    if places.size and (int(np.min(places)) < least or int(np.max(places)) >= size):
+        bad = places[(places < least) | (places >= size)].flat[0]
         refuse_values(index)
         raise IndexingError(f"{name}: index {bad} is out of bounds for dimension {dim} with size {size}")
     if recorder is not None and places.size:

@@ -84,8 +84,8 @@ class RecorderHooks(Protocol):
     def on_int(self, tensor: Tensor, number: int) -> None:
         """Python uses the int read from a 0-d tensor."""
 
-    def on_range(self, index: Tensor, low: float, high: float | Dim, ignored: int | None = None) -> None:
-        """All elements of `index` were found to lie in [low, high), or to be `ignored`."""
+    def on_range(self, index: Tensor, low: float | None, high: float | Dim, ignored: int | None = None) -> None:
+        """All elements of `index` were found to lie in [low, high), or to be `ignored`; `low` None: -high."""
 
     def on_size(self, count: Tensor) -> Size:
         """The number in `count` (0-d int64) is about to be the size of a tensor; gives the size to use."""

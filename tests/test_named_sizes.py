@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 import graphc
-from graphc.errors import GraphcError
+from graphc.cli.entry import run_app
+from graphc.errors import GraphcError, GuardError
 
 Function = Callable[[graphc.Tensor], graphc.Tensor]
 
@@ -70,3 +73,40 @@ def test_a_size_that_does_not_fit_is_refused_at_the_call() -> None:
     assert program(graphc.rand(6, 3)).shape == (3, 3)
     with pytest.raises(GraphcError):
         program(graphc.rand(2, 3))
+
+
+INDEXED: dict[str, Callable[[graphc.Tensor, graphc.Tensor], graphc.Tensor]] = {
+    "index": lambda x, i: x[i],
+    "select": lambda x, i: x.index_select(0, i.remainder(100)),
+    "embedding": lambda x, i: graphc.nn.functional.embedding(i.remainder(100), x),
+    "write": lambda x, i: x.index_fill(0, i.remainder(100), 1.0),
+}
+
+
+@pytest.mark.parametrize("name", INDEXED)
+def test_indices_are_checked_against_the_size_of_the_call(name: str) -> None:
+    function = INDEXED[name]
+    least = -1 if name == "index" else 0
+    program = graphc.trace(function, graphc.rand(4, 3), graphc.tensor([0, 3, 1]), dynamic={"x": {0: "N"}})
+    for rows in (3, 9):
+        x = graphc.rand(rows, 3)
+        i = graphc.tensor([rows - 1, 0, least * rows])
+        assert graphc.equal(program(x, i), function(x, i))
+        for bad in (rows, -rows - 1) if least else (rows,):
+            with pytest.raises(GuardError, match=r"test_named_sizes\.py:.*out of range"):
+                program(x, graphc.tensor([0, bad, 0]))
+
+
+def test_several_sizes_from_the_command_line(tmp_path: Path) -> None:
+    graphc.manual_seed(0)
+    model = graphc.nn.Sequential(graphc.nn.Linear(3, 4), graphc.nn.ReLU(), graphc.nn.Linear(4, 2)).eval()
+    program = graphc.trace(lambda x: model(x), graphc.rand(4, 3), dynamic={"x": {0: "N"}})
+    path = tmp_path / "model.gcz"
+    program.save(path)
+    again = graphc.load(path)
+    for rows in (1, 2, 7):
+        x = graphc.rand(rows, 3)
+        assert graphc.equal(again(x), model(x))
+        np.savez(tmp_path / "in.npz", **{program.signature.arguments[0].name: x.numpy()})
+        assert run_app(["run", str(path), "--inputs", str(tmp_path / "in.npz"), "-o", str(tmp_path / "out.npz")]) == 0
+        assert np.array_equal(np.load(tmp_path / "out.npz")["out0"], model(x).detach().numpy())

@@ -55,7 +55,7 @@ def embedding(
             )
         recorder = mode.get().recorder
         if recorder is not None:
-            recorder.on_range(input, 0, weight._l.shape[0])
+            recorder.on_range(input, 0, weight.ttype.shape[0])
     out: Tensor = ops.embedding(weight, input, padding_idx=padding_idx)
     return out
 

@@ -345,22 +345,22 @@ class Recorder(rng.Replays, Phases, CountedSizes):
         self.value_guards.append(ValueGuard(self.value_of(wide), int(number), here()))
 
     @_hook
-    def on_range(self, index: Tensor, low: float, high: float | Dim, ignored: int | None = None) -> None:
+    def on_range(self, index: Tensor, low: float | None, high: float | Dim, ignored: int | None = None) -> None:
         """Indices and probabilities must stay in range: checked on the input where they are one, else
         on the computed value."""
-        if self.sizes and not self.counted:  # files with named sizes check nothing: the bounds are named, too
-            return
         self.value_of(index)
         root = self._root_of(index)
         known = root.source is not None and root.source.kind in ("arg", "path") and root.written is None
         if known and not self.alone and not isinstance(high, Dim) and not self._has_names(index._chain):
             rest = index._chain[len(root.chain) :]
             number = self.source_roots.index(root)
-            self.ranges.append(RangeGuard(number, rest, low, high, ignored, here()))
+            least = -high if low is None else low
+            self.ranges.append(RangeGuard(number, rest, least, high, ignored, here()))
         elif root.value.node is None or root.value.node.op.name not in _IN_RANGE:
             with using(grad=False):
                 limit = size_scalar(high).tensor if isinstance(high, Dim) else high
-                inside = op_named("bitwise_and")(op_named("ge")(index, low), op_named("lt")(index, limit))
+                least = low if low is not None else op_named("neg")(limit) if isinstance(limit, Tensor) else -limit
+                inside = op_named("bitwise_and")(op_named("ge")(index, least), op_named("lt")(index, limit))
                 if ignored is not None:
                     inside = op_named("bitwise_or")(inside, op_named("eq")(index, ignored))
                 flag = op_named("all")(inside.reshape((-1,)), dim=(0,), keepdim=False)
