@@ -440,10 +440,12 @@ def copy_protocol(self: Tensor) -> Tensor:
 
 def _of_kind(made: Tensor, kind: builtins.type[Tensor]) -> Tensor:
     """`made` as an object of a subclass of Tensor."""
+    kind = kind._plain_class or kind
     if kind is Tensor:
         return made
+    array = made._a  # its memory is there from here on
     found: Tensor = object.__new__(kind)
-    found.__dict__.update(made.__dict__)
+    found.__dict__.update(made.__dict__, _a=array)
     return found
 
 

@@ -67,6 +67,7 @@ class Tensor(TensorMethods):
     _retain: bool = False
     _alone: bool = False  # a gradient that nothing else holds: a leaf may take it as its own
     _born: int = 0  # the recording inside which it was made as an alias
+    _plain_class: type | None = None  # of a tensor that waits for its memory: the class it has otherwise
     _memo: Any = None  # a recorder's note: (recording, base value, value)
 
     def __new__(cls, *data: Any) -> Tensor:
@@ -135,11 +136,13 @@ def fresh(array: Array, layout: Layout | None = None) -> Tensor:
     t: Tensor = _new(Tensor)
     t._a = array
     t._l = layout = Layout.of(array) if layout is None else layout
+    t._chain = ()
     t._edge = t._gbase = None  # as in the class: what every operation reads is found sooner in the tensor itself
     t._requires_grad = False
     t._s = t._v = storage = Storage()
     storage.root = layout.type
     storage.owner = array
+    storage.value = 0
     return t
 
 

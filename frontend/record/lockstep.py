@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import ArgumentError, ShapeError
+from graphc.errors import ArgumentError
 from graphc.frontend import autograd, autograd_inplace
 from graphc.frontend.mode import mode
 from graphc.frontend.plan import Plan, plan_for
@@ -42,9 +42,9 @@ from graphc.frontend.record.lockstep_values import (
     LateSaved,
     PendingStorage,
     is_pending,
+    make_pending,
     pending,
     pending_alias,
-    pending_class,
     pending_view,
     settle,
     stand_in,
@@ -173,17 +173,11 @@ class Lockstep:
         """A write to this tensor is to come; where another tensor may look at its memory, it is done now."""
         if self.behind(target._s):
             return
-        kind = target.__class__
-        if self.alone(target):
-            try:
-                target.__class__ = pending_class(kind)  # type: ignore[assignment]
-            except TypeError:  # a class of the user's with memory of its own
-                kind = type(None)
-        if target.__class__ is kind or kind is type(None):
+        if self.alone(target) and make_pending(target):
+            target.__dict__["_lock"] = self
+            self.dirty[target._s] = target
+        else:
             self.touch()
-            return
-        target.__dict__["_lock"] = self
-        self.dirty[target._s] = target
 
     def alone(self, t: Tensor) -> bool:
         """True when no other tensor, nor the tape, looks at the memory of `t`."""
@@ -389,7 +383,7 @@ class Lockstep:
         for ref in (r for e in events for r in e.operands):
             if ref.number != CONSTANT and ref.number not in inside:
                 memory[ref.number] = self._memory(ref.number)
-        replay(events, self.start, memory, self.free)
+        replay(events, self.start, memory, self.free, {number for _, number in alive})
         self._settle({number: memory[number] for _, number in alive})
 
     def _natively(self, segment: Segment, alive: list[tuple[Storage, int]]) -> None:
@@ -476,7 +470,8 @@ class Lockstep:
         """Ran eagerly."""
 
     def on_write(self, target: Tensor, value: Tensor) -> None:
-        """Ran eagerly."""
+        """Runs eagerly now: what was noted before reads the old elements."""
+        self.touch()
 
     def on_host_data(self, tensor: Tensor, source: Any) -> None:
         """New memory from outside."""

@@ -141,9 +141,7 @@ def _plain_result(t: Any) -> bool:
 class _Tape:
     """Writes down the nodes that a layer put on the tape."""
 
-    def __init__(
-        self, lock: Lockstep, found: Found, edges: list[Edge | None], ticket: int, made: set[int]
-    ) -> None:
+    def __init__(self, lock: Lockstep, found: Found, edges: list[Edge | None], ticket: int, made: set[int]) -> None:
         self.lock = lock
         self.found = found
         self.ticket = ticket

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphc.compiler import frozen_attrs
 from graphc.frontend import autograd
 from graphc.frontend.autograd import AccumulateGrad, Node, Saved
 from graphc.frontend.record.lockstep_script import CONSTANT, Script
@@ -24,6 +25,8 @@ from graphc.ir.op import op_named
 if TYPE_CHECKING:
     from graphc.frontend.record.lockstep import Lockstep
 
+_FROZEN: dict[int, tuple[Any, Any]] = {}  # by id; holds the object
+_MAX_FROZEN = 1024
 _FOLLOWED = frozenset({"lr"})  # settings of which only "is it 0" decides anything
 
 
@@ -159,7 +162,19 @@ def _node(node: Any, places: dict[Any, int], found: Found) -> tuple[Any, ...] | 
         saved += [_saved(s, found) for s in node.saved_out]
     if False in saved:
         return None
-    return node.op, node.attrs, edges, node.in_types, node.out_types, saved, node.saved_out is None
+    return node.op, _attrs(node.attrs), edges, node.in_types, node.out_types, saved, node.saved_out is None
+
+
+def _attrs(attrs: dict[str, Any]) -> Any:
+    """Attributes as a key: equal keys, same bits. Those of plans are the same object each time."""
+    if not attrs:
+        return None
+    found = _FROZEN.get(id(attrs))
+    if found is None or found[0] is not attrs:
+        if len(_FROZEN) >= _MAX_FROZEN:
+            _FROZEN.clear()
+        found = _FROZEN[id(attrs)] = (attrs, frozen_attrs(attrs))
+    return found[1]
 
 
 def _in_table(node: Node) -> bool:
@@ -407,4 +422,3 @@ def bind(lock: Lockstep, found: Found, region: Region, optimizer: Any) -> bool:
             return False
         bound.append(s)
     return True
-

@@ -6,7 +6,7 @@ operand is a number and the views that lead from there. Two calls that do the sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,7 +75,7 @@ class Event:
         )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Segment:
     """Events [start, end) that run together. `alive`: memory made here that something holds at its end."""
 
@@ -88,7 +88,7 @@ class Segment:
     executable: Any = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Script:
     """All of one call. `layouts`: of the memory each number stands for; `outside`: numbers met, not made."""
 
@@ -233,7 +233,7 @@ class _Builder:
             levels.append(op(levels[-1], **attrs))
         for (op, attrs), level in zip(reversed(target.chain), reversed(levels), strict=False):
             if op.scatter is None:
-                raise RecordingError(f"the write at {event.loc} goes through {op.name}, which cannot be written through")
+                raise RecordingError(f"a write at {event.loc} goes through {op.name}, which cannot be written through")
             new = op.scatter(level, new, **attrs)
         self.roots[target.number] = new
         if target.number in self.outside and target.number not in self.segment.written:
@@ -256,9 +256,14 @@ def prepare(script: Script, segment: Segment, name: str) -> None:
 
 
 def replay(
-    events: Sequence[Event], first: int, memory: dict[int, Array], free: Mapping[tuple[int, int], Array]
+    events: Sequence[Event],
+    first: int,
+    memory: dict[int, Array],
+    free: Mapping[tuple[int, int], Array],
+    kept: Collection[int],
 ) -> None:
-    """Run events one by one; `memory` has the arrays by number and gets those of all outputs."""
+    """Run events one by one; `memory` has the arrays by number and gets those of `kept`."""
+    last = {ref.number: k for k, event in enumerate(events, first) for ref in event.operands}
     for k, event in enumerate(events, first):
         arrays = [_array(ref, memory, free, (k, i)) for i, ref in enumerate(event.operands)]
         if event.plan is None:
@@ -267,6 +272,10 @@ def replay(
         made = event.plan.run(*arrays)
         outputs = (made,) if event.plan.op.outputs == 1 else made
         memory.update(zip(event.outputs, outputs, strict=True))
+        del made, outputs, arrays
+        for number in {ref.number for ref in event.operands} | set(event.outputs):
+            if number not in kept and last.get(number, k) == k:
+                memory.pop(number, None)  # not read again
 
 
 def _array(

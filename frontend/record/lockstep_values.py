@@ -15,7 +15,7 @@ import numpy as np
 from graphc.frontend.autograd import Edge, Saved
 from graphc.frontend.tensor import Chain, Storage, Tensor, VersionCounter, fresh
 from graphc.ir.op import Array
-from graphc.ir.types import Layout, TensorType
+from graphc.ir.types import Layout
 
 if TYPE_CHECKING:
     from graphc.frontend.record.lockstep import Lockstep
@@ -57,7 +57,8 @@ def _replace(t: Tensor, array: Array) -> None:
 
 
 def _pending_form(kind: type) -> type:
-    fields = {"_a": property(_array, _replace), "__module__": kind.__module__, "__doc__": kind.__doc__}
+    fields = {"_a": property(_array, _replace), "_plain_class": kind}
+    fields |= {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
     return type(kind.__name__, (kind,), fields)
 
 
@@ -66,13 +67,18 @@ _CLASSES: dict[type, type] = {Tensor: PendingTensor}
 _PLAIN: dict[type, type] = {PendingTensor: Tensor}
 
 
-def pending_class(kind: type) -> type:
-    """The pending form of a class of tensors."""
+def make_pending(t: Tensor) -> bool:
+    """Give a tensor the pending form of its class; False for a class of the user's with slots of its own."""
+    kind = t.__class__
     found = _CLASSES.get(kind)
     if found is None:
         found = _CLASSES[kind] = _pending_form(kind)
         _PLAIN[found] = kind
-    return found
+    try:
+        t.__class__ = found
+    except TypeError:
+        return False
+    return True
 
 
 def is_pending(t: Tensor) -> bool:
@@ -193,8 +199,3 @@ def stand_in(layout: Layout) -> Tensor:
     steps = tuple(s * item.itemsize for s in layout.strides)
     array = np.lib.stride_tricks.as_strided(item, layout.type.sizes, steps, writeable=False)
     return fresh(array, layout)
-
-
-def contiguous(type: TensorType) -> Layout:
-    """The layout of a fresh output."""
-    return Layout(type)
