@@ -378,7 +378,11 @@ def ne(input: Operand, other: Operand | complex) -> Tensor:
 
 
 def _complex_among(x: Any, y: Any) -> bool:
-    return isinstance(y, complex) or any(isinstance(t, Tensor) and t.dtype.kind == "c" for t in (x, y))
+    return (
+        (isinstance(x, Tensor) and x._l.type.dtype.kind == "c")
+        or (isinstance(y, Tensor) and y._l.type.dtype.kind == "c")
+        or isinstance(y, complex)
+    )
 
 
 def _by_parts(join: Binary, compare: Binary, x: Any, y: Any) -> Tensor:

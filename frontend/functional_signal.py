@@ -18,8 +18,8 @@ from graphc.frontend.tensor import Tensor
 from graphc.ir.types import DType, bool_, float32, float64
 
 __all__ = [
-    "bartlett_window", "blackman_window", "cdist", "diff", "dist", "hamming_window", "hann_window", "trapezoid",
-    "trapz",
+    "bartlett_window", "blackman_window", "cdist", "cosine_similarity", "diff", "dist", "hamming_window", "hann_window",
+    "trapezoid", "trapz",
 ]  # fmt: skip
 
 
@@ -169,6 +169,13 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str = _MODES[0])
         raise ArgumentError(f"cdist: only supports non-negative p values, got {p}")
     gaps = ops.sub(fs.unsqueeze(x, -2), fs.unsqueeze(y, -3))
     return fr.norm(gaps, p, -1)
+
+
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """x1 . x2 along `dim`, divided by both norms, each held above `eps`; the shapes broadcast."""
+    from graphc.frontend.nn import distance  # here, for programs without modules
+
+    return distance.cosine_similarity(x1, x2, dim, eps)
 
 
 trapz = trapezoid

@@ -216,6 +216,12 @@ def test_distances(p: float) -> None:
     np.testing.assert_allclose(graphc.dist(graphc.tensor(x[0]), graphc.tensor(x[1]), p).item(), flat)
 
 
+def test_cosine_similarity() -> None:
+    x, y = np.random.default_rng(5).standard_normal((2, 4, 3))
+    expected = (x * y).sum(1) / np.linalg.norm(x, axis=1) / np.linalg.norm(y, axis=1)
+    np.testing.assert_allclose(graphc.cosine_similarity(graphc.tensor(x), graphc.tensor(y)).numpy(), expected)
+
+
 # ---------------------------------------------------------------- places
 
 
