@@ -43,20 +43,20 @@ class Node:
         "in_types",
         "op",
         "out_types",
-        "plan",
         "retained",
         "saved_in",
         "saved_out",
         "seq",
+        "way",
     )
     op: Op
     attrs: dict[str, Any]
-    plan: Plan  # where it was put on the tape by one
     edges: tuple[Edge | None, ...]
     in_types: tuple[TensorType, ...]
     out_types: tuple[TensorType, ...]
     saved_in: tuple[Saved | None, ...]
     saved_out: tuple[Saved | None, ...] | None
+    way: Plan  # of the forward call, where it was put on the tape by one
     seq: int
     hooks: dict[int, Callable[..., Any]] | None
     retained: dict[int, Any] | None  # output number -> weak reference to a tensor that wants its .grad
@@ -350,7 +350,7 @@ def _planned(plan: Plan, edges: tuple[Edge | None, ...]) -> Node:
     node.seq = _ticket()
     node.hooks = node.retained = node.saved_out = None
     node.freed = False
-    node.plan = plan
+    node.way = plan
     return node
 
 
@@ -386,7 +386,7 @@ def edges_of(tensors: tuple[Tensor, ...]) -> tuple[Edge | None, ...] | None:
     for t in tensors:
         if t._edge is not None or t._requires_grad or t._gbase is not None:
             edges = tuple(map(edge_of, tensors))
-            return None if all([e is None for e in edges]) else edges
+            return edges if edges.count(None) < len(edges) else None
     return None
 
 
@@ -401,7 +401,8 @@ def edge_of(t: Tensor) -> Edge | None:
     if t._requires_grad:
         node = None if t._leaf_node is None else t._leaf_node()
         if node is None:
-            node = AccumulateGrad(t)
+            node = _new(AccumulateGrad)
+            node.leaf, node.hooks = t, None
             t._leaf_node = weakref.ref(node)  # weak: the node holds its leaf
         return (node, 0)
     return None

@@ -33,7 +33,7 @@ class GradientPlan:
 
 def gradients(node: Node, slot: dict[int, Tensor], needs: tuple[bool, ...]) -> tuple[Tensor | None, ...] | None:
     """The gradients `node`'s rule gives, unless it must be applied operation by operation."""
-    plan = getattr(node, "plan", None)
+    plan = getattr(node, "way", None)
     if plan is None:
         return None
     key: list[Any] = [needs]

@@ -31,11 +31,13 @@ def _wrap(array: Array, layout: Layout) -> Tensor:
     t: Tensor = _new(Tensor)
     t._a = array
     t._l = layout
+    t._chain = ()
     t._edge = t._gbase = None
     t._requires_grad = False
     t._s = t._v = storage = Storage()
     storage.root = layout.type
     storage.owner = array
+    storage.value = 0
     return t
 
 
@@ -253,7 +255,7 @@ def _watched(call: Callable[[], Any], tensors: tuple[Tensor, ...]) -> tuple[Any,
     if len(observer.seen) != 1:
         return result, None
     op, operands, attrs, outputs = observer.seen[0]
-    same = len(operands) == len(tensors) and all([a is b for a, b in zip(operands, tensors, strict=True)])
+    same = len(operands) == len(tensors) and all(a is b for a, b in zip(operands, tensors, strict=True))
     if not same or len(outputs) != 1 or outputs[0] is not result or (op.differentiable and op.vjp is None) or op.random:
         return result, None
     return result, plan_for(op, operands, attrs)
@@ -261,7 +263,7 @@ def _watched(call: Callable[[], Any], tensors: tuple[Tensor, ...]) -> tuple[Any,
 
 def _first(plans: dict[Any, Plan], general: Callable[..., Any], operands: tuple[Any, ...]) -> Any:
     """The general way, and a plan for the next time where one is possible."""
-    if _mode().recorder is not None or observers or not all([isinstance(x, Tensor) for x in operands]):
+    if _mode().recorder is not None or observers or not all(isinstance(x, Tensor) for x in operands):
         return general(*operands)
     key = operands[0]._l if len(operands) == 1 else tuple([x._l for x in operands])
     if ((None, *key) if type(key) is tuple else (None, key)) in plans:

@@ -223,6 +223,7 @@ def eager_view(base: Array, view: Array) -> Callable[[Array], Array] | None:
     return None if means is None else means.viewer(view, view.ctypes.data - base.ctypes.data)
 
 
+_INTS = frozenset({int})
 _NAMES = frozenset({str, DType, type(None)})  # types whose values are equal only when they mean the same
 
 
@@ -235,7 +236,7 @@ def frozen_attrs(attrs: Attrs) -> tuple[Any, ...]:
             key += (name, value)
         elif kind is int or kind is bool:
             key += (name, kind, value)
-        elif kind is tuple and all([type(v) is int for v in value]):
+        elif kind is tuple and _INTS.issuperset(map(type, value)):
             key += (name, value)
         else:
             key += (name, _frozen(value))

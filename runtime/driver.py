@@ -154,10 +154,10 @@ def _target() -> TargetSpec:
 def native() -> Native:
     """The functions of this machine, compiled or taken from the cache at the first use. Raises UnsupportedError."""
     names = ("graphc_run", "graphc_try_lock", "graphc_unlock", "graphc_wake_all", "graphc_worker")
-    names += ("graphc_entry", "graphc_view")
     target = _target()
     loaded = library().module(lambda spec: driver_text(spec.triple), target)
-    run, try_lock, unlock, wake_all, worker, entry, view = (loaded.address(name) for name in names)
+    run, try_lock, unlock, wake_all, worker = (loaded.address(name) for name in names)
+    entry, view = loaded.address("graphc_entry"), loaded.address("graphc_view")
     address = ctypes.c_void_p
     return Native(
         ctypes.CFUNCTYPE(None, address)(run),

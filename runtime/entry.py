@@ -122,7 +122,7 @@ def _table() -> Words | None:
     get = ctypes.pythonapi.PyCapsule_GetPointer
     address = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
         ctypes.cast(get, ctypes.c_void_p).value or 0
-    )(capsule, None)  # type: ignore[arg-type]
+    )(capsule, None)
     if not address:
         return None
     api = (ctypes.c_void_p * (_SET_BASE + 1)).from_address(address)

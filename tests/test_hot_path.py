@@ -236,7 +236,7 @@ def _gradients(op: Op, sample: Sample) -> Any:
 def test_a_compiled_gradient_rule_gives_the_bits_of_the_rule(
     op: Op, sample: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if sample.dtypes is not None and float32 not in sample.dtypes or float32 not in op.dtypes:
+    if (sample.dtypes is not None and float32 not in sample.dtypes) or float32 not in op.dtypes:
         pytest.skip("not for float32")
     short = [_gradients(op, sample) for _ in range(2)]
     monkeypatch.setattr(backward, "gradients", lambda *args: None)

@@ -57,16 +57,13 @@ class Update:
             now = group[name]
             if now is not value and (type(now) is not type(value) or frozen_attrs({"": now}) != bits):
                 return False
-        for name in self.settings:
-            if type(setting_at(group, name)) not in (int, float):
-                return False
-        return True
+        return all(type(setting_at(group, name)) in (int, float) for name in self.settings)
 
     def __call__(self, tensors: list[Tensor], group: Mapping[str, Any]) -> bool:
         """Update the tensors in place; False (and nothing done) where memory is read-only or shared."""
         storages = {t._s for t in tensors}
         arrays = [t._a for t in tensors]
-        if len(storages) != len(tensors) or not all([arrays[k].flags.writeable for k in self.written]):
+        if len(storages) != len(tensors) or not all(arrays[k].flags.writeable for k in self.written):
             return False
         self.run(*arrays, *[scalar_tensor(float(setting_at(group, name)), float64)._a for name in self.settings])
         for k in self.written:
@@ -101,7 +98,7 @@ def run_update(
 ) -> None:
     """What `owner._update(p, g, state, group, hyper)` does."""
     tensors = [p, g, *state.values()]
-    if not all([isinstance(t, Tensor) for t in tensors]):
+    if not all(isinstance(t, Tensor) for t in tensors):
         owner._update(p, g, state, group, hyper)
         return
     key = (type(owner), *state, *[t._l for t in tensors])
@@ -243,7 +240,7 @@ def _watched(
     with using(recorder=observer):
         owner._update(tensors[0], tensors[1], state, seen, hyper.watched(seen.read))
     graph: Graph | None = observer.graph
-    kept = list(state) == before[0] and all([a is b for a, b in zip(state.values(), before[1], strict=True)])
+    kept = list(state) == before[0] and all(a is b for a, b in zip(state.values(), before[1], strict=True))
     if graph is None or not kept or not all(map(_plain, seen.read.values())):
         return None
     return _compiled(observer, graph, tensors, seen.read)
@@ -253,7 +250,7 @@ def _compiled(observer: _Observer, graph: Graph, tensors: list[Tensor], read: di
     written = tuple([k for k, t in enumerate(tensors) if id(t) in observer.written])
     layouts = [t._l for t in (*tensors, *observer.settings.values())]
     backwards = any(stride < 0 for layout in layouts for stride in layout.strides)
-    if not written or 1 in written or backwards or not all([tensors[k]._l.contiguous for k in written]):
+    if not written or 1 in written or backwards or not all(tensors[k]._l.contiguous for k in written):
         return None
     for k in written:
         graph.add_output(observer.values[id(tensors[k])], f"x{k}", "state")
