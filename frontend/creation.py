@@ -204,6 +204,8 @@ def arange(
     the end.
     """
     check_device("arange", device)
+    if len(limits) == 1 and type(limits[0]) is Scalar and limits[0].size is not None:
+        limits = (limits[0].size,)
     if len(limits) == 1 and isinstance(limits[0], Dim):
         wanted = int64 if dtype is None else as_dtype("arange", dtype)
         return flagged(nullary(ops.iota, shape=limits, dim=0, dtype=wanted), requires_grad)

@@ -16,9 +16,10 @@ from types import FrameType, MethodType
 from typing import Any
 
 from graphc.config import config
-from graphc.errors import GuardError, RecordingError
+from graphc.errors import GraphcError, GuardError, RecordingError
 from graphc.frontend.mode import debugging, mode
 from graphc.frontend.record.callbacks import remembering, rewind
+from graphc.frontend.record.dynamic import loosened, named_sizes, named_types
 from graphc.frontend.record.export import Around, restoring
 from graphc.frontend.record.kinds import signature
 from graphc.frontend.record.lockstep import Lockstep
@@ -30,6 +31,7 @@ from graphc.frontend.record.tree import TreeSpec, flatten
 from graphc.frontend.record.typetest import type_test
 from graphc.frontend.record.watch import is_module
 from graphc.frontend.record.where import kind_of
+from graphc.frontend.tensor import Tensor
 
 MAX_TRACES = 8
 MAX_OBJECTS = 32  # arguments known by identity, in calls that are otherwise alike
@@ -67,6 +69,8 @@ class Entry:
     refusal: str = ""
     lockstep: LockstepPlan | None = None  # how calls run after a refusal
     ints: frozenset[int] = frozenset()  # int leaves that are inputs
+    names: dict[int, str] = field(default_factory=dict)  # tensor leaves whose first axis has a name
+    key: Any = None
 
 
 class Compiled:
@@ -94,6 +98,7 @@ class Compiled:
     def reset(self) -> None:
         """Forget all recordings and compiled graphs, and begin counting anew."""
         self.stats = Stats()
+        self._fixed: set[Any] = set()  # signatures with named sizes that cannot be recorded so
         self._hosts = False  # some recording has callbacks
         self._entries: dict[Any, Entry] = {}
         self._kinds: dict[Any, int] = {}  # signature but for the identity of objects -> how many there were
@@ -138,6 +143,13 @@ class Compiled:
     def _entry_for(self, leaves: list[Any], spec: TreeSpec) -> Entry:
         """What is known for calls of this kind."""
         key, held = signature(leaves, spec, self._exact)
+        names = named_sizes(leaves) if self.dynamic and not self._exact else {}
+        loose = loosened(key, leaves, names)
+        if names and loose not in self._fixed:
+            key = loose
+        else:
+            names = {}
+        given = key
         ints = frozenset() if self._exact else self._changing_ints(key, leaves)
         if ints:
             key = (*key, ints, *(is_small(leaves[i]) for i in sorted(ints)))
@@ -150,6 +162,7 @@ class Compiled:
                     "arguments"
                 )
             entry = self._new_entry(key, held, ints)
+            entry.names, entry.key = names, given
         return entry
 
     def warm(self, *args: Any, **kwargs: Any) -> None:
@@ -233,6 +246,8 @@ class Compiled:
         expected = [t for t in entry.pending if static_guards_hold(t, leaves)]
         self.stats.recordings += 1
         names = argument_names(self.function, args, kwargs, spec)
+        if entry.names:
+            return self._record_named(entry, args, kwargs, leaves, spec, names, around)
         with nullcontext() if around is None else around.kept(leaves):
             recorded = record_call(
                 self.function, leaves, spec, names, given=(args, kwargs), ints=entry.ints, strict=self.fullgraph,
@@ -244,6 +259,35 @@ class Compiled:
             self._refuse(entry, str(recorded.refusal))
             return recorded.result
         self._hosts = self._hosts or bool(recorded.trace.hosts)
+        self._confirm(entry, recorded.trace, expected)
+        return recorded.result
+
+    def _record_named(
+        self, entry: Entry, args: Any, kwargs: Any, leaves: list[Any], spec: TreeSpec, names: list[str],
+        around: Around | None,
+    ) -> Any:  # fmt: skip
+        """Record with named sizes; where the function needs one as a number, record each size for itself."""
+        expected = [t for t in entry.pending if static_guards_hold(t, leaves)]
+        safe = Around() if around is None else around
+        for x in leaves:
+            if isinstance(x, Tensor):
+                safe.note(x)
+        recorded = None
+        try:
+            recorded = record_call(
+                self.function, leaves, spec, names, given=(args, kwargs), ints=entry.ints, on_lift=safe.note,
+                around=safe, types=named_types(leaves, entry.names), measured=entry.names,
+            )  # fmt: skip
+        except GraphcError:  # perhaps because of the names
+            safe.restore()
+        if around is not None:
+            around.restore()
+        if recorded is None or recorded.trace is None or recorded.recorder.forced:
+            self._fixed.add(entry.key)
+            self._entries = {k: e for k, e in self._entries.items() if e is not entry}
+            if recorded is not None:
+                return recorded.result
+            return self._record(self._entry_for(leaves, spec), args, kwargs, leaves, spec, around)
         self._confirm(entry, recorded.trace, expected)
         return recorded.result
 
@@ -287,7 +331,9 @@ class Compiled:
             raise RecordingError(f"{self._name()}: {shown[0]}; fullgraph=True allows no output")
         if shown:
             warnings.warn(
-                f"{self._name()}: {shown[0]}; the compiled function writes nothing", RecordingWarning, stacklevel=outside()
+                f"{self._name()}: {shown[0]}; the compiled function writes nothing",
+                RecordingWarning,
+                stacklevel=outside(),
             )
 
     def _why(self, entry: Entry, leaves: Sequence[Any]) -> str:

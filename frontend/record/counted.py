@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import operator
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from graphc.errors import RecordingError
 from graphc.frontend.autograd import Node
@@ -20,11 +22,11 @@ from graphc.frontend.mode import mode, using
 from graphc.frontend.promote import size_scalar
 from graphc.frontend.record.trace import same_bits
 from graphc.frontend.record.where import here
-from graphc.frontend.tensor import Tensor
+from graphc.frontend.tensor import Tensor, fresh
 from graphc.ir.graph import Location, Value
 from graphc.ir.op import op_named
 from graphc.ir.passes.bind import bind_attrs
-from graphc.ir.types import Dim, Size, TensorType, evaluate
+from graphc.ir.types import Dim, Size, TensorType, evaluate, symbols_of
 
 _SAME = frozenset({"clone", "expand", "reshape"})  # what keeps the type keeps the elements
 LEAST = 2  # smaller sizes have no name
@@ -73,6 +75,19 @@ def named(found: Sequence[Counted], value: Value) -> str | None:
     return next((c.name for c in found if alike(c.value, value)), None)
 
 
+def names_in(values: Iterable[Any]) -> set[str]:
+    """The named sizes in attributes."""
+    found: set[str] = set()
+    stack = list(values)
+    while stack:
+        x = stack.pop()
+        if isinstance(x, Dim):
+            found.update(symbols_of(x))
+        elif isinstance(x, tuple):
+            stack.extend(x)
+    return found
+
+
 def answer(size: Dim, how: str, other: Any) -> Any:
     """How a comparison of a size that depends on values comes out now, which then is a condition.
 
@@ -101,6 +116,7 @@ class CountedSizes:
 
     sizes: dict[str, int]
     counted: list[Counted]
+    forced = False  # Python asked for a named size as a number
     named_nodes: list[weakref.ref[Any]]  # of the tape, made since there were any
 
     def __init__(self) -> None:
@@ -138,6 +154,27 @@ class CountedSizes:
         with using(grad=False):
             right = size_scalar(other).tensor if isinstance(other, Dim) else other
             self.on_bool(op_named(name)(size_scalar(size).tensor, right), result)
+
+    def measure(self: Any, name: str, leaf: int, tensor: Tensor) -> None:
+        """The first size of an argument has a name, and is a graph input."""
+        if name in self.sizes:
+            return
+        number = tensor._a.shape[0]
+        self.add_source("size", leaf, f"size of {name}", fresh(np.asarray(number, np.int64)))
+        self.sizes[name] = number
+        self.counted.append(Counted(name, self.graph.inputs[-1].value, here()))
+
+    def measures(self: Any, value: Value) -> bool:
+        """True for a number that depends on the named size of an argument."""
+        named = {c.name for c in self.counted if c.value.node is None}
+        stack = [value] if named else []
+        while stack:
+            node = stack.pop().node
+            if node is not None:
+                if names_in(node.attrs.values()) & named:
+                    return True
+                stack.extend(node.inputs)
+        return False
 
     def visible_size(self, size: Dim) -> Any:
         """What the user sees of a named size: a number that is followed where it depends on values."""

@@ -48,6 +48,7 @@ def describe(trace: Trace) -> list[str]:
             "path": "state",
             "random": "random state",
             "setting": "setting",
+            "size": "size",
             "host": "result of a callback",
         }[source.kind]
         lines.append(f"{what} {source.name}: {source.layout}")

@@ -66,9 +66,7 @@ def compile_in_place(module: Any, *args: Any, **kwargs: Any) -> None:
 def _check(dynamic: Any, backend: Any, mode: Any, options: Any) -> bool:
     """Check the arguments that have another meaning here, and say which; True when nothing shall be compiled."""
     if callable(backend):
-        raise UnsupportedError(
-            "compile: a backend that is a function is not supported; leave it out"
-        )
+        raise UnsupportedError("compile: a backend that is a function is not supported; leave it out")
     if backend not in _BACKENDS:
         raise ArgumentError(f"compile: unknown backend {backend!r}; choose from {', '.join(map(repr, _BACKENDS))}")
     if mode is not None and mode not in _MODES:

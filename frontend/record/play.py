@@ -148,6 +148,8 @@ def _array(source: Source, tensor: Tensor | None, leaves: Sequence[Any], values:
         return tensor._a
     if source.kind == "random":
         return rng.state_array()
+    if source.kind == "size":
+        return np.asarray(leaves[source.number]._a.shape[0], np.int64)
     if source.kind == "host":
         return _NOTHING
     number = values[source.number] if source.kind == "setting" else leaves[source.number]

@@ -138,9 +138,10 @@ class Recorder(rng.Replays, Phases, CountedSizes):
     def add_source(self, kind: str, number: int, name: str, tensor: Tensor, type: TensorType | None = None) -> Source:
         """Make `tensor` a graph input."""
         value = self.graph.add_input(
-            type or tensor._l.type, name, "input" if kind in ("arg", "float", "int") else "state"
+            type or tensor._l.type, name, "input" if kind in ("arg", "float", "int", "size") else "state"
         )
         source = Source(kind, number, name, tensor._l, tensor, here(), tensor.requires_grad, bool(tensor._hooks))
+        source.named = type
         root = Root(tensor._chain, value, source, tensor)
         self.sources.append(source)
         self.source_roots.append(root)
@@ -342,7 +343,9 @@ class Recorder(rng.Replays, Phases, CountedSizes):
         """Python uses an int read from `tensor` (0-d) as a number of its own: a guard."""
         with using(grad=False):
             wide = tensor if tensor.dtype is int64 else op_named("cast")(tensor, dtype=int64)
-        self.value_guards.append(ValueGuard(self.value_of(wide), int(number), here()))
+        value = self.value_of(wide)
+        self.forced = self.forced or self.measures(value)
+        self.value_guards.append(ValueGuard(value, int(number), here()))
 
     @_hook
     def on_range(self, index: Tensor, low: float | None, high: float | Dim, ignored: int | None = None) -> None:

@@ -104,9 +104,11 @@ def record_call(
     strict: bool = False,
     export: bool = False,
     around: Any = None,
+    measured: Mapping[int, str] | None = None,
 ) -> Recorded:
     """Run `function` on the arguments `given` (args, kwargs; `leaves` and `spec` are these flattened) once, recording.
-    Int leaves in `ints` become inputs, as floats do.
+    Int leaves in `ints` become inputs, as floats do. `measured` says of tensor leaves how their first size is called,
+    which is found at every call.
 
     A refusal ends the recording and the function goes on eagerly: the result and all effects are eager's own. With
     `strict` it raises RecordingError at the user's line instead. An exception of the function itself passes through and
@@ -119,6 +121,8 @@ def record_call(
     if around is not None:
         around.begin(recorder, watcher)
     inputs = _feed(recorder, leaves, names, types or {}, ints, export)
+    for k, name in (measured or {}).items():
+        recorder.measure(name, k, leaves[k])
     args, kwargs, undo = substitute(given, spec, inputs)
     target: Any = function
     if hasattr(type(function), "_graphc_module"):
@@ -185,7 +189,7 @@ def ask_size(size: Dim, how: str, other: Any) -> Any:
 @contextmanager
 def asked_sizes(recorder: Recorder) -> Iterator[None]:
     """Inside, the user's code may not branch on a named size, nor use it as a plain number."""
-    if not recorder.sizes:
+    if not recorder.sizes or recorder.counted:
         yield
         return
     before, Dim.ask = Dim.ask, staticmethod(ask_size)

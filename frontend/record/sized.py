@@ -15,13 +15,13 @@ from typing import Any
 
 from graphc import compiler
 from graphc.errors import GraphcError
-from graphc.frontend.record.counted import LEAST, Counted
+from graphc.frontend.record.counted import LEAST, Counted, names_in
 from graphc.frontend.record.tape import NodePlan, SavedPlan
 from graphc.frontend.record.trace import Leaf, Trace
 from graphc.ir.graph import Graph, Node, Value
 from graphc.ir.op import Array
 from graphc.ir.passes.bind import bind_attrs
-from graphc.ir.types import Dim, Layout, symbols_of
+from graphc.ir.types import Layout, symbols_of
 
 MAX_BOUND = 64  # graphs kept for different numbers
 
@@ -68,20 +68,28 @@ class Sized:
         """The trace for the sizes these inputs give and the arrays it takes; None where it does not apply."""
         known = {i.value: a for i, a in zip(self.trace.graph.inputs, arrays, strict=True)}
         sizes: dict[str, int] = {}
+        if not self._measured(known, sizes):
+            return None
         for stage in self.stages:
+            if not stage.outputs:
+                continue
             key = (stage.number, *sizes.values())
             run = self._kept(self._codes, key, partial(self._code, stage, dict(sizes), known))
             if run is None:
                 return None
             known |= zip(stage.outputs, run([known[v] for v in stage.inputs]), strict=True)
-            for c in self.trace.counted:
-                if c.value in known and c.name not in sizes:
-                    sizes[c.name] = int(known[c.value])
-                    if sizes[c.name] < LEAST:
-                        return None
+            if not self._measured(known, sizes):
+                return None
         given = [known[v] for v in self.rest.inputs]
         found = self._kept(self._bound, tuple(sizes.values()), lambda: self._bind(sizes, given))
         return None if found is None else (found, given)
+
+    def _measured(self, known: Mapping[Value, Array], sizes: dict[str, int]) -> bool:
+        """Note the sizes that are known by now; False when one is too small to have a name."""
+        for c in self.trace.counted:
+            if c.value in known and c.name not in sizes:
+                sizes[c.name] = int(known[c.value])
+        return min(sizes.values(), default=LEAST) >= LEAST
 
     def _kept(self, table: OrderedDict[tuple[int, ...], Any], key: tuple[int, ...], make: Callable[[], Any]) -> Any:
         if key in table:
@@ -141,21 +149,13 @@ def _bound_plan(plan: NodePlan, sizes: Mapping[str, int]) -> NodePlan:
 
 def _names(node: Node) -> set[str]:
     """The named sizes in what a node is."""
-    found = {s for v in node.outputs for size in v.type.shape for s in symbols_of(size)}
-    stack = list(node.attrs.values())
-    while stack:
-        x = stack.pop()
-        if isinstance(x, Dim):
-            found.update(symbols_of(x))
-        elif isinstance(x, tuple):
-            stack.extend(x)
-    return found
+    return {s for v in node.outputs for size in v.type.shape for s in symbols_of(size)} | names_in(node.attrs.values())
 
 
 def _levels(graph: Graph, counted: Sequence[Counted]) -> dict[Value, int]:
     """How many counts, one following from the other, come before each value."""
     levels: dict[Value, int] = {i.value: 0 for i in graph.inputs}
-    names: dict[str, int] = {}
+    names = {c.name: 0 for c in counted if c.value.node is None}
     waiting = {c.value: c.name for c in counted}
     for node in graph.nodes:
         level = max([*(levels[v] for v in node.inputs), *(names[s] for s in _names(node))], default=0)

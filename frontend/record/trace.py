@@ -36,6 +36,7 @@ class Source:
     hooked: bool = False  # it had hooks
     # another tensor of the same kind may be at the path by now (`.grad`, an attribute that is rebound)
     loose: bool = False
+    named: TensorType | None = None  # its type with named sizes
 
 
 @dataclass(slots=True, eq=False)
@@ -184,7 +185,8 @@ def _extra_source(a: Trace, b: Trace) -> str:
 
 
 def _source_difference(x: Source, y: Source) -> str | None:
-    if (x.kind, x.name) != (y.kind, y.name) or x.layout is not y.layout:
+    same = x.layout is y.layout if x.named is None else x.named is y.named
+    if (x.kind, x.name) != (y.kind, y.name) or not same:
         return f"the tensor {x.name} ({x.layout}) was {y.name} ({y.layout}) on the second call (first used at {y.loc})"
     if x.kind == "path" and x.tensor is not y.tensor and not (x.loose and y.loose):
         return f"the tensor {x.name} was another object on the second call (first used at {y.loc})"
