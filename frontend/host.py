@@ -203,8 +203,8 @@ def from_numpy(ndarray: Array) -> Tensor:
 
 
 def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
-    """`data` itself if it is a tensor of the dtype, over the same memory if it is an array (or another library's
-    tensor) of the dtype whose layout a tensor can have, else tensor().
+    """`data` itself if it is a tensor of the dtype, over the same memory if it is an array of the dtype whose layout a
+    tensor can have, else tensor().
     """
     check_device("as_tensor", device)
     wanted = None if dtype is None else as_dtype("as_tensor", dtype)
@@ -223,7 +223,14 @@ def asarray(
     copy: bool | None = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """as_tensor() that can require gradients; copy=True copies, copy=False raises ArgumentError where it had to."""
+    """as_tensor() that also takes the memory of another library's tensor (DLPack) and can require gradients.
+
+    copy=True copies, copy=False raises ArgumentError where that would be needed.
+    """
+    if hasattr(obj, "__dlpack__") and not isinstance(obj, (Tensor, np.ndarray)):
+        from graphc.frontend.dlpack import from_dlpack
+
+        obj = from_dlpack(obj)
     if copy:
         made = tensor(obj, dtype=dtype, device=device)
     else:

@@ -100,6 +100,16 @@ def test_asarray_says_when_a_copy_is_needed() -> None:
     with pytest.raises(ArgumentError, match="cannot be used without a copy"):
         graphc.asarray(array, dtype=graphc.float32, copy=False)
 
+    class Foreign:
+        def __dlpack__(self, **options: Any) -> Any:
+            return array.__dlpack__(**options)
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return 1, 0
+
+    assert graphc.asarray(Foreign(), copy=False)._a.ctypes.data == array.ctypes.data
+    assert graphc.asarray(Foreign(), dtype=graphc.int8).tolist() == [0, 1, 2, 3]
+
 
 # ---------------------------------------------------------------- DLPack
 
