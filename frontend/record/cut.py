@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import networkx as nx
-
+from graphc.ir.dag import load_networkx
 from graphc.ir.graph import Node, Value
 from graphc.ir.op import Elementwise
 
@@ -38,6 +37,7 @@ def choose(required: Sequence[Value]) -> list[Value]:
     region = _region(required)
     if all(v.node is None or not cheap(v.node) for v in region):
         return list(required)
+    nx = load_networkx()  # not with the package: its import takes 60 to 100 ms
     net = nx.DiGraph()
     net.add_nodes_from(("start", "end"))
     wanted = set(required)
