@@ -355,10 +355,6 @@ def length(self: Tensor) -> int:
     if number is not None:
         return number
     if isinstance(found, Dim):
-        recorder: Any = mode.get().recorder
-        number: int | None = recorder.plain_size(found)
-        if number is not None:
-            return number
         raise UnsupportedError(f"len(): the size is the named size {found} of this recording; use shape[0], not len()")
     return found
 
