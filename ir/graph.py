@@ -119,8 +119,8 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a graph gives. kind: "output" (a returned value), "state" (new value of the state input `name`) or
-    "grad" (a `.grad`, named).
+    """What a graph gives. kind: "output" (a returned value), "state" (new value of the state input `name`),
+    "grad" (a `.grad`, named) or "size" (0-d int64: the number the dimension `name` stands for after it).
     """
 
     value: Value
@@ -222,6 +222,10 @@ class Graph:
         from graphc.ir.types import symbols_of
 
         return tuple(sorted({s for i in self.inputs for size in i.value.type.shape for s in symbols_of(size)}))
+
+    def counted(self) -> dict[str, Value]:
+        """The dimensions that depend on values: name -> the 0-d int64 value each is."""
+        return {o.name: o.value for o in self.outputs if o.kind == "size"}
 
     def __str__(self) -> str:
         from graphc.ir.text import print_graph

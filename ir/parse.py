@@ -37,7 +37,7 @@ _MAX_STRING = 65_536
 _MAX_TERMS = 64  # of a named size, and its greatest degree
 PHASES = ("forward", "backward", "update")
 INPUT_KINDS = ("input", "state")
-OUTPUT_KINDS = ("output", "state", "grad")
+OUTPUT_KINDS = ("output", "state", "grad", "size")
 # what an infer function may raise when hostile attributes have kinds it never meets from the front end
 HOSTILE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError, MemoryError)
 

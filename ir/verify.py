@@ -14,7 +14,7 @@ from graphc.ir.narrow import composed, expand
 from graphc.ir.op import Op, all_ops
 from graphc.ir.parse import HOSTILE, INPUT_KINDS, OUTPUT_KINDS, PHASES
 from graphc.ir.schema import attr_problem
-from graphc.ir.types import DTYPES, Dim, DType, TensorType, dtype_of, symbols_of
+from graphc.ir.types import DTYPES, Dim, DType, TensorType, dtype_of, int64, symbols_of
 
 _MAX_NESTING = Limits().nesting
 
@@ -36,18 +36,22 @@ def verify(graph: Graph, primitive: bool = False) -> None:
     V11  Names of inputs and outputs are at most 256 bytes without control characters; so are the names of values,
          modules and the graph.
     V12  No two inputs of one kind, and no two outputs of one kind, have the same name.
-    V13  Kinds of inputs are "input", "state"; of outputs "output", "state", "grad"; phases are "forward", "backward",
-         "update".
+    V13  Kinds of inputs are "input", "state"; of outputs "output", "state", "grad", "size"; phases are "forward",
+         "backward", "update".
     V14  An output of kind "state" has the name and the type of an input of kind "state".
     V15  A type has at most 32 dimensions, each at most 2^40, and at most 2^48 bytes; names of dimensions are ASCII.
-    V16  A named dimension in a node's types and attributes occurs in the type of an input.
+    V16  A named dimension in a node's types and attributes occurs in the type of an input, or is the name of an output
+         of kind "size" whose value an earlier node computes.
     V17  Arrays in attributes are read-only and row-major.
     V18  With `primitive`: every op can be lowered as it stands; none is left to decompose.
     V19  A node has no attributes but those its op declares, each of a declared kind (ir/schema.py).
+    V20  An output of kind "size" is the i64[] result of a node, and its name that of a dimension no input has.
     """
     _check_inputs(graph)
     defined = {i.value: True for i in graph.inputs}
     symbols = frozenset(graph.symbols())
+    _check_sizes(graph, symbols)
+    names = {v: name for name, v in graph.counted().items()}
     seen: dict[Node, bool] = {}
     for number, node in enumerate(graph.nodes):
         where = f"node {number} ({_origin(node)})"
@@ -56,6 +60,7 @@ def verify(graph: Graph, primitive: bool = False) -> None:
         _check_operands(graph, node, defined, where)
         _check_node(node, symbols, where)
         _check_results(graph, node, defined, symbols, where)
+        symbols |= {names[v] for v in node.outputs if v in names}
         if primitive:
             _require(is_primitive(node), "V18", where, f"{node.op.name} is left to decompose")
     _check_outputs(graph, defined)
@@ -108,6 +113,14 @@ def _check_outputs(graph: Graph, defined: Mapping[Value, bool]) -> None:
             _require(state is not None, "V14", where, f"no state input is called {o.name!r}")
             _require(state is o.value.type, "V14", where, f"state {o.name!r} is {state}, its new value {o.value.type}")
     _unique(((o.kind, o.name) for o in graph.outputs), "outputs")
+
+
+def _check_sizes(graph: Graph, symbols: frozenset[str]) -> None:
+    for name, value in graph.counted().items():
+        where = f"size {name!r}"
+        computed = value.type is TensorType(int64, ()) and value.node is not None
+        _require(computed, "V20", where, "its value is not the i64[] result of a node")
+        _require(name.isidentifier() and name not in symbols, "V20", where, "its name is not that of a new dimension")
 
 
 def _unique(names: Iterable[tuple[str, str]], where: str) -> None:

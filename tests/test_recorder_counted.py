@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import graphc
-from graphc.errors import GraphcError, RecordingError
+from graphc.errors import GraphcError, GuardError, RecordingError
 from graphc.nn import functional as F
 from tests.recorder_checks import bits, refused
 
@@ -240,12 +240,33 @@ def test_a_refusal_after_a_counted_size_leaves_no_names() -> None:
             assert bits(w.grad) == bits(other.grad)
 
 
-def test_trace_refuses_with_the_line() -> None:
+@pytest.mark.parametrize("name", FORMS)
+def test_traced_and_loaded(name: str, tmp_path: Any) -> None:
+    function = FORMS[name]
+    program = graphc.trace(function, *inputs(0))
+    if name == "random":  # its state is its own
+        return
+    program.save(tmp_path / "counted.gcz")
+    loaded = graphc.load(tmp_path / "counted.gcz")
+    for seed in range(1, 4):
+        wanted = bits(function(*inputs(seed)))
+        assert bits(program(*inputs(seed))) == wanted
+        assert bits(loaded(*inputs(seed))) == wanted
+
+
+def test_a_file_says_when_a_size_is_too_small() -> None:
+    program = graphc.trace(lambda x: x[x > 0] * 2, graphc.tensor([1.0, 2.0, -1.0]))
+    assert program(graphc.tensor([1.0, 2.0, 3.0])).tolist() == [2.0, 4.0, 6.0]
+    with pytest.raises(GuardError, match="was at least 2 in the trace"):
+        program(graphc.tensor([-1.0, -1.0, 1.0]))
+
+
+def test_named_and_counted_sizes_do_not_go_together() -> None:
     def f(x: Any) -> Any:
         return x[x > 0].sum()  # here
 
     with pytest.raises(RecordingError, match=r"size that depends on values at test_recorder_counted\.py"):
-        graphc.trace(f, inputs(0)[0])
+        graphc.trace(f, inputs(0)[0], dynamic={"x": {0: "N"}})
 
 
 def test_unequal_sizes_that_meet_are_refused() -> None:

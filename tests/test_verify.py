@@ -286,6 +286,26 @@ def unknown_symbol_in_a_type(g: Graph) -> None:
     g.nodes[2].out.type = TensorType(float32, (Dim("M"),))
 
 
+@breaks("V16", "'u0' occurs in no input")
+def size_used_before_it_is_counted(g: Graph) -> None:
+    g.nodes[2].attrs["shape"] = (Dim("u0"),)
+    with g.building():
+        count = op_named("full")(shape=(), value=3, dtype=int64)
+    g.add_output(count, "u0", "size")
+
+
+@breaks("V20", "not the i64[] result of a node")
+def size_of_another_type(g: Graph) -> None:
+    g.add_output(g.nodes[2].out, "u0", "size")
+
+
+@breaks("V20", "not that of a new dimension")
+def size_without_a_name(g: Graph) -> None:
+    with g.building():
+        count = op_named("full")(shape=(), value=3, dtype=int64)
+    g.add_output(count, "2 3", "size")
+
+
 @breaks("V17", "can be written or is not row-major")
 def writable_array(g: Graph) -> None:
     g.nodes[3].attrs["value"] = np.arange(3.0)

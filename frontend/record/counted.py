@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import operator
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,16 +20,16 @@ from graphc.errors import RecordingError
 from graphc.frontend.autograd import Node
 from graphc.frontend.mode import mode, using
 from graphc.frontend.promote import size_scalar
+from graphc.frontend.record.staged import LEAST, names_in
 from graphc.frontend.record.trace import same_bits
 from graphc.frontend.record.where import here
 from graphc.frontend.tensor import Tensor, fresh
 from graphc.ir.graph import Location, Value
 from graphc.ir.op import op_named
 from graphc.ir.passes.bind import bind_attrs
-from graphc.ir.types import Dim, Size, TensorType, evaluate, symbols_of
+from graphc.ir.types import Dim, Size, TensorType, evaluate
 
 _SAME = frozenset({"clone", "expand", "reshape"})  # what keeps the type keeps the elements
-LEAST = 2  # smaller sizes have no name
 _COMPARE: dict[str, Callable[[int, int], bool]] = {
     "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
@@ -73,19 +73,6 @@ def _source(value: Value) -> Value:
 def named(found: Sequence[Counted], value: Value) -> str | None:
     """The name of the size that `value` counts, if it has one."""
     return next((c.name for c in found if alike(c.value, value)), None)
-
-
-def names_in(values: Iterable[Any]) -> set[str]:
-    """The named sizes in attributes."""
-    found: set[str] = set()
-    stack = list(values)
-    while stack:
-        x = stack.pop()
-        if isinstance(x, Dim):
-            found.update(symbols_of(x))
-        elif isinstance(x, tuple):
-            stack.extend(x)
-    return found
 
 
 def answer(size: Dim, how: str, other: Any) -> Any:
@@ -139,8 +126,8 @@ class CountedSizes:
         number = int(count._a)
         if self._paused or self.finished or self.refusal is not None:
             return number
-        if self.alone:
-            self.on_escape(count, "a size that depends on values", "a file has no place for it; use where()")
+        if self.alone and self.sizes and not self.counted:
+            self.on_escape(count, "a size that depends on values", "beside named sizes there is no place for it")
         try:
             return _count(self, count, number)
         except RecordingError as error:
@@ -151,6 +138,11 @@ class CountedSizes:
         """A comparison of a size that depends on values decides something: a condition."""
         if self._paused or self.finished or self.refusal is not None:
             return
+        if self.alone and name == "eq" and isinstance(other, Dim):
+            raise RecordingError(
+                f"two sizes that depend on values meet at {here()}; a file cannot say that they are equal: use one "
+                "mask for both"
+            )
         with using(grad=False):
             right = size_scalar(other).tensor if isinstance(other, Dim) else other
             self.on_bool(op_named(name)(size_scalar(size).tensor, right), result)

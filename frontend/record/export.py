@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from graphc import compiler
-from graphc.errors import ArgumentError, ArtifactError, GuardError, RecordingError
+from graphc.errors import ArgumentError, ArtifactError, DimError, GuardError, RecordingError, ShapeError
 from graphc.frontend.record import rng
 from graphc.frontend.record.session import argument_names, check_function, record_call
 from graphc.frontend.record.signature import Argument, Expectation, Result, Signature, signature_json, signature_of
+from graphc.frontend.record.staged import Staged
 from graphc.frontend.record.trace import Trace, difference
 from graphc.frontend.record.tree import TreeSpec, flatten, to_json, unflatten
 from graphc.frontend.tensor import Tensor, fresh
@@ -41,6 +42,8 @@ class Program:
         self.signature = signature
         self._executables: OrderedDict[Any, Any] = OrderedDict()
         self._lock = threading.RLock()
+        counts = graph.counted()
+        self._staged = Staged(graph, counts) if counts else None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run on arguments shaped as in the trace. Raises ArgumentError for others, GuardError where a traced branch
@@ -70,7 +73,7 @@ class Program:
         """Run on named arrays: one array a graph output; state is updated."""
         sizes = self._sizes(inputs)
         arrays = [inputs[i.name] if i.name in inputs else self.state[i.name] for i in self.graph.inputs]
-        results: list[Array] = self._executable(sizes, arrays)(arrays)
+        results: list[Array] = self._results(sizes, arrays)
         for e in self.signature.expectations:
             now = type(e.expected)(results[e.output])
             if now != e.expected:
@@ -116,12 +119,31 @@ class Program:
                 _match(self.graph.name, i.name, i.value.type, inputs[i.name], sizes)
         return sizes
 
+    def _results(self, sizes: dict[str, int], arrays: Sequence[Array]) -> Any:
+        """The outputs; sizes that depend on values are counted first."""
+        if self._staged is None:
+            return self._executable(sizes, arrays)(arrays)
+        counted = self._staged.numbers(arrays, sizes)
+        if counted is None:
+            raise GuardError(
+                f"{self.graph.name}: a size that depends on values was at least 2 in the trace and is not for these "
+                "inputs; trace that case too"
+            )
+        try:
+            return self._executable(*counted)(counted[1])
+        except (ShapeError, DimError) as error:
+            raise GuardError(f"{self.graph.name}: the sizes of these inputs do not go together: {error}") from error
+
     def _executable(self, sizes: dict[str, int], arrays: Sequence[Array]) -> Any:
         layouts = [Layout.of(a) for a in arrays]
         key = (tuple(sorted(sizes.items())), tuple(layouts))
         found = self._executables.get(key)
         if found is None:
-            graph = self._guarded(bind.bind_dims(self.graph, sizes) if sizes else self.graph)
+            if self._staged is not None:
+                graph = self._staged.bound(sizes)[0]
+            else:
+                graph = bind.bind_dims(self.graph, sizes) if sizes else self.graph
+            graph = self._guarded(graph)
             found = self._executables[key] = compiler.compile_graph(graph, layouts)
             while len(self._executables) > _BINDINGS:
                 self._executables.popitem(last=False)
@@ -329,7 +351,7 @@ def _program(trace: Trace, leaves: Sequence[Any], names: Sequence[str], spec: Tr
     results = [
         Result({"fresh": "tensor"}.get(leaf.kind, leaf.kind), leaf.number, leaf.value) for leaf in trace.out_leaves
     ]
-    first = len(graph.outputs) - len(trace.value_guards)
+    first = len(graph.outputs) - len(trace.value_guards) - len(trace.counted)
     expectations = [Expectation(first + k, g.expected, str(g.loc)) for k, g in enumerate(trace.value_guards)]
     constants = [f"constant: {text} at {place}" for place, text in dict.fromkeys(trace.constants)]
     notes = list(dict.fromkeys([*trace.notes, *constants]))

@@ -408,6 +408,8 @@ class Finisher:
         donate = self.export or not recorder.value_guards  # nothing may be written before the last guard was checked
         for value, kind, name in self.outputs:
             recorder.graph.add_output(value, name, kind if donate or kind != "state" else "output")
+        for c in recorder.counted if self.export else ():
+            recorder.graph.add_output(c.value, c.name, "size")
         notes = [f"shown while recording only: print at {loc}" for loc in (*self.watcher.prints, *recorder.texts.shown)]
         notes += [f"shown while recording only: output at {loc}" for loc in self.watcher.writes]
         if self.reach.unguarded:

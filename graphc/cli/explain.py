@@ -24,7 +24,8 @@ def run(model: Path, sizes: Sequence[str], as_json: bool) -> int:
     program = graphc.load(model)
     given = parse_sizes(sizes)
     symbols = program.graph.symbols()
-    bound = None if symbols and not given else bind_dims(program.graph, bind_sizes(program.graph, given))
+    unknown = (symbols and not given) or program.graph.counted()  # sizes that are not given, or depend on values
+    bound = None if unknown else bind_dims(program.graph, bind_sizes(program.graph, given))
     facts: dict[str, Any] = {"file": str(model), "id": identity, **_facts(program)}
     facts["plan"] = None if bound is None else _plan(bound)
     if as_json:
@@ -98,6 +99,9 @@ def _tell(facts: dict[str, Any]) -> None:
 
 
 def _tell_plan(plan: dict[str, Any] | None, symbols: Sequence[str]) -> None:
+    if plan is None and not symbols:
+        say("sizes depend on values: they are counted at each run, and the rest is compiled for the numbers found")
+        return
     if plan is None:
         options = " ".join(f"--size {s}=NUMBER" for s in symbols)
         say(f"named sizes: {', '.join(symbols)} (say {options} to see the plan)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from graphc.errors import ArgumentError
+from graphc.errors import ArgumentError, UnsupportedError
 from graphc.ir.graph import Graph, Value, copy_outputs
 from graphc.ir.types import Dim, evaluate
 
@@ -13,8 +13,14 @@ from graphc.ir.types import Dim, evaluate
 def bind_dims(graph: Graph, values: Mapping[str, int]) -> Graph:
     """`graph` for the sizes `values`, with every type inferred again; `graph` itself when it names no dimension.
 
-    Raises ArgumentError for a name without a value, and the op's own error where the numbers do not fit.
+    Raises ArgumentError for a name without a value, UnsupportedError for a size that depends on values, and the op's
+    own error where the numbers do not fit.
     """
+    for name in graph.counted():
+        raise UnsupportedError(
+            f"{graph.name}: the size {name} depends on values, so that there is no one graph with numbers for sizes; "
+            "run the program, which counts first"
+        )
     symbols = graph.symbols()
     if not symbols:
         return graph
