@@ -7,12 +7,11 @@ is plain IEEE 754. Intrinsics need no declarations (LLVM declares them from the 
 
 from __future__ import annotations
 
-import math
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from graphc.codegen.literals import float_text
 from graphc.codegen.target import Target
 from graphc.errors import InternalError
 from graphc.ir.types import DTYPES, DType, bool_, float32, float64
@@ -83,18 +82,6 @@ def elem(dtype: DType) -> str:
 def memory_elem(dtype: DType) -> str:
     """The memory element of a dtype (bool: i8, one byte 0 or 1)."""
     return _MEMORY[dtype]
-
-
-def float_text(value: float, single: bool) -> str:
-    """The exact hexadecimal literal LLVM reads; floats are written with the bits of their double."""
-    if math.isnan(value):
-        return "0x7FF8000000000000"
-    if single:
-        try:
-            value = struct.unpack("<f", struct.pack("<f", value))[0]
-        except OverflowError:
-            value = math.copysign(math.inf, value)
-    return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
 
 
 @dataclass(slots=True)

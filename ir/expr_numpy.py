@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import InternalError
+from graphc.ir.convert import cast_array
 from graphc.ir.expr import Expr, walk
 from graphc.ir.kernel import Contract, Kernel, Map, MapStage, ReduceStage, Rows, Scan, Scatter, Store, Strided
 from graphc.ir.numerics import contraction, fma, last_extreme, places_of, reduction, scan, stable_order
 from graphc.ir.ops.elementwise import wide
-from graphc.ir.ops.pointwise import cast_array, erf_float64, maximum_array, minimum_array, sigmoid_float64
+from graphc.ir.ops.pointwise import erf_float64, maximum_array, minimum_array, sigmoid_float64
 from graphc.ir.philox import philox
 
 Array = np.ndarray[Any, Any]

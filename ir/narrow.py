@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import InternalError
+from graphc.ir.convert import cast_array
 from graphc.ir.expr import Expr
 from graphc.ir.op import Array, Elementwise, Op, op_named
 from graphc.ir.types import DType, TensorType, bfloat16, dtype_of, float16, float32, int8, int16, int32, uint8
@@ -114,8 +115,6 @@ def reference(op: Op, arrays: Sequence[Array], attrs: Mapping[str, Any]) -> tupl
     types = [TensorType(dtype_of(a.dtype), a.shape) for a in arrays]
     if not widens(op, types, attrs):
         return _as_arrays(op.reference(*arrays, **attrs))
-    from graphc.ir.ops.pointwise import cast_array
-
     wide = [cast_array(a, WIDER.get(t.dtype, t.dtype)) for a, t in zip(arrays, types, strict=True)]
     found = _as_arrays(op.reference(*wide, **_wide_attrs(attrs)))
     wanted = op.infer_types(types, attrs)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from graphc.ir import narrow
+from graphc.ir.convert import cast_array
 from graphc.ir.op import Array, Op, Sample, default_apply
-from graphc.ir.ops.pointwise import cast_array
 from graphc.ir.types import DType, TensorType, bool_, dtype_of, float32, float64, int64
 
 COMMON = (bool_, int64, float32, float64)  # tried on every sample

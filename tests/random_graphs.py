@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from graphc.ir.convert import cast_array
 from graphc.ir.graph import Graph, Location, Value
 from graphc.ir.op import Array, op_named
 from graphc.ir.ops.elementwise import INTEGERS as WHOLE
 from graphc.ir.ops.elementwise import NUMBERS, REAL
-from graphc.ir.ops.pointwise import cast_array
 from graphc.ir.types import DType, TensorType, bool_, dtype_of, float32, float64, int64
 
 DTYPES: tuple[DType, ...] = (bool_, int64, float32, float64)  # those in which most models are written

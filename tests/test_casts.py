@@ -11,11 +11,11 @@ from graphc.codegen.cpu import lower_kernel
 from graphc.codegen.target import TARGETS, X86_64_V3, Target
 from graphc.compiler import eager_run
 from graphc.errors import DTypeError
+from graphc.ir.convert import cast_array
 from graphc.ir.expr import apply, index, load
 from graphc.ir.kernel import Map, Store
 from graphc.ir.op import Array, op_named
 from graphc.ir.ops.elementwise import REAL
-from graphc.ir.ops.pointwise import cast_array
 from graphc.ir.types import (
     DTYPES,
     DType,

@@ -12,9 +12,9 @@ from op_runs import accumulate_backward, executable
 from random_graphs import same_bits
 
 from graphc.ir import narrow
+from graphc.ir.convert import cast_array
 from graphc.ir.graph import Graph, Node, Value
 from graphc.ir.op import Array, Op, Sample, all_ops
-from graphc.ir.ops.pointwise import cast_array
 from graphc.ir.rewrite import Replacement, rebuild
 from graphc.ir.types import DType, Layout, bfloat16, float16, float32, float64
 from graphc.runtime.reference import run_graph

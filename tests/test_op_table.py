@@ -14,8 +14,8 @@ from random_graphs import same_bits
 from graphc.codegen.target import Target
 from graphc.compiler import eager_executable, eager_run
 from graphc.ir import narrow
+from graphc.ir.convert import cast_array
 from graphc.ir.op import Array, Elementwise, Op, Sample, all_ops
-from graphc.ir.ops.pointwise import cast_array
 from graphc.ir.types import DType, Layout, TensorType, bfloat16, dtype_of, float64
 
 NAMES = sorted(all_ops())

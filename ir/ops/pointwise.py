@@ -14,6 +14,7 @@ import numpy as np
 
 from graphc.errors import DTypeError
 from graphc.ir import expr
+from graphc.ir.convert import cast_array
 from graphc.ir.expr import Expr
 from graphc.ir.infer import broadcast_shape, require_arity, same_dtype
 from graphc.ir.op import Array, Op, define
@@ -38,7 +39,7 @@ from graphc.ir.ops.elementwise import (
     uniform,
     wide,
 )
-from graphc.ir.types import DType, TensorType, bool_, dtype_of, float32, float64, int64
+from graphc.ir.types import DType, TensorType, bool_, float64, int64
 
 
 def _span(low: float, high: float) -> Callable[..., Any]:
@@ -456,31 +457,6 @@ where: Op = define(
         doc="x where the condition holds, else y; nothing of the other is seen, be it NaN.",
     )
 )
-
-
-def cast_array(x: Array, dtype: DType) -> Array:
-    """`x` converted by the contract: float to int truncates, saturates and maps NaN to 0; to bool is x != 0; 16-bit
-    floats are reached by way of float32.
-    """
-    source = dtype_of(x.dtype)
-    if source is dtype:
-        return x
-    with np.errstate(all="ignore"):
-        if dtype.is_low_precision:
-            return cast_array(x, float32).astype(dtype.np)
-        if source.is_low_precision:
-            return cast_array(x.astype(np.float32), dtype)
-        if source.kind == "f" and dtype.is_integer:
-            return _whole(x.astype(np.float64), dtype)
-        return x.astype(dtype.np)
-
-
-def _whole(x: Array, dtype: DType) -> Array:
-    limits = np.iinfo(dtype.np)
-    whole, low, high = np.trunc(x), float(limits.min), 2.0 ** (dtype.bits - dtype.is_signed)
-    inside = np.where((whole >= low) & (whole < high), whole, 0.0).astype(dtype.np)
-    least, greatest = (np.asarray(n, dtype.np) for n in (limits.min, limits.max))
-    return np.where(whole >= high, greatest, np.where(whole < low, least, inside))
 
 
 def _cast_vjp(g: Any, out: Any, x: Any, *, needs: Any, dtype: DType) -> tuple[Any, ...]:
