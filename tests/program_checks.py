@@ -16,6 +16,7 @@ import numpy as np
 
 import graphc
 from graphc.errors import ArgumentError, GraphcError, RecordingError
+from graphc.frontend.record.lockstep_plan import LockstepPlan
 from graphc.frontend.record.tree import flatten
 from graphc.frontend.same import _leaf_bits, _World
 from graphc.frontend.tensor import Tensor
@@ -132,6 +133,24 @@ def check_module(module: ModuleType, seed: int = 0, threads: tuple[int, ...] = (
         assert all("runs eagerly" in text for text in refused), refused
         return "refused: " + refused[0]
     return _whole(module, threads)
+
+
+def check_lockstep(seed: int) -> int:
+    """Compare a program run eagerly and in lockstep; tells how many calls ran in lockstep. Raises AssertionError."""
+    with imported(source(seed), f"program_{seed}") as module:
+        try:
+            made = module.make()
+        except GraphcError:
+            return 0
+        expected = history(made[0], made, seed, seed % 3 == 0, calls=12)
+        made = module.make()
+        plan = LockstepPlan(f"program_{seed}")
+
+        def run(*args: Any) -> Any:
+            return made[0](*args) if plan.off else plan.call(made[0], args, {})[0]
+
+        same_histories(expected, history(run, made, seed, seed % 3 == 0, calls=12))
+        return plan.calls
 
 
 def _whole(module: ModuleType, threads: tuple[int, ...]) -> str:

@@ -718,3 +718,28 @@ def test_copies_of_tensors_with_a_write_to_come() -> None:
         return step, seen
 
     both(make, locked=None)
+
+
+def test_memory_that_numpy_no_longer_holds() -> None:
+    def make() -> Made:
+        kept: list[Any] = []
+        state = graphc.zeros(4)
+        held: list[Any] = []
+
+        def step(x: Tensor, y: Tensor) -> Any:
+            state.add_(x[0])
+            kept.append(len(kept))
+            if held:
+                kept.append(held[0].tolist())
+            return state * 2
+
+        def seen() -> Any:
+            state.numpy()
+            if len(kept) == 8:
+                held.append(state.numpy()[1:])
+            return kept, state.tolist()
+
+        return step, seen
+
+    compiled = both(make, calls=16, locked=None)
+    assert compiled.stats.lockstep == 5 and "handed out" in compiled.explain()

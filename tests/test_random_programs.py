@@ -11,7 +11,7 @@ import graphc
 from graphc import nn, optim
 from graphc.errors import AutogradError, RecordingError
 from graphc.testing import assert_same
-from tests.program_checks import check, history, same_histories
+from tests.program_checks import check, check_lockstep, history, same_histories
 from tests.random_programs import source
 
 SEEDS = 150
@@ -25,6 +25,16 @@ def test_random_programs(first: int) -> None:
             check(seed, threads=(2,))
         except AssertionError as error:
             raise AssertionError(f"seed {seed}: {error}\n{source(seed)}") from error
+
+
+def test_random_programs_in_lockstep() -> None:
+    calls = []
+    for seed in range(1000, 1025):
+        try:
+            calls.append(check_lockstep(seed))
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}: {error}\n{source(seed)}") from error
+    assert sum(n >= 5 for n in calls) >= 15, calls
 
 
 def test_programs_differ_and_are_repeatable() -> None:

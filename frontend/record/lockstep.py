@@ -41,6 +41,7 @@ from graphc.frontend.record.lockstep_script import (
 from graphc.frontend.record.lockstep_values import (
     LateSaved,
     PendingStorage,
+    handed_out,
     is_pending,
     make_pending,
     pending,
@@ -154,7 +155,7 @@ class Lockstep:
 
     def write(self, target: Tensor, value: Tensor, name: str, grad: bool) -> bool:
         """Note a write that dispatch checked; False when dispatch has to do it."""
-        if target._s.exposed:
+        if handed_out(target._s):
             self.leave(f"{name} at {here()} writes memory that was handed out (numpy(), DLPack)", final=True)
             return False
         if not is_pending(target) and not target._a.flags.writeable and target._a.size:
@@ -232,7 +233,7 @@ class Lockstep:
         s = t._s
         if t._l is not ref.layout or (t._chain is not ref.chain and t._chain != ref.chain):
             return False
-        number = self.number_of(s) if not s.exposed else self.unchanged(s)
+        number = self.number_of(s) if not handed_out(s) else self.unchanged(s)
         if number is not None:
             return number == ref.number
         if ref.number == CONSTANT:
@@ -249,7 +250,7 @@ class Lockstep:
         """From here on memory `s` from outside is `number`; False when it does not fit."""
         if number in self.storages or Layout.of(s.owner) is not self.script.layouts[number]:
             return False
-        if s.exposed:
+        if handed_out(s):
             if not s.owner.flags.c_contiguous:
                 return False
             self.copies[number] = s.owner.copy()
@@ -314,7 +315,7 @@ class Lockstep:
 
     def _ref(self, t: Tensor) -> Ref | None:
         s = t._s
-        number = self.number_of(s) if not s.exposed else self.unchanged(s)
+        number = self.number_of(s) if not handed_out(s) else self.unchanged(s)
         if number is None and s.constant and not t._chain:
             return Ref(CONSTANT, (), t._l, s)
         if number is None:

@@ -16,7 +16,7 @@ from graphc.compiler import frozen_attrs
 from graphc.frontend import autograd
 from graphc.frontend.autograd import AccumulateGrad, Node, Saved
 from graphc.frontend.record.lockstep_script import CONSTANT, Script
-from graphc.frontend.record.lockstep_values import PendingTensor, pending
+from graphc.frontend.record.lockstep_values import PendingTensor, handed_out, pending
 from graphc.frontend.record.trace import same_bits
 from graphc.frontend.record.where import kind_of
 from graphc.frontend.tensor import Storage, Tensor, fresh
@@ -44,7 +44,7 @@ class Found:
 
     def memory(self, s: Storage, holder: Tensor | Saved) -> int:
         """A key for memory: its number, or below -1 for the first, second, … unknown one."""
-        number = self.lock.number_of(s) if not s.exposed else self.lock.unchanged(s)
+        number = self.lock.number_of(s) if not handed_out(s) else self.lock.unchanged(s)
         if number is not None:
             self.numbers.add(number)
             return number
@@ -398,7 +398,7 @@ def writable(lock: Lockstep, found: Found, region: Region) -> bool:
     """True when what the region writes is memory that nothing else looks at."""
     for k, _ in region.writes:
         t = found.tensors[k]
-        if t._s.exposed or t._chain:
+        if handed_out(t._s) or t._chain:
             return False
         if lock.behind(t._s):
             continue

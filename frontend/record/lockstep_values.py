@@ -7,6 +7,7 @@ a class for as long, too. Tensors elsewhere pay nothing.
 
 from __future__ import annotations
 
+import sys
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -191,6 +192,19 @@ class LateSaved(Saved):
             lock.note_tensor(t)
             return t
         return super().unpack_now()
+
+
+def handed_out(s: Storage) -> bool:
+    """True for memory that NumPy or another library may look at now: some array over it is still held."""
+    return s.exposed and (s.owner.base is not None or sys.getrefcount(s.owner) > _HELD)
+
+
+def _held() -> int:
+    t = fresh(np.zeros(()))
+    return sys.getrefcount(t._s.owner)
+
+
+_HELD = _held()  # references to an array that its tensor alone has
 
 
 def stand_in(layout: Layout) -> Tensor:
