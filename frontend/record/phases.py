@@ -14,6 +14,7 @@ class Phases:
 
     graph: Graph
     _modules: list[tuple[Any, str]]
+    _paused: int
 
     def module_enter(self, module: Any) -> None:
         """Nodes from here on belong to this module."""
@@ -35,3 +36,12 @@ class Phases:
             yield
         finally:
             self.graph.phase = before
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing inside is recorded (an optimiser making its state)."""
+        self._paused += 1
+        try:
+            yield
+        finally:
+            self._paused -= 1

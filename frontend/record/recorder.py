@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -463,15 +462,6 @@ class Recorder(rng.Replays, Phases, CountedSizes):
             if self.refusal is None and not self._paused:
                 self.add_source("setting", -1, f"param_groups[{group}][{key!r}]", t)
         return found[1]
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Nothing inside is recorded (an optimiser making its state)."""
-        self._paused += 1
-        try:
-            yield
-        finally:
-            self._paused -= 1
 
     def restore(self) -> None:
         """Put `.grad` and Module attributes back to what they were before the call."""

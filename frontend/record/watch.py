@@ -112,10 +112,10 @@ class Watcher:
             for k, (state, (kind, x, held, label)) in enumerate(zip(before, self._notes, strict=False)):
                 if _alike(kind, state, held):
                     self._notes[k] = (kind, x, _now(kind, x, held), label)
-            for k, value in values.items():
-                globals_, name, held = self._globals[k]
+            for place, value in values.items():
+                globals_, name, held = self._globals[place]
                 if value is held:
-                    self._globals[k] = (globals_, name, globals_.get(name, _MISSING))
+                    self._globals[place] = (globals_, name, globals_.get(name, _MISSING))
             for c, value in cells.items():
                 cell, held, name = self._cells[c]
                 if value is held:
