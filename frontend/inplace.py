@@ -26,8 +26,9 @@ def inplace(function: Callable[Concatenate[Tensor, P], Tensor]) -> Callable[Conc
     name = f"{function.__name__}_"
 
     def method(input: Tensor, /, *args: P.args, **kwargs: P.kwargs) -> Tensor:
-        if mode.get().grad:
-            autograd_inplace.check_inplace(input, name)
+        if not mode.get().grad:
+            return store(input, function(input, *args, **kwargs), name, 0)
+        autograd_inplace.check_inplace(input, name)
         since = autograd.ticket()
         return store(input, function(input, *args, **kwargs), name, since)
 

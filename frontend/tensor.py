@@ -156,9 +156,9 @@ def view_of(base: Tensor, array: Array, link: Chain, layout: Layout | None = Non
     t._chain = base._chain + link
     t._edge = None
     t._requires_grad = False
-    t._gbase = base if base._gbase is None else base._gbase
-    t._gskip = t._gbase._gskip if t._gbase._gbase is not None else len(t._gbase._chain)
-    t._history = base._s.history
+    t._gbase = first = base if base._gbase is None else base._gbase
+    t._gskip = first._gskip if first._gbase is not None else len(first._chain)
+    t._history = t._s.history
     if base._many:
         t._many = base._many
     return t
