@@ -18,6 +18,7 @@ from graphc.frontend.promote import (
     Operand,
     check_fits,
     common,
+    complex_among,
     convert,
     floating,
     lift,
@@ -364,7 +365,7 @@ _eq, _ne = _two("eq", ""), _two("ne", "")
 @hot.binary
 def eq(input: Operand, other: Operand | complex) -> Tensor:
     """input == other, as bool."""
-    if _complex_among(input, other):
+    if complex_among(input, other):
         return _by_parts(bitwise_and, _eq, input, other)
     return _eq(input, other)  # type: ignore[arg-type]
 
@@ -372,17 +373,9 @@ def eq(input: Operand, other: Operand | complex) -> Tensor:
 @hot.binary
 def ne(input: Operand, other: Operand | complex) -> Tensor:
     """input != other, as bool."""
-    if _complex_among(input, other):
+    if complex_among(input, other):
         return _by_parts(bitwise_or, _ne, input, other)
     return _ne(input, other)  # type: ignore[arg-type]
-
-
-def _complex_among(x: Any, y: Any) -> bool:
-    return (
-        (isinstance(x, Tensor) and x._l.type.dtype.kind == "c")
-        or (isinstance(y, Tensor) and y._l.type.dtype.kind == "c")
-        or isinstance(y, complex)
-    )
 
 
 def _by_parts(join: Binary, compare: Binary, x: Any, y: Any) -> Tensor:
@@ -460,11 +453,11 @@ def logical_not(input: Tensor) -> Tensor:
 # ---------------------------------------------------------------- three operands and more
 
 
-@hot.mixed
 @overload
 def where(condition: Tensor) -> tuple[Tensor, ...]: ...
 @overload
 def where(condition: Tensor, input: Operand, other: Operand) -> Tensor: ...
+@hot.mixed
 def where(condition: Tensor, input: Operand | None = None, other: Operand | None = None) -> Any:
     """input where condition holds, else other. Raises DTypeError unless `condition` is bool.
 

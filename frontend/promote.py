@@ -260,6 +260,15 @@ def fitting(name: str, number: Number, dtype: DType) -> Number:
     return int(number) % 2**dtype.bits if not dtype.is_signed else int(number)
 
 
+def complex_among(x: Any, y: Any) -> bool:
+    """True if one of two operands is complex."""
+    return (
+        (isinstance(x, Tensor) and x._l.type.dtype.kind == "c")
+        or (isinstance(y, Tensor) and y._l.type.dtype.kind == "c")
+        or isinstance(y, complex)
+    )
+
+
 def rounded_once(function: F) -> F:
     """A function made of several operations: on 16-bit floats it is computed in float32 and rounded once, as one
     operation is.
