@@ -14,7 +14,7 @@ import numpy as np
 
 from graphc.ir.expr import Expr, walk
 from graphc.ir.graph import Location
-from graphc.ir.kernel import Contract, Kernel, Map, MapStage, Rows, Store, Strided
+from graphc.ir.kernel import Contract, Kernel, Map, MapStage, Rows, Scan, Store, Strided
 from graphc.ir.types import Layout
 
 ALIGNMENT = 64  # bytes: every arena offset is a multiple, and the arena itself must be aligned to it
@@ -116,6 +116,10 @@ def kernel_lines(call: KernelCall) -> list[str]:
         sides = f"a={_side(kernel.a)} b={_side(kernel.b)}"
         domain = f"batch {list(kernel.batch)} m {list(kernel.m)} n {list(kernel.n)} k {list(kernel.k)}"
         return [f"contract {domain} {names}", f"  {sides}", *show.stores(kernel.stores)]
+    if isinstance(kernel, Scan):
+        kind = f"{kernel.kind}{' descending' if kernel.descending else ''}:"
+        head = f"scan {list(kernel.space)} run {kernel.run} {names}"
+        return [head, *show.line(kind, kernel.value), *show.stores(kernel.stores)]
     head = f"b{kernel.target}[{show.text(kernel.flat)}] {'+=' if kernel.add else '='}"
     return [f"scatter {list(kernel.space)} run {kernel.run} {names}", *show.line(head, kernel.value, kernel.where)]
 

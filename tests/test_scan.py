@@ -109,3 +109,18 @@ def test_logaddexp_is_near(dtype: DType) -> None:
             np.testing.assert_allclose(got[1], want[1], rtol=1e-5 if dtype is float32 else 1e-12)
             found.append(got[1].tobytes())
         assert len(set(found)) == 1
+
+
+def test_scans_are_shown_in_words() -> None:
+    from graphc.compiler import lower, optimise
+    from graphc.ir.graph import Graph
+    from graphc.ir.op import op_named
+    from graphc.ir.types import TensorType
+
+    graph = Graph("scans")
+    x = graph.add_input(TensorType(float32, (3, 5)), "x")
+    graph.add_output(op_named("argsort")(x, dim=1, descending=True), "y")
+    graph.add_output(op_named("cumsum")(x, dim=0), "z")
+    text = str(lower(optimise(graph)))
+    assert "scan [3] run 5" in text and "argsort descending: b0[" in text
+    assert "scan [5] run 3" in text and "sum: b0[" in text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from graphc.frontend.record.counted import LEAST
+from graphc.frontend.record.staged import LEAST
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import Dim, TensorType
 
