@@ -431,6 +431,7 @@ def _all_tensors(name: str, tensors: Iterable[Tensor]) -> list[Tensor]:
     return [convert(x, dtype) for x in given]
 
 
+@hot.joined
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors joined along an existing axis. Raises ShapeError unless the other sizes agree."""
     given = _all_tensors("cat", tensors)

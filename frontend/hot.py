@@ -122,11 +122,19 @@ def with_arguments(general: F) -> F:
 def mixed(general: F) -> F:
     """`general(*tensors, *arguments)` with a hot path before it; a missing tensor may be None."""
     plans: dict[Any, tuple[Plan, tuple[Any, ...], bool]] = {}
+    quick: dict[tuple[Layout, ...], Plan] = {}  # of calls with tensors alone
 
     def call(*given: Any, **named: Any) -> Any:
         here = _mode()
         if here.recorder is not None:
             return general(*given, **named)
+        if not named:
+            try:
+                plan = quick[tuple([x._l for x in given])]
+            except (LookupError, AttributeError):
+                pass
+            else:
+                return _applied(plan, given, here.grad)
         tensors: list[Any] = []
         key: list[Any] = []
         for x in (*given, *named.values()) if named else given:
@@ -141,14 +149,43 @@ def mixed(general: F) -> F:
             return _note(plans, (*key, *named), key, tuple(tensors), lambda: general(*given, **named))
         if tuple(map(type, key)) != kinds or (nested and not _plain(key)):
             return general(*given, **named)
-        out = _wrap(plan.run(*[t._a for t in tensors]), plan.layouts[0])
-        if here.grad:
-            edges = edges_of(tuple(tensors)) if plan.op.differentiable else None
-            if edges is not None:
-                put(plan, tuple(tensors), edges, (out,))
-        return out
+        if not named and len(tensors) == len(key):
+            _keep(quick, tuple(key), plan, True)
+        return _applied(plan, tuple(tensors), here.grad)
 
     return _dressed(call, general)
+
+
+def joined(general: F) -> F:
+    """`general([x, y, …], *arguments)` with a hot path before it."""
+    plans: dict[Any, tuple[Plan, tuple[Any, ...], bool]] = {}
+
+    def call(tensors: Any, *arguments: Any, **named: Any) -> Any:
+        here = _mode()
+        if here.recorder is not None or named or type(tensors) not in (list, tuple):
+            return general(tensors, *arguments, **named)
+        try:
+            layouts = [x._l for x in tensors]
+            plan, kinds, nested = plans[(len(layouts), *layouts, *arguments)]
+        except (LookupError, AttributeError, TypeError):
+            if not all(isinstance(x, Tensor) for x in tensors):
+                return general(tensors, *arguments)
+            key = (len(tensors), *[x._l for x in tensors], *arguments)
+            return _note(plans, key, arguments, tuple(tensors), lambda: general(tensors, *arguments))
+        if tuple(map(type, arguments)) != kinds or (nested and not _plain(arguments)):
+            return general(tensors, *arguments)
+        return _applied(plan, tuple(tensors), here.grad)
+
+    return _dressed(call, general)
+
+
+def _applied(plan: Plan, tensors: tuple[Tensor, ...], grad: bool) -> Tensor:
+    out = _wrap(plan.run(*[t._a for t in tensors]), plan.layouts[0])
+    if grad and plan.taped:
+        edges = edges_of(tensors)
+        if edges is not None:
+            put(plan, tensors, edges, (out,))
+    return out
 
 
 def indexed(general: F) -> F:

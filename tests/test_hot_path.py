@@ -105,6 +105,8 @@ CALLS: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "integers": lambda x, y: x[[0, 2]],
     "where": lambda x, y: graphc.where(x > y, x, y),
     "cat": lambda x, y: graphc.cat([x, y]),
+    "cat dim": lambda x, y: graphc.cat((x, y, x), 1),
+    "where number": lambda x, y: graphc.where(x > y, x, 2.0),
 }
 
 
