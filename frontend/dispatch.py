@@ -196,9 +196,9 @@ def write(target: Tensor, value: Tensor, name: str) -> Tensor:
         autograd_inplace.check_inplace(target, name)
         autograd_inplace.check_view(target, value, name)
     _check_overlap(target, name)
-    if here.recorder is not None and here.recorder.lockstep is not None:
-        if here.recorder.lockstep.write(target, value, name, here.grad):
-            return target
+    lockstep = None if here.recorder is None else here.recorder.lockstep
+    if lockstep is not None and lockstep.write(target, value, name, here.grad):
+        return target
     if not target._a.flags.writeable and target._l.size:
         raise ArgumentError(f"{name}: the memory of this tensor is read-only; clone() it first")
     if here.recorder is not None:

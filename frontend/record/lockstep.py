@@ -16,8 +16,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,8 @@ from graphc.errors import ArgumentError
 from graphc.frontend import autograd, autograd_inplace
 from graphc.frontend.mode import mode
 from graphc.frontend.plan import Plan, plan_for
-from graphc.frontend.record import lockstep_modules, lockstep_regions, rng
+from graphc.frontend.record import lockstep_modules, lockstep_regions
+from graphc.frontend.record.lockstep_hooks import Hooks
 from graphc.frontend.record.lockstep_script import (
     CONSTANT,
     Event,
@@ -39,7 +39,6 @@ from graphc.frontend.record.lockstep_script import (
     same_constant,
 )
 from graphc.frontend.record.lockstep_values import (
-    LateSaved,
     PendingStorage,
     handed_out,
     is_pending,
@@ -47,18 +46,19 @@ from graphc.frontend.record.lockstep_values import (
     pending,
     pending_alias,
     pending_view,
+    put,
     settle,
     stand_in,
 )
 from graphc.frontend.record.where import here
 from graphc.frontend.tensor import Storage, Tensor, fresh, view_of
 from graphc.ir.op import Array, Attrs, Op, op_named
-from graphc.ir.types import Layout, TensorType
+from graphc.ir.types import Layout
 
 MAX_EVENTS = 20_000
 
 
-class Lockstep:
+class Lockstep(Hooks):
     """One call. Implements frontend.mode.RecorderHooks; `active` until the call runs eagerly or ends.
 
     Without `scripts` it makes one: `script`.
@@ -85,8 +85,7 @@ class Lockstep:
         self.copies: dict[int, Array] = {}  # of memory that was handed out
         self.free: dict[tuple[int, int], Array] = {}
         # numbers an optimiser asked for in a region
-        self.settings: list[tuple[int, str | tuple[str, int], Tensor]] | None = None
-        self.randoms: list[Tensor] | None = None  # random states used in a region
+        self.settings = self.randoms = None
         self.values_used = False  # our own Python looked at values from outside
         self._made: list[tuple[weakref.ref[Storage], int]] = []
         self._tensors: list[weakref.ref[Tensor]] = []
@@ -140,7 +139,7 @@ class Lockstep:
                 return None
             outputs = tuple([pending(self, n, x) for n, x in zip(numbers, plan.layouts, strict=True)])
         if edges is not None:
-            _put(plan, tensors, edges, outputs)
+            put(plan, tensors, edges, outputs)
         return outputs[0] if op.outputs == 1 else outputs
 
     def _plan(self, op: Op, tensors: tuple[Tensor, ...], attrs: Attrs) -> Plan:
@@ -462,163 +461,12 @@ class Lockstep:
         """module.forward(*args)."""
         return lockstep_modules.call(self, module, args, mode.get().grad)
 
-    # ---- other hooks of a recorder: Python really runs, so that nothing has to be known
-
-    def on_op(self, op: Op, operands: tuple[Tensor, ...], attrs: Attrs, outputs: tuple[Tensor, ...]) -> None:
-        """Ran eagerly."""
-
-    def on_tape(self, operands: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
-        """Ran eagerly."""
-
-    def on_write(self, target: Tensor, value: Tensor) -> None:
-        """Runs eagerly now: what was noted before reads the old elements."""
-        self.touch()
-
-    def on_host_data(self, tensor: Tensor, source: Any) -> None:
-        """New memory from outside."""
-
-    def on_random(self) -> tuple[Tensor, int]:
-        """As without a recorder."""
-        state = rng.state_tensor()
-        rng.advance(1, None)
-        if self.randoms is not None:
-            self.randoms.append(state)
-        return state, 0
-
-    def random_mark(self) -> tuple[Array, None]:
-        """As without a recorder."""
-        return rng.state_array(), None
-
-    def follows(self, place: Any) -> bool:
-        """The generator itself goes back."""
-        return False
-
-    def changed(self) -> None:
-        """Python really runs."""
-
-    @contextmanager
-    def rewound(self, place: Any) -> Iterator[None]:
-        """The generator itself goes back."""
-        yield
-
-    def on_seed(self, seed: int) -> None:
-        """As without a recorder."""
-
-    def on_item(self, tensor: Tensor, number: Any) -> Any:
-        """A plain number."""
-        return number
-
-    def on_bool(self, tensor: Tensor, value: bool) -> None:
-        """A plain branch."""
-
-    def on_int(self, tensor: Tensor, number: int) -> None:
-        """A plain number."""
-
-    def on_size(self, count: Tensor) -> int:
-        """A size that depends on values is a number here."""
-        return int(count._a)
-
-    def on_range(self, index: Tensor, low: float | None, high: float, ignored: int | None = None) -> None:
-        """Checked at each call."""
-        self.values_used = True
-
-    def on_failure(self, tensor: Tensor) -> None:
-        """Python sees the error."""
-
-    def on_escape(self, tensor: Tensor, what: str, instead: str | None = None) -> None:
-        """Memory is handed out: what was noted until now must not see what Python writes there."""
-        if self.active and not self._paused:
-            self.touch()
-
-    def on_new_module(self, module: Any) -> None:
-        """Python's own affair."""
-
-    def on_show(self, tensor: Tensor) -> None:
-        """Shown at each call."""
-
-    def on_text(self, tensor: Tensor) -> None:
-        """Shown at each call."""
-
-    def on_grad_read(self, leaf: Tensor) -> None:
-        """Python's own affair."""
-
-    def on_grad_write(self, leaf: Tensor, grad: Tensor | None) -> None:
-        """Python's own affair."""
-
-    def on_metadata(self, tensor: Tensor, what: str) -> None:
-        """A tensor may get other memory: finish with the old."""
-        if self.active and not self._paused:
-            self.touch()
-
-    def on_ambient(self, what: str) -> None:
-        """Python's own affair."""
-
-    def on_attribute(self, owner: Any, name: str, old: Any, new: Any) -> None:
-        """Python's own affair."""
-
-    def on_setting(self, owner: Any, group: int, key: str | tuple[str, int], value: float) -> Tensor:
-        """A number that may be another one at the next call."""
-        t = fresh(np.asarray(value, np.float64))
-        if self.settings is not None:
-            self.settings.append((group, key, t))
-        return t
-
-    def symbolic_type(self, tensor: Tensor) -> TensorType:
-        """No sizes are named."""
-        return tensor._l.type
-
-    def module_enter(self, module: Any) -> None:
-        """Nothing to note."""
-
-    def module_exit(self, module: Any) -> None:
-        """Nothing to note."""
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Nothing to note."""
-        yield
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Nothing inside is compared; it runs at once."""
-        self._paused += 1
-        self.active = False
-        try:
-            yield
-        finally:
-            self._paused -= 1
-            self.active = not self._paused and not self.over
-
 
 def _same_call(event: Event, plan: Plan | None) -> bool:
     """The same operation with the same attributes, found in a table of plans that was emptied in between."""
     if event.plan is None or plan is None or plan.op is not event.op:
         return False
     return Event(plan, (), (), None).frozen == event.frozen and plan.layouts == event.plan.layouts
-
-
-def _put(
-    plan: Plan, tensors: tuple[Tensor, ...], edges: tuple[autograd.Edge | None, ...], outputs: tuple[Tensor, ...]
-) -> None:
-    """As `autograd.put`, with pending tensors."""
-    node = autograd._node(plan.op, plan.attrs, edges, plan.in_types, plan.types)
-    ins, outs = plan.kept(tuple([e is not None for e in edges]))
-    node.saved_in = (
-        plan.nothing
-        if ins is None
-        else tuple([_saved(t, e) if k else None for t, e, k in zip(tensors, edges, ins, strict=True)])
-    )
-    for k, out in enumerate(outputs):
-        if out._l.type.dtype.kind == "f":
-            out._edge = (node, k)
-    if outs is not None:
-        node.saved_out = tuple([_saved(o, None) if k else None for o, k in zip(outputs, outs, strict=True)])
-    for observe in autograd.observers:
-        observe(node, tensors, outputs)
-
-
-def _saved(t: Tensor, edge: autograd.Edge | None) -> autograd.Saved:
-    return LateSaved(t, edge) if is_pending(t) else autograd.Saved(t, edge)
 
 
 def _in_table(op: Op) -> bool:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphc.frontend import autograd
 from graphc.frontend.autograd import Edge, Saved
+from graphc.frontend.plan import Plan
 from graphc.frontend.tensor import Chain, Storage, Tensor, VersionCounter, fresh
 from graphc.ir.op import Array
 from graphc.ir.types import Layout
@@ -30,7 +32,7 @@ class PendingStorage(Storage):
     lock: Lockstep
     number: int
 
-    @property  # type: ignore[misc]
+    @property
     def owner(self) -> Array:  # type: ignore[override]
         """The array, computed now."""
         self.lock.touch()
@@ -176,7 +178,7 @@ class LateSaved(Saved):
         self.edge = edge
         self.leaf = t if t._requires_grad else None
 
-    @property  # type: ignore[misc]
+    @property
     def array(self) -> Array:  # type: ignore[override]
         """The memory, computed now if need be."""
         return through(self.storage.owner, self.chain)
@@ -192,6 +194,28 @@ class LateSaved(Saved):
             lock.note_tensor(t)
             return t
         return super().unpack_now()
+
+
+def put(plan: Plan, tensors: tuple[Tensor, ...], edges: tuple[Edge | None, ...], outputs: tuple[Tensor, ...]) -> None:
+    """As `autograd.put`, with pending tensors."""
+    node = autograd._node(plan.op, plan.attrs, edges, plan.in_types, plan.types)
+    ins, outs = plan.kept(tuple([e is not None for e in edges]))
+    node.saved_in = (
+        plan.nothing
+        if ins is None
+        else tuple([_saved(t, e) if k else None for t, e, k in zip(tensors, edges, ins, strict=True)])
+    )
+    for k, out in enumerate(outputs):
+        if out._l.type.dtype.kind == "f":
+            out._edge = (node, k)
+    if outs is not None:
+        node.saved_out = tuple([_saved(o, None) if k else None for o, k in zip(outputs, outs, strict=True)])
+    for observe in autograd.observers:
+        observe(node, tensors, outputs)
+
+
+def _saved(t: Tensor, edge: Edge | None) -> Saved:
+    return LateSaved(t, edge) if is_pending(t) else Saved(t, edge)
 
 
 def handed_out(s: Storage) -> bool:
