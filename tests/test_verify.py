@@ -166,7 +166,7 @@ def made_up_dtype(g: Graph) -> None:
     g.nodes[2].attrs["dtype"] = DType("float32", "f32", "f", 4)
 
 
-@breaks("V9", "an array of dtype int8")
+@breaks("V9", "an array of dtype uint16")
 def strange_array(g: Graph) -> None:
     g.nodes[3].attrs["value"] = np.zeros(3, np.uint16)
 
