@@ -126,7 +126,7 @@ class RecorderHooks(Protocol):
     def on_attribute(self, owner: Any, name: str, old: Any, new: Any) -> None:
         """An attribute of a Module or Optimizer that existed before is about to change."""
 
-    def on_setting(self, owner: Any, group: int, key: str, value: float) -> Tensor:
+    def on_setting(self, owner: Any, group: int, key: str | tuple[str, int], value: float) -> Tensor:
         """An Optimizer reads the float `param_groups[group][key]`; gives the 0-d float64 tensor to use."""
 
     def symbolic_type(self, tensor: Tensor) -> TensorType:

@@ -240,7 +240,8 @@ def test_workers_load_in_other_processes() -> None:
             time.sleep(0.002 * (index % 3))  # later batches may be ready first
             info = get_worker_info()
             assert info is not None and info.dataset is self
-            return index, os.getpid(), info.id, info.num_workers, info.seed, self.mark, random.random(), np.random.rand()
+            known = info.id, info.num_workers, info.seed
+            return index, os.getpid(), *known, self.mark, random.random(), np.random.rand()
 
     def start(number: int) -> None:
         info = get_worker_info()
@@ -285,7 +286,8 @@ class Part(IterableDataset):
 def test_streams_in_workers() -> None:
     """Each worker runs through its copy; the ones that end first are left out."""
     assert [b.tolist() for b in DataLoader(Part(), 2, num_workers=3)] == [[0, 3], [1, 4], [2, 5], [6, 9], [7], [8]]
-    assert [b.tolist() for b in DataLoader(Part(), 2, num_workers=3, drop_last=True)] == [[0, 3], [1, 4], [2, 5], [6, 9]]
+    whole = DataLoader(Part(), 2, num_workers=3, drop_last=True)
+    assert [b.tolist() for b in whole] == [[0, 3], [1, 4], [2, 5], [6, 9]]
     assert list(DataLoader(Part(), None, num_workers=2)) == list(range(10))
 
 
@@ -338,13 +340,13 @@ def test_workers_that_fail() -> None:
 
     with pytest.raises(RuntimeError, match="exited unexpectedly with exit code 3"):
         run("exit")
-    with pytest.raises(TimeoutError, match="timed out after 0.1 seconds"):
+    with pytest.raises(TimeoutError, match=r"timed out after 0\.1 seconds"):
         run("sleep", timeout=0.1)
     with pytest.raises(RuntimeError, match="Caught Odd in DataLoader worker process 0"):
         run("odd")
     with pytest.raises(TypeError, match="pickle"):
         run("lock")
-    with pytest.raises(ZeroDivisionError, match="(?s)worker process 0.*in fail"):
+    with pytest.raises(ZeroDivisionError, match=r"(?s)worker process 0.*in fail"):
         run("lock", worker_init_fn=fail)
 
 

@@ -12,6 +12,7 @@ import pytest
 import graphc
 import graphc.nn.functional as F
 from graphc import nn
+from graphc.frontend.nn import in_place
 
 torch = pytest.importorskip("torch")
 Array = np.ndarray[Any, Any]
@@ -355,9 +356,7 @@ def test_ctc(blank: int, joined: bool, reduction: str) -> None:
 @pytest.mark.parametrize("padding", [None, 2])
 @pytest.mark.parametrize("last", [False, True])
 def test_embedding_bag(mode: str, padding: int | None, last: bool) -> None:
-    mine, theirs = twins(
-        lambda m: m.EmbeddingBag(6, 3, mode=mode, padding_idx=padding, include_last_offset=last)
-    )
+    mine, theirs = twins(lambda m: m.EmbeddingBag(6, 3, mode=mode, padding_idx=padding, include_last_offset=last))
     ids, other = both(np.array([1, 2, 4, 5, 4, 3, 2, 0]), False)
     bags, starts = both(np.array([0, 3, 3, 7, 8] if last else [0, 3, 3, 7]), False)
     a, b = mine(ids, bags), theirs(other, starts)
@@ -403,3 +402,126 @@ def test_initial_values() -> None:
     assert 0.9 * bound < layer.in_proj_weight.abs().max().item() <= bound
     text = nn.Transformer.generate_square_subsequent_mask(3)
     close(text, torch.nn.Transformer.generate_square_subsequent_mask(3))
+
+
+def test_clipping_of_every_kind() -> None:
+    """Norms of several orders, and gradients after clipping to them."""
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(shape) for shape in ((3, 4), (5,), ())]
+    for order in (1.0, 2.0, 3.0, float("inf")):
+        pairs = [both(a) for a in arrays]
+        for x, y in pairs:
+            x.grad, y.grad = (x * 2).detach(), (y * 2).detach()
+        params = [x for x, _ in pairs], [y for _, y in pairs]
+        close(nn.utils.clip_grad_norm_(params[0], 1.5, order), torch.nn.utils.clip_grad_norm_(params[1], 1.5, order))
+        for x, y in pairs:
+            close(x.grad, y.grad)
+    x, y = pairs[0]
+    nn.utils.clip_grad_value_(x, 0.01)
+    torch.nn.utils.clip_grad_value_(y, 0.01)
+    close(x.grad, y.grad)
+    x.grad.fill_(float("inf"))
+    with pytest.raises(graphc.errors.ArgumentError, match="non-finite"):
+        nn.utils.clip_grad_norm_([x], 1.0, error_if_nonfinite=True)
+    vector = nn.utils.parameters_to_vector(params[0])
+    nn.utils.vector_to_parameters(vector * 2, params[0])
+    close(nn.utils.parameters_to_vector(params[0]), vector.detach() * 2)
+    with pytest.raises(graphc.errors.ShapeError):
+        nn.utils.vector_to_parameters(vector[:3], params[0])
+
+
+@pytest.mark.parametrize("kind", ["Conv2d", "ConvTranspose2d", "Linear"])
+def test_fusing_batch_norms(kind: str) -> None:
+    sizes = (3, 4) if kind == "Linear" else (3, 4, 3)
+    layer, norm = getattr(nn, kind)(*sizes, bias=kind == "Conv2d"), nn.BatchNorm1d(4)
+    if kind != "Linear":
+        norm = nn.BatchNorm2d(4)
+    nn.init.uniform_(norm.weight)
+    nn.init.normal_(norm.running_mean)
+    nn.init.uniform_(norm.running_var, 0.5, 2.0)
+    layer, norm = layer.double().eval(), norm.double().eval()
+    x = graphc.randn(2, 3, dtype=graphc.float64) if kind == "Linear" else graphc.randn(2, 3, 5, 5, dtype=graphc.float64)
+    if kind == "Linear":
+        made = nn.utils.fuse_linear_bn_eval(layer, norm)
+    else:
+        made = nn.utils.fuse_conv_bn_eval(layer, norm, transpose=kind == "ConvTranspose2d")
+    close(made(x), norm(layer(x)))
+    with pytest.raises(graphc.errors.ArgumentError):
+        nn.utils.fuse_conv_bn_eval(layer.train(), norm)
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_sequences(first: bool, side: str) -> None:
+    rng = np.random.default_rng(0)
+    pairs = [both(rng.standard_normal((n, 2))) for n in (3, 1, 4)]
+    a = nn.utils.rnn.pad_sequence([x for x, _ in pairs], first, -1.0, side)
+    b = torch.nn.utils.rnn.pad_sequence([y for _, y in pairs], first, -1.0, side)
+    close(a, b)
+    if side == "right":
+        for x, (y, _) in zip(nn.utils.rnn.unpad_sequence(a, graphc.tensor([3, 1, 4]), first), pairs, strict=True):
+            close(x, y.detach())
+
+
+@pytest.mark.parametrize("name", in_place.__all__)
+def test_activations_in_place(name: str) -> None:
+    """The input changes, and gradients are those of the elements from before."""
+    settings = {"threshold_": (0.1, 2.0), "rrelu_": (0.2, 0.2)}.get(name, ())
+    x, y = both(np.random.default_rng(0).standard_normal((3, 4)))
+    a, b = x * 1.0, y * 1.0
+    assert getattr(F, name)(a, *settings) is a
+    getattr(torch.nn.functional, name)(b, *settings)
+    close(a, b)
+    a.sum().backward()
+    b.sum().backward()
+    close(x.grad, y.grad)
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 3), (6, 2, 3, 4), (2, 4, 1, 1, 3)])
+def test_dirac_and_sparse(shape: tuple[int, ...]) -> None:
+    for groups in (1, 2):
+        x, y = both(np.zeros(shape), grad=False)
+        close(nn.init.dirac_(x, groups), torch.nn.init.dirac_(y, groups))
+    matrix = nn.init.sparse_(graphc.ones(10, 4), 0.35, std=2.0)
+    assert ((matrix == 0).sum(0) == 4).all()
+
+
+COMPILED: list[tuple[Callable[[Any], Any], tuple[tuple[int, ...], ...]]] = [
+    (lambda m: m.Conv3d(2, 3, 2, padding=1, groups=1), ((1, 2, 3, 3, 3),)),
+    (lambda m: m.ConvTranspose3d(2, 2, 2, stride=2), ((1, 2, 2, 2, 2),)),
+    (lambda m: m.AdaptiveMaxPool2d((2, 3)), ((1, 2, 5, 4),)),
+    (lambda m: m.Upsample(size=(5, 3), mode="bicubic"), ((1, 2, 4, 4),)),
+    (lambda m: m.InstanceNorm2d(2, affine=True, track_running_stats=True), ((2, 2, 3, 3),)),
+    (lambda m: m.MultiheadAttention(4, 2, dropout=0.3), ((3, 2, 4), (5, 2, 4), (5, 2, 4))),
+    (lambda m: m.TransformerEncoderLayer(4, 2, 6, 0.2, norm_first=True), ((3, 2, 4),)),
+    (lambda m: m.TransformerDecoderLayer(4, 2, 6, 0.2), ((3, 2, 4), (5, 2, 4))),
+    (lambda m: m.Sequential(m.AlphaDropout(0.3), m.GLU(), m.RReLU(), m.CELU()), ((3, 4),)),
+]
+
+
+@pytest.mark.parametrize(("make", "shapes"), COMPILED)
+def test_compiled_steps_give_the_same_bits(make: Callable[[Any], Any], shapes: tuple[tuple[int, ...], ...]) -> None:
+    """Three training steps in one graph: losses and parameters as eagerly, bit by bit."""
+
+    def run(compiled: bool) -> tuple[list[bytes], int]:
+        graphc.manual_seed(0)
+        model = make(nn)
+        inputs = [graphc.randn(*shape) for shape in shapes]
+        params = list(model.parameters())
+        optimizer = graphc.optim.Adam(params or [graphc.zeros(1, requires_grad=True)], lr=0.1)
+
+        def step() -> graphc.Tensor:
+            optimizer.zero_grad()
+            out = model(*inputs)
+            loss = (out[0] if isinstance(out, tuple) else out).square().mean()
+            if params:
+                loss.backward()
+                optimizer.step()
+            return loss.detach()
+
+        run_step = graphc.compile(step, fullgraph=True) if compiled else step
+        seen = [run_step().numpy().tobytes() for _ in range(4)]
+        seen += [t.detach().numpy().tobytes() for t in (*params, *model.buffers())]
+        return seen, run_step.stats.hits if compiled else 2
+
+    assert run(True) == run(False)

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ArgumentError, ShapeError
-from graphc.frontend.creation import tensor, zeros
+from graphc.frontend.creation import zeros
 from graphc.frontend.functional import gather, index_select, reshape, scatter, squeeze, where
-from graphc.frontend.nn.checks import Pair, float_input, several, with_batch
+from graphc.frontend.nn.checks import Pair, fixed, float_input, several, with_batch
 from graphc.frontend.ops import ops
 from graphc.frontend.tensor import Tensor
 from graphc.ir.op import Array
@@ -75,15 +75,15 @@ def _spread(x: Tensor, found: _Windows) -> Tensor:
     """[N, C, *places] as [N, C, *wanted, elements of a window]."""
     n, c = x.ttype.shape[:2]
     flat = reshape(x, (n, c, math.prod(x._l.shape[2:])))
-    return reshape(index_select(flat, 2, tensor(found.places.reshape(-1))), (n, c, *found.places.shape))
+    return reshape(index_select(flat, 2, fixed(found.places.reshape(-1))), (n, c, *found.places.shape))
 
 
 def _average(name: str, input: Tensor, output_size: Sizes, places: int) -> Tensor:
     x, single = with_batch(name, float_input(name, input), places)
     wanted = _wanted(name, x, output_size, places)
     found = _Windows(x._l.shape[2:], wanted)
-    total = where(tensor(found.inside), _spread(x, found), 0.0).sum(-1)
-    out = total / tensor(found.inside.sum(-1)).to(x.dtype)
+    total = where(fixed(found.inside), _spread(x, found), 0.0).sum(-1)
+    out = total / fixed(found.inside.sum(-1)).to(x.dtype)
     return squeeze(out, 0) if single else out
 
 
@@ -115,10 +115,10 @@ def _maximum(name: str, input: Tensor, output_size: Sizes, places: int, return_i
     x, single = with_batch(name, float_input(name, input), places)
     wanted = _wanted(name, x, output_size, places)
     found = _Windows(x._l.shape[2:], wanted)
-    held = where(tensor(found.inside), _spread(x, found), -math.inf)
+    held = where(fixed(found.inside), _spread(x, found), -math.inf)
     best = held.argmax(-1, keepdim=True)
     values = squeeze(gather(held, -1, best), -1)
-    indices = squeeze(gather(tensor(found.places).expand(*held.ttype.shape), -1, best), -1)
+    indices = squeeze(gather(fixed(found.places).expand(*held.ttype.shape), -1, best), -1)
     if single:
         values, indices = squeeze(values, 0), squeeze(indices, 0)
     return (values, indices) if return_indices else values
@@ -152,9 +152,7 @@ def _unpool(
     x, single = with_batch(name, float_input(name, input), places)
     kernel, edges = several(name, kernel_size, "kernel_size", places), several(name, padding, "padding", places)
     steps = kernel if stride is None else several(name, stride, "stride", places)
-    wide = tuple(
-        (n - 1) * s - 2 * p + k for n, s, p, k in zip(x._l.shape[2:], steps, edges, kernel, strict=True)
-    )
+    wide = tuple((n - 1) * s - 2 * p + k for n, s, p, k in zip(x._l.shape[2:], steps, edges, kernel, strict=True))
     if output_size is not None:
         wide = tuple(output_size)[-places:]
     if tuple(indices.shape) != tuple(input.shape):

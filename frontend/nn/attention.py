@@ -6,8 +6,18 @@ import math
 
 from graphc.errors import ArgumentError, ShapeError
 from graphc.frontend.creation import ones, zeros
-from graphc.frontend.functional import cat, linear, matmul, pad, repeat_interleave, reshape, softmax, transpose, tril
-from graphc.frontend.functional import where
+from graphc.frontend.functional import (
+    cat,
+    linear,
+    matmul,
+    pad,
+    repeat_interleave,
+    reshape,
+    softmax,
+    transpose,
+    tril,
+    where,
+)
 from graphc.frontend.nn.checks import float_input
 from graphc.frontend.nn.pointwise import dropout
 from graphc.frontend.tensor import Tensor

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from graphc.errors import ArgumentError, DTypeError, ShapeError
 from graphc.frontend.functional import unsqueeze
+from graphc.frontend.host import host_tensor
 from graphc.frontend.tensor import Tensor
+from graphc.ir.op import Array
 
 Pair = int | Sequence[int]
 
@@ -76,3 +80,8 @@ def with_batch(name: str, x: Tensor, places: int) -> tuple[Tensor, bool]:
             f"{name}: expected {places + 1}D (unbatched) or {places + 2}D (batched) input, got {x._l.type}"
         )
     return x, False
+
+
+def fixed(array: Array) -> Tensor:
+    """Numbers computed from sizes and settings alone, as a tensor: a constant of a recording."""
+    return host_tensor(np.array(array, order="C"), ())

@@ -187,8 +187,8 @@ class _ConvTranspose(_Conv):
         more = tuple(w - n for w, n in zip(wanted, least, strict=True))
         if any(not 0 <= m < s for m, s in zip(more, self.stride, strict=True)):
             raise ArgumentError(
-                f"{type(self).__name__}: requested an output size of {list(wanted)}, but valid sizes range from {least} "
-                f"to {[n + s - 1 for n, s in zip(least, self.stride, strict=True)]}"
+                f"{type(self).__name__}: requested an output size of {list(wanted)}, but valid sizes range from "
+                f"{least} to {[n + s - 1 for n, s in zip(least, self.stride, strict=True)]}"
             )
         return more
 

@@ -127,9 +127,7 @@ def conv3d(
     n, c, d, h, w, _ = found.ttype.shape
     flat = reshape(permute(found, (0, 2, 1, 5, 3, 4)), (n * d, c * depth, h, w))
     filters = reshape(weight, (o, per * depth, kh, kw))
-    made: Tensor = ops.conv2d(
-        flat, filters, stride=steps[1:], padding=pads[1:], dilation=holes[1:], groups=groups
-    )
+    made: Tensor = ops.conv2d(flat, filters, stride=steps[1:], padding=pads[1:], dilation=holes[1:], groups=groups)
     out = permute(reshape(made, (n, d, *made.ttype.shape[1:])), (0, 2, 1, 3, 4))
     out = _with_bias(name, out, bias)
     return squeeze(out, 0) if single_ else out

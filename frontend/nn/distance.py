@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from graphc.errors import ShapeError
 from graphc.frontend.functional import matmul, reshape
-from graphc.frontend.nn.checks import float_input
+from graphc.frontend.nn.checks import fixed, float_input
 from graphc.frontend.tensor import Tensor
 
 __all__ = ["bilinear", "cosine_similarity", "pairwise_distance", "pdist"]
@@ -42,12 +44,8 @@ def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6,
 
 def pdist(input: Tensor, p: float = 2.0) -> Tensor:
     """The distances of all pairs of rows of [N, D], the first row's first: [N * (N - 1) / 2]. Raises ShapeError."""
-    import numpy as np
-
-    from graphc.frontend.creation import tensor
-
     x = float_input("pdist", input)
     if x.ndim != 2:
         raise ShapeError(f"pdist: only 2D tensors are supported, got {x._l.type}")
-    first, second = (tensor(k) for k in np.triu_indices(x._l.shape[0], 1))
+    first, second = (fixed(k) for k in np.triu_indices(x._l.shape[0], 1))
     return (x.index_select(0, first) - x.index_select(0, second)).norm(p, -1)

@@ -8,6 +8,7 @@ from graphc.frontend.nn import (
     convolve,
     criteria,
     distance,
+    in_place,
     lookup,
     margin,
     noise,
@@ -23,6 +24,7 @@ from graphc.frontend.nn.attention import *
 from graphc.frontend.nn.convolve import *
 from graphc.frontend.nn.criteria import *
 from graphc.frontend.nn.distance import *
+from graphc.frontend.nn.in_place import *
 from graphc.frontend.nn.lookup import *
 from graphc.frontend.nn.margin import *
 from graphc.frontend.nn.noise import *
@@ -39,6 +41,7 @@ __all__ += attention.__all__
 __all__ += convolve.__all__
 __all__ += criteria.__all__
 __all__ += distance.__all__
+__all__ += in_place.__all__
 __all__ += lookup.__all__
 __all__ += margin.__all__
 __all__ += noise.__all__

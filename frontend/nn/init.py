@@ -11,19 +11,21 @@ from graphc.frontend.creation import eye, from_numpy
 from graphc.frontend.functional import where
 from graphc.frontend.grad_mode import no_grad
 from graphc.frontend.random import Generator
-from graphc.frontend.random_tensors import randn
+from graphc.frontend.random_tensors import randn, randperm
 from graphc.frontend.tensor import Tensor
 
 __all__ = [
     "_calculate_fan_in_and_fan_out",
     "calculate_gain",
     "constant_",
+    "dirac_",
     "eye_",
     "kaiming_normal_",
     "kaiming_uniform_",
     "normal_",
     "ones_",
     "orthogonal_",
+    "sparse_",
     "trunc_normal_",
     "uniform_",
     "xavier_normal_",
@@ -116,6 +118,36 @@ def eye_(tensor: Tensor) -> Tensor:
         raise ArgumentError(f"eye_: only tensors with 2 dimensions are supported, got {tensor._l.type}")
     with no_grad():
         tensor.copy_(eye(*tensor._l.shape, dtype=tensor.dtype))
+    return tensor
+
+
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    """A convolution weight [out, in, …] that keeps as many channels as it can, in each group. Raises ArgumentError."""
+    if tensor.ndim not in (3, 4, 5):
+        raise ArgumentError(f"dirac_: only tensors with 3, 4, or 5 dimensions are supported, got {tensor._l.type}")
+    shape = tensor._a.shape
+    if shape[0] % groups:
+        raise ArgumentError(f"dirac_: dim 0 of {tensor._l.type} must be divisible by groups {groups}")
+    made = np.zeros(shape, np.float64)
+    each, centre = shape[0] // groups, tuple(n // 2 for n in shape[2:])
+    for g in range(groups):
+        for d in range(min(each, shape[1])):
+            made[(g * each + d, d, *centre)] = 1.0
+    with no_grad():
+        tensor.copy_(from_numpy(made).to(tensor.dtype))
+    return tensor
+
+
+def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> Tensor:
+    """A normal matrix with a share `sparsity` of zeros in each column (Martens, 2010). Raises ArgumentError."""
+    if tensor.ndim != 2:
+        raise ArgumentError(f"sparse_: only tensors with 2 dimensions are supported, got {tensor._l.type}")
+    rows, columns = tensor._a.shape
+    zeros = math.ceil(sparsity * rows)
+    normal_(tensor, 0.0, std, generator)
+    with no_grad():
+        for column in range(columns):
+            tensor[randperm(rows, generator=generator)[:zeros], column] = 0.0
     return tensor
 
 

@@ -99,9 +99,7 @@ class Embedding(_Table):
         if embeddings.ndim != 2:
             raise ArgumentError("Embeddings parameter is expected to be 2-dimensional")
         rows, columns = embeddings._l.shape
-        return cls(
-            rows, columns, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, embeddings, freeze
-        )
+        return cls(rows, columns, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, embeddings, freeze)
 
     def forward(self, input: Tensor) -> Tensor:
         """[...] int64 -> [..., embedding_dim]."""
@@ -138,9 +136,7 @@ class EmbeddingBag(_Table):
         super().__init__(num_embeddings, embedding_dim, padding_idx, refused, _weight, device, dtype)
         self.norm_type, self.mode, self.include_last_offset = norm_type, mode, include_last_offset
 
-    def forward(
-        self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
         """[B, L] int64, or [L] with the places [B] where bags start -> [B, embedding_dim]."""
         return F.embedding_bag(
             input, self.weight, offsets, mode=self.mode, per_sample_weights=per_sample_weights,

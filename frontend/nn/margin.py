@@ -81,8 +81,8 @@ def cosine_embedding_loss(
     x = float_input("cosine_embedding_loss", input1)
     if x.shape != input2.shape or target.ndim != x.ndim - 1:
         raise ShapeError(
-            f"cosine_embedding_loss: inputs {x._l.type} and {input2._l.type} need one shape, [N, D] with targets [N] or "
-            f"[D] with one target; got {target._l.type}"
+            f"cosine_embedding_loss: inputs {x._l.type} and {input2._l.type} need one shape, [N, D] with targets [N] "
+            f"or [D] with one target; got {target._l.type}"
         )
     sizes = ((x * x).sum(-1) + 1e-12) * ((input2 * input2).sum(-1) + 1e-12)
     cosine = (x * input2).sum(-1) / sizes.sqrt()

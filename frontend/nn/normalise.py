@@ -155,9 +155,7 @@ def instance_norm(
     if not use_input_stats:
         return batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
     if x._l.size == x._l.shape[0] * x._l.shape[1]:
-        raise ShapeError(
-            f"instance_norm: expected more than 1 spatial element when training, got input size {x.shape}"
-        )
+        raise ShapeError(f"instance_norm: expected more than 1 spatial element when training, got input size {x.shape}")
     if running_mean is not None and running_var is not None:
         places = tuple(range(2, x.ndim))
         with no_grad():
@@ -167,9 +165,7 @@ def instance_norm(
     return group_norm(x, x._l.shape[1], weight, bias, eps)
 
 
-def local_response_norm(
-    input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
-) -> Tensor:
+def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
     """input / (k + alpha * mean of the squares of `size` neighbouring channels) ** beta. Raises ShapeError."""
     x = float_input("local_response_norm", input)
     if x.ndim < 3:

@@ -68,9 +68,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
         return input
     state, offset = draw(None)
     x = float_input("dropout", input)
-    return maybe_in_place(
-        "dropout", input, inplace, lambda: ops.dropout(x, state, p=float(p), offset=offset)
-    )
+    return maybe_in_place("dropout", input, inplace, lambda: ops.dropout(x, state, p=float(p), offset=offset))
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:

@@ -105,9 +105,7 @@ def max_pool3d(
     )
     high, wide = planes.ttype.shape[2:]
     columns = reshape(planes, (n, c, d, high * wide))
-    values, indices = max_pool2d(
-        columns, (kernel[0], 1), (steps[0], 1), (edges[0], 0), (holes[0], 1), ceil_mode, True
-    )
+    values, indices = max_pool2d(columns, (kernel[0], 1), (steps[0], 1), (edges[0], 0), (holes[0], 1), ceil_mode, True)
     shape = (*values.ttype.shape[:3], high, wide)
     flat = reshape(indices, (n, c, shape[2] * high * wide))
     plane = gather(reshape(inside, (n, c, d * high * wide)), 2, flat)
@@ -150,9 +148,7 @@ def _window_sum(
     from graphc.ir.ops.pool import pooled_size  # the op table is loaded by the first operation
 
     count = len(kernel)
-    behind = [
-        pooled_size(x.ttype.shape[2 + k], kernel[k], steps[k], edges[k], 1, ceil_mode)[1] for k in range(count)
-    ]
+    behind = [pooled_size(x.ttype.shape[2 + k], kernel[k], steps[k], edges[k], 1, ceil_mode)[1] for k in range(count)]
     widths = [p for k in reversed(range(count)) for p in (edges[k], behind[k])]
     dims = tuple(range(2, 2 + count))
     found: Tensor = ops.windows(pad(x, widths), dims=dims, size=kernel, stride=steps, dilation=(1,) * count)
@@ -193,9 +189,7 @@ def avg_pool3d(
         out = _window_sum(x, kernel, steps, edges, ceil_mode) / divisor_override
         return squeeze(out, 0) if single_ else out
     n, c, d, h, w = x.ttype.shape
-    planes = avg_pool2d(
-        reshape(x, (n, c * d, h, w)), kernel[1:], steps[1:], edges[1:], ceil_mode, count_include_pad
-    )
+    planes = avg_pool2d(reshape(x, (n, c * d, h, w)), kernel[1:], steps[1:], edges[1:], ceil_mode, count_include_pad)
     high, wide = planes.ttype.shape[2:]
     columns = reshape(planes, (n, c, d, high * wide))
     found = avg_pool2d(columns, (kernel[0], 1), (steps[0], 1), (edges[0], 0), ceil_mode, count_include_pad)

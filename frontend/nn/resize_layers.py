@@ -295,7 +295,9 @@ class CircularPad2d(_Pad):
 
 
 class CircularPad3d(_Pad):
-    """Continuation from the other side of [N, C, D, H, W]: (left, right, top, bottom, front, back), or one number for all."""
+    """Continuation from the other side of [N, C, D, H, W]: (left, right, top, bottom, front, back), or one
+    number for all.
+    """
 
     rank = 3
     mode = "circular"

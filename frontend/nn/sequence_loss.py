@@ -15,7 +15,7 @@ import numpy as np
 from graphc.errors import ArgumentError, ShapeError
 from graphc.frontend.creation import arange, full, tensor
 from graphc.frontend.functional import gather, logsumexp, pad, stack, where
-from graphc.frontend.nn.checks import float_input
+from graphc.frontend.nn.checks import fixed, float_input
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import int64
 
@@ -46,7 +46,7 @@ def ctc_loss(
         x = x.unsqueeze(1)
     if x.ndim != 3 or not 0 <= blank < x._l.shape[2]:
         raise ShapeError(f"{name}: expected log probabilities [T, N, C] with blank {blank} below C, got {x._l.type}")
-    steps, batch, _ = x._l.shape
+    batch = x._l.shape[1]
     spans, sizes = _lengths(name, input_lengths, batch), _lengths(name, target_lengths, batch)
     labels = _labels(name, targets, sizes, blank)
     losses = -_forward(x, labels, spans, sizes, blank)
@@ -81,7 +81,7 @@ def _labels(name: str, targets: Tensor, sizes: Tensor, blank: int) -> Tensor:
             raise ShapeError(f"{name}: targets are {targets._l.type}, but the lengths sum to {int(counts.sum())}")
         starts = np.cumsum(counts) - counts
         places = starts[:, None] + np.arange(max(int(counts.max()), 1))
-        targets = targets.index_select(0, tensor(np.minimum(places, targets._a.size - 1).reshape(-1)))
+        targets = targets.index_select(0, fixed(np.minimum(places, targets._a.size - 1).reshape(-1)))
         targets = targets.reshape(places.shape)
     if targets.ndim != 2 or targets._a.shape[0] != batch:
         raise ShapeError(f"{name}: targets are {targets._l.type}, expected [{batch}, S] or all of them in one row")
@@ -93,15 +93,15 @@ def _forward(x: Tensor, labels: Tensor, spans: Tensor, sizes: Tensor, blank: int
     steps, batch, _ = x._a.shape
     count = 2 * labels._a.shape[1] + 1
     places = np.arange(count)
-    odd = tensor(places % 2 == 1)
+    odd = fixed(places % 2 == 1)
     if labels._a.shape[1]:
-        states = where(odd, labels.index_select(1, tensor(np.minimum(places // 2, labels._a.shape[1] - 1))), blank)
+        states = where(odd, labels.index_select(1, fixed(np.minimum(places // 2, labels._a.shape[1] - 1))), blank)
     else:
         states = full((batch, count), blank, dtype=int64)
     seen = gather(x, 2, states.unsqueeze(0).expand(steps, batch, count))
     before = pad(states, (2, 0), value=blank)[:, :count]
-    may_skip = odd & (states != before) & tensor(places >= 2)
-    first = tensor(places == 0) | (tensor(places == 1) & (sizes > 0).unsqueeze(1))
+    may_skip = odd & (states != before) & fixed(places >= 2)
+    first = fixed(places == 0) | (fixed(places == 1) & (sizes > 0).unsqueeze(1))
     paths = where(first, seen[0], _LOW)
     for t in range(1, steps):
         ways = [paths, pad(paths, (1, 0), value=_LOW)[:, :count], pad(paths, (2, 0), value=_LOW)[:, :count]]

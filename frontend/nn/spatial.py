@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ArgumentError, ShapeError, UnsupportedError
-from graphc.frontend.creation import tensor
 from graphc.frontend.functional import expand, index_select, pad, permute, reshape, squeeze
 from graphc.frontend.nn.adaptive import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
-from graphc.frontend.nn.checks import Pair, batched, float_input, pair
+from graphc.frontend.nn.checks import Pair, batched, fixed, float_input, pair
 from graphc.frontend.ops import ops
 from graphc.frontend.tensor import Tensor
 from graphc.ir.op import Array
@@ -44,7 +43,8 @@ def interpolate(
 ) -> Tensor:
     """[N, C, *places] with other sizes, for one to three places.
 
-    Modes: "nearest", "nearest-exact", "area", "linear" (one place), "bilinear" and "bicubic" (two), "trilinear" (three).
+    Modes: "nearest", "nearest-exact", "area"; for one place "linear", for two "bilinear" and "bicubic", for three
+    "trilinear".
     Raises ArgumentError unless one of size and scale_factor is given, and UnsupportedError for antialias.
     """
     x = float_input("interpolate", input) if mode != "nearest" else input
@@ -123,7 +123,7 @@ def _resized(x: Tensor, dim: int, size: int, wanted: int, step: float, mode: str
     shape = [1] * x.ndim
     shape[dim] = wanted
     parts = [
-        _picked(x, dim, np.clip(low + k, 0, size - 1)) * tensor(weight.reshape(shape).astype(x.dtype.np))
+        _picked(x, dim, np.clip(low + k, 0, size - 1)) * fixed(weight.reshape(shape).astype(x.dtype.np))
         for k, weight in taps.items()
     ]
     total = parts[0]
@@ -133,7 +133,7 @@ def _resized(x: Tensor, dim: int, size: int, wanted: int, step: float, mode: str
 
 
 def _picked(x: Tensor, dim: int, places: Array) -> Tensor:
-    return index_select(x, dim, tensor(places))
+    return index_select(x, dim, fixed(places))
 
 
 def _cubic(t: Array) -> dict[int, Array]:

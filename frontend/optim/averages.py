@@ -74,7 +74,8 @@ class AveragedModel(Module):
     @no_grad()
     def update_parameters(self, model: Module) -> None:
         """Take the model's weights of now into the averages."""
-        mine, given = list(self.module.parameters()), list(model.parameters())
+        mine: list[Tensor] = list(self.module.parameters())
+        given: list[Tensor] = list(model.parameters())
         if self.use_buffers:
             mine, given = mine + list(self.module.buffers()), given + list(model.buffers())
         pairs = [(a, b.detach()) for a, b in zip(mine, given, strict=True)]
@@ -96,7 +97,8 @@ class AveragedModel(Module):
             return self.avg_fn(a, b, self.n_averaged)
         if not a.dtype.is_floating_point:
             return b
-        return a + (b - a) / (self.n_averaged + 1).to(a.dtype)
+        moved: Tensor = a + (b - a) / (self.n_averaged + 1).to(a.dtype)
+        return moved
 
 
 class SWALR(LRScheduler):

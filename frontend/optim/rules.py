@@ -326,7 +326,8 @@ class Adadelta(Optimizer):
         check_range("Adadelta", "rho value", rho, 1.0 + 2.0**-52)
         check_range("Adadelta", "epsilon value", eps)
         check_range("Adadelta", "weight_decay value", weight_decay)
-        defaults = {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay, "maximize": maximize}
+        defaults: dict[str, Any] = {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay}
+        defaults["maximize"] = maximize
         defaults |= ways("Adadelta", differentiable, capturable=capturable, foreach=foreach)
         super().__init__(params, defaults)
 

@@ -15,9 +15,7 @@ from graphc.ir.types import float64
 __all__ = ["ASGD", "Adamax", "NAdam", "RAdam", "Rprop"]
 
 
-def _check_adam(
-    name: str, lr: float | Tensor, betas: tuple[float, float], eps: float, weight_decay: float
-) -> None:
+def _check_adam(name: str, lr: float | Tensor, betas: tuple[float, float], eps: float, weight_decay: float) -> None:
     check_range(name, "learning rate", lr)
     check_range(name, "epsilon value", eps)
     check_range(name, "beta parameter at index 0", betas[0], 1.0)

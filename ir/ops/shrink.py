@@ -86,7 +86,8 @@ def _softshrink(x: Any, *, lambd: Number = 0.5) -> Any:
 
 def _softshrink_reference(x: Array, *, lambd: Number = 0.5) -> Array:
     limit = x.dtype.type(lambd)
-    return np.where(np.abs(x) <= limit, x.dtype.type(0), np.where(x > 0, x - limit, x + limit))
+    out: Array = np.where(np.abs(x) <= limit, x.dtype.type(0), np.where(x > 0, x - limit, x + limit))
+    return out
 
 
 softshrink: Op = composition(

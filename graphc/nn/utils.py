@@ -1,3 +1,0 @@
-"""Helpers for parameters."""
-
-from graphc.frontend.nn.utils import *

@@ -1,0 +1,3 @@
+"""Sequences of different lengths."""
+
+from graphc.frontend.nn.rnn_utils import *
