@@ -101,6 +101,7 @@ index = define(
         _index_samples,
         decompose=_index_decompose,
         arity=None,
+        any_width=True,
         doc="x[:, …, i, j]: integer indices, broadcast together, for the adjacent axes from `dim` on.",
     )
 )
@@ -190,6 +191,7 @@ masked_fill = define(
         vjp=_masked_vjp,
         saves=("1",),
         arity=2,
+        any_width=True,
         doc="x with `value` where the mask holds.",
     )
 )
@@ -229,6 +231,7 @@ embedding = define(
         vjp=_embedding_vjp,
         saves=("1",),
         arity=2,
+        any_width=True,
         doc="Rows of the weight; the row `padding_idx` gets no gradient.",
     )
 )

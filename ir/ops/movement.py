@@ -320,6 +320,7 @@ select = define(
         decompose=_select_decompose,
         vjp=_select_vjp,
         scatter=_select_scatter,
+        any_width=True,
         doc="The slice of size 1 at `index` along one axis, without the axis.",
     )
 )
