@@ -303,3 +303,23 @@ def test_an_error_about_values_that_is_caught_is_refused() -> None:
     refused(make, match="is caught")
     compiled = follows(f, *[(graphc.tensor([k]),) for k in (0, 1, 2, 0)])
     assert compiled.stats.hits == 2
+
+
+def test_attributes_nobody_mentions_may_come_and_go() -> None:
+    """`self.out = compiled(x)` is no new path; one that hides a class attribute the code reads is."""
+
+    class Trainer:
+        scale = 2.0
+
+        def step(self, x: graphc.Tensor) -> graphc.Tensor:
+            return x * self.scale
+
+    trainer = Trainer()
+    step = graphc.compile(trainer.step, fullgraph=True)
+    for _ in range(4):
+        trainer.out = step(graphc.ones(2))  # type: ignore[attr-defined]
+    assert step.stats.recordings == 2 and step.stats.hits == 2
+    trainer.scale = 5.0
+    assert step(graphc.ones(2)).tolist() == [5.0, 5.0]
+    del trainer.scale
+    assert step(graphc.ones(2)).tolist() == [2.0, 2.0]
