@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 import graphc
-from graphc.errors import GraphcError, GuardError, RecordingError
+from graphc.errors import GraphcError, GuardError, RecordingError, UnsupportedError
+from graphc.ir.parse import parse_graph
+from graphc.ir.passes.bind import bind_dims
+from graphc.ir.verify import verify
 from graphc.nn import functional as F
 from tests.recorder_checks import bits, refused
 
@@ -269,7 +272,36 @@ def test_named_and_counted_sizes_do_not_go_together() -> None:
         graphc.trace(f, inputs(0)[0], dynamic={"x": {0: "N"}})
 
 
-def test_unequal_sizes_that_meet_are_refused() -> None:
+def test_callbacks_beside_counted_sizes_are_refused() -> None:
+    def f(x: Any) -> Any:
+        return graphc.host(lambda t: t * 2, x)[x > 0].sum()
+
+    compiled = graphc.compile(f)
+    with pytest.warns(graphc.RecordingWarning, match="host\\(\\) and a size that depends on values"):
+        for seed in range(3):
+            assert bits(compiled(inputs(seed)[0])) == bits(f(inputs(seed)[0]))
+
+
+def test_sizes_that_depend_on_different_values_have_no_place_in_a_file() -> None:
+    def f(x: Any, y: Any) -> Any:
+        return x[x > 0] + y[y > 0]  # here
+
+    with pytest.raises(RecordingError, match="a file cannot say that they are equal"):
+        graphc.trace(f, graphc.tensor([1.0, 2.0, -1.0]), graphc.tensor([-1.0, 2.0, 1.0]))
+
+
+def test_a_file_with_a_size_is_checked(tmp_path: Any) -> None:
+    program = graphc.trace(lambda x: x[x > 0] * 2, inputs(0)[0])
+    text = str(program.graph)
+    assert ' size "u0"' in text
+    graph = parse_graph(text)
+    verify(graph)
+    assert str(graph) == text and list(graph.counted()) == ["u0"]
+    with pytest.raises(UnsupportedError, match="the size u0 depends on values"):
+        bind_dims(graph, {})
+
+
+def test_slices_are_told_apart_eagerly() -> None:
     def make() -> Any:
         def f(x: Any) -> Any:
             return x.unique(dim=0)  # here

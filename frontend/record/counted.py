@@ -138,7 +138,7 @@ class CountedSizes:
         """A comparison of a size that depends on values decides something: a condition."""
         if self._paused or self.finished or self.refusal is not None:
             return
-        if self.alone and name == "eq" and isinstance(other, Dim):
+        if self.alone and name in ("eq", "ne") and isinstance(other, Dim):  # equal now
             raise RecordingError(
                 f"two sizes that depend on values meet at {here()}; a file cannot say that they are equal: use one "
                 "mask for both"
