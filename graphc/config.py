@@ -33,6 +33,8 @@ class Config:
     """The settings of this process. Change them before the first compilation."""
 
     compile: bool = field(default_factory=lambda: _flag("GRAPHC_COMPILE", True))
+    # "auto": where it is faster, "always", or "never"
+    lockstep: str = field(default_factory=lambda: os.environ.get("GRAPHC_LOCKSTEP", "auto").strip().lower())
     cache: bool = field(default_factory=lambda: _flag("GRAPHC_CACHE", True))
     cache_dir: Path = field(default_factory=_cache_dir)
     num_threads: int = field(default_factory=_threads)

@@ -19,6 +19,7 @@ import pytest
 
 import graphc
 import graphc.nn as nn
+from graphc.config import config
 from graphc.ir.ops.random import rand_array
 from graphc.ir.types import float32
 
@@ -162,8 +163,9 @@ def _step(digits: Any, kind: str, effects: bool) -> tuple[Any, Callable[[], Any]
     return (step if kind == "eager" else graphc.compile(step)), seen
 
 
-def test_effects_on_python_inside_the_step(digits: Any) -> None:
+def test_effects_on_python_inside_the_step(digits: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """All effects, eager's bits, and most of the compiled speed: 70 % on a machine of its own."""
+    monkeypatch.setattr(config, "lockstep", "always")
     learn, _ = digits.data()
     x, y = learn[:64]
     (eager, left), (locked, left_too) = (_step(digits, kind, True) for kind in ("eager", "lockstep"))

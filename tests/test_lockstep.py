@@ -16,6 +16,7 @@ import pytest
 
 import graphc
 import graphc.nn as nn
+from graphc.config import config
 from graphc.errors import AutogradError, RecordingError
 from graphc.frontend.same import _leaf_bits
 from graphc.frontend.tensor import Tensor
@@ -24,6 +25,14 @@ from graphc.optim.lr_scheduler import StepLR
 from tests.recorder_checks import bits
 
 CALLS = 9
+
+
+@pytest.fixture(autouse=True)
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small functions, too."""
+    monkeypatch.setattr(config, "lockstep", "always")
+
+
 Seen = Callable[[], Any]
 Made = tuple[Callable[..., Any], Seen]
 
@@ -743,3 +752,47 @@ def test_memory_that_numpy_no_longer_holds() -> None:
 
     compiled = both(make, calls=16, locked=None)
     assert compiled.stats.lockstep == 5 and "handed out" in compiled.explain()
+
+
+def test_auto_takes_what_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "lockstep", "auto")
+    kept: list[Any] = []
+    small = graphc.compile(lambda x: kept.append(x) or x * 2)
+
+    def several(x: Tensor) -> Tensor:
+        kept.append(len(kept))
+        for _ in range(40):
+            x = (x * 1.5 - 2.0).relu()
+        return x
+
+    large = graphc.compile(several)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", graphc.RecordingWarning)
+        for _ in range(16):
+            small(graphc.ones(3))
+            large(graphc.ones(400_000))
+    assert small.stats.lockstep == 3 and "µs eagerly" in small.explain()
+    assert large.stats.lockstep == 16 - 1 - 2 - 3 and len(kept) == 32
+
+
+def test_never(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "lockstep", "never")
+    kept: list[Any] = []
+    compiled = graphc.compile(lambda x: kept.append(x) or x * 2)
+    with pytest.warns(graphc.RecordingWarning, match="runs eagerly: "):
+        for _ in range(6):
+            compiled(graphc.ones(3))
+    assert compiled.stats.lockstep == 0 and len(kept) == 6
+
+
+def test_a_long_list_that_grows_is_an_effect() -> None:
+    def make() -> Made:
+        losses: list[Any] = [0.0] * 5000
+
+        def step(x: Tensor, y: Tensor) -> Tensor:
+            losses.append(1.0)
+            return x * 2
+
+        return step, lambda: len(losses)
+
+    both(make)

@@ -320,7 +320,7 @@ class Compiled:
         entry.refusal = why
         if self.fullgraph:
             raise RecordingError(f"{self._name()} cannot be compiled whole: {why}")
-        if type_test(self.function) is None:  # the type of a tensor that waits for its memory is its own
+        if config.lockstep != "never" and type_test(self.function) is None:  # pending tensors have one of their own
             entry.lockstep = LockstepPlan(self._name())
         how = "runs eagerly" if entry.lockstep is None else "runs eagerly, where it can in lockstep with compiled code"
         warnings.warn(f"{self._name()} {how}: {why}", RecordingWarning, stacklevel=outside())

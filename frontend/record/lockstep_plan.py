@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from time import perf_counter
 from typing import Any
 
+from graphc.config import config
 from graphc.errors import RecordingError
 from graphc.frontend.mode import mode, using
 from graphc.frontend.record.lockstep import Lockstep
 from graphc.frontend.record.lockstep_script import Script, agreement, difference, merge, prepare
 
 MAX_SCRIPTS = 8
+TRIALS = 3  # calls of either kind that are timed before it is decided
 MAX_GROWN = 24  # calls in which a script grew
 
 
@@ -28,9 +31,32 @@ class LockstepPlan:
         self.misses = 0
         self.why = ""  # the last miss
         self._grow = True
+        self._times: dict[bool, list[float]] = {True: [], False: []}  # seconds of calls in lockstep, and eagerly
 
     def call(self, function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, bool]:
         """(what the function gives, whether the call ran in lockstep)."""
+        if not self.scripts or self._grow or config.lockstep != "auto" or len(self._times[False]) == TRIALS:
+            return self._call(function, args, kwargs)
+        start = perf_counter()
+        if len(self._times[True]) < TRIALS:
+            result, whole = self._call(function, args, kwargs)
+            if not whole:
+                return result, whole
+        else:
+            result, whole = function(*args, **kwargs), False
+        self._times[whole].append(perf_counter() - start)
+        if len(self._times[False]) == TRIALS:
+            self._decide()
+        return result, whole
+
+    def _decide(self) -> None:
+        """Small operations run faster than they are compared."""
+        ours, eager = (1e6 * min(self._times[whole]) for whole in (True, False))
+        if ours > eager:
+            times = f"it takes {eager:.0f} µs eagerly and {ours:.0f} µs in lockstep"
+            self.off = f"{times}; GRAPHC_LOCKSTEP decides otherwise"
+
+    def _call(self, function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, bool]:
         growing = self._grow or not self.scripts
         lock = Lockstep(() if growing else self.scripts, self.name)
         result = _run(lock, function, args, kwargs)

@@ -204,6 +204,8 @@ class Watcher:
         elif isinstance(x, _CONTAINERS):
             if len(x) <= _MAX_ITEMS:
                 self._keep("items", x, _content(x), label)
+            else:
+                self._keep("size", x, len(x), label)
             for key, item in _items(x):
                 self._note(item, f"{label}[{key!r}]", depth + 1)
         elif isinstance(x, tuple):
@@ -315,6 +317,9 @@ class Watcher:
             if len(now) != len(before) or not all(map(_identical, now, before)):
                 where = called or self._line(("STORE_SUBSCR", "DELETE_SUBSCR"), None)
                 yield f"{label} ({type(x).__name__}) is changed", where or self._owner_called(x)
+        elif kind == "size":
+            if len(x) != before:
+                yield f"{label} ({type(x).__name__}) is changed", called or self._owner_called(x)
         elif kind == "iterator":
             if _position(x) != before:
                 yield (
