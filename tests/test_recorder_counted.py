@@ -150,6 +150,16 @@ def test_equal_sizes_by_chance_are_a_condition() -> None:
     assert bits(compiled(good, good)) == bits(f(good, good))
 
 
+def test_unequal_sizes_are_a_condition() -> None:
+    def f(x: Any, y: Any) -> Any:
+        return x.sum() if graphc.equal(x[x > 0], y[y > 0]) else y.sum()
+
+    compiled = graphc.compile(f)
+    a, b = graphc.tensor([1.0, 2, 3, -1]), graphc.tensor([1.0, 2, -3, -1])
+    for x, y in ((a, b), (a, b), (a, b), (a, a), (b, b), (a, b), (b, a), (a, a + 0)):
+        assert bits(compiled(x, y)) == bits(f(x, y))
+
+
 def test_an_index_out_of_range_raises_as_in_eager() -> None:
     def f(x: Any, y: Any) -> Any:
         return x[y[y > 0]]

@@ -78,8 +78,8 @@ def named(found: Sequence[Counted], value: Value) -> str | None:
 def answer(size: Dim, how: str, other: Any) -> Any:
     """How a comparison of a size that depends on values comes out now, which then is a condition.
 
-    The hook of Dim where no trace for named sizes is being made. Two sizes that are not the same name and not equal
-    now are simply unequal: being equal in another call changes nothing that a graph of unequal ones computes.
+    The hook of Dim where no trace for named sizes is being made. What holds for all sizes that have names is no
+    condition.
     """
     recorder: Any = mode.get().recorder
     if how == "hash" or recorder is None or not recorder.counted:
@@ -91,11 +91,18 @@ def answer(size: Dim, how: str, other: Any) -> Any:
     gap = size - other
     if isinstance(gap, int):
         return _COMPARE[how](gap, 0)
+    if _least(gap) > 0:
+        return _COMPARE[how](1, 0)
     result = _COMPARE[how](evaluate(gap, recorder.sizes), 0)
-    if how in ("==", "!=") and result is (how == "!="):
-        return result
     recorder.on_compared(_OPS[how], size, other, result)
     return result
+
+
+def _least(size: Dim) -> int:
+    """The least number that `size` can be; 0 where that is not told by its signs."""
+    if any(c < 0 for m, c in size.terms if m):
+        return 0
+    return sum(c * LEAST ** len(m) for m, c in size.terms)
 
 
 class CountedSizes:
@@ -138,7 +145,7 @@ class CountedSizes:
         """A comparison of a size that depends on values decides something: a condition."""
         if self._paused or self.finished or self.refusal is not None:
             return
-        if self.alone and name in ("eq", "ne") and isinstance(other, Dim):  # equal now
+        if self.alone and result is (name == "eq") and name in ("eq", "ne"):
             raise RecordingError(
                 f"two sizes that depend on values meet at {here()}; a file cannot say that they are equal: use one "
                 "mask for both"
