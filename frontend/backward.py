@@ -14,20 +14,24 @@ from contextlib import nullcontext
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
+import numpy as np
+
 from graphc.errors import ArgumentError, AutogradError, InternalError, ShapeError, UnsupportedError
 from graphc.frontend import autograd_anomaly as anomaly
 from graphc.frontend.autograd import AccumulateGrad, Edge, Node, PostHook, PreHook, TypeOnly, edge_of
 from graphc.frontend.gradient_plan import gradients
 from graphc.frontend.mode import debugging, mode, using
 from graphc.frontend.regions import Region, Walk
-from graphc.frontend.tensor import Tensor
+from graphc.frontend.tensor import Tensor, fresh
 from graphc.ir.narrow import vjp
 from graphc.ir.op import op_named
-from graphc.ir.types import TensorType
+from graphc.ir.types import Layout, TensorType
 
 __all__ = ["backward", "grad"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_SMALL_BYTES = 1 << 15  # below, NumPy's copy costs less than a call of a kernel
 
 
 def backward(
@@ -153,6 +157,8 @@ def _seeds(roots: list[Tensor], given: Tensor | Sequence[Tensor | None] | None) 
 def _filled(t: Tensor, number: float) -> Tensor:
     from graphc.frontend.dispatch import nullary
 
+    if mode.get().recorder is None:
+        return fresh(np.full(t._l.type.sizes, number, t.dtype.np), Layout(t._l.type))
     return nullary(op_named("full"), shape=t.ttype.shape, value=number, dtype=t.dtype)
 
 
@@ -241,8 +247,6 @@ def _region(
     node: Region, slot: dict[int, Tensor], walk: Walk, results: dict[Edge, Tensor], plain: bool, retain: bool
 ) -> None:
     """Run what a compiled call did backwards, as a whole if that is possible."""
-    if not walk.wants((node, 0)):
-        return
     code = walk.ready(node, slot) if plain else None
     if code is not None:
         slot = _after_hooks(node, slot)
@@ -447,5 +451,8 @@ def accumulate(leaf: Tensor, g: Tensor, create: bool) -> None:
 
 def _own(g: Tensor) -> Tensor:
     """A copy: hooks and other tensors may hold `g`, and `.grad` is written in place later."""
+    here = mode.get()
+    if here.recorder is None and not here.grad and g._l.contiguous and g._a.nbytes < _SMALL_BYTES:
+        return fresh(g._a.copy(), g._l)
     copy: Tensor = op_named("clone")(g)
     return copy

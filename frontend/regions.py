@@ -36,6 +36,10 @@ class Region(Node):
         """Make the eager nodes."""
         raise InternalError("a region without nodes")
 
+    def reaching(self, needs: tuple[bool, ...], targets: set[int]) -> set[int]:
+        """The inner nodes from which a target, or an edge that needs a gradient, is reached."""
+        raise InternalError("a region without nodes")
+
     def ready(self, given: tuple[int, ...], needs: tuple[bool, ...], prior: tuple[bool, ...]) -> Any:
         """What runs the gradients of the outputs `given` to the edges that need them, some of which have a `prior`
         gradient; None where only the eager nodes give eager's results.
@@ -82,10 +86,25 @@ class Walk:
         self.needed = needed
         self.keys = set(wanted or ())
         self.targets = {node for node, _ in self.keys}
+        self._leading: dict[Region, set[int]] = {}
 
     def wants(self, edge: Edge | None) -> bool:
         """Whether a gradient along `edge` is of any use."""
-        return edge is not None and (self.needed is None or edge[0] in self.needed or edge[0] in self.targets)
+        if edge is None or self.needed is None:
+            return edge is not None
+        node = edge[0]
+        if isinstance(node, Region):
+            return node.places[edge[1]][0] in self._inner(node)
+        return node in self.needed or node in self.targets
+
+    def _inner(self, region: Region) -> set[int]:
+        """The inner nodes of a region that are wanted or lead to what is."""
+        found = self._leading.get(region)
+        if found is None:
+            targets = {region.places[k][0] for node, k in self.keys if node is region}
+            needs = tuple(map(self.wants, region.edges))
+            found = self._leading[region] = targets | region.reaching(needs, targets)
+        return found
 
     def ready(self, region: Region, slot: dict[int, Tensor]) -> Any:
         """What can run the region; None when something in its midst is looked at, or it cannot run as a whole."""

@@ -167,6 +167,21 @@ def test_grad_with_respect_to_outputs_and_inputs() -> None:
         same(chain, use)
 
 
+def test_outputs_that_do_not_lead_to_what_is_asked_for() -> None:
+    """Their hooks are silent, though the same compiled call leads there by another output."""
+
+    def use(outs: Any, ws: Any) -> Any:
+        seen: list[Any] = []
+        outs[1].retain_grad()
+        outs[2].register_hook(lambda g: seen.append(g))
+        total = outs[0].sum() + outs[1].sum() + (outs[2] * 2).sum()
+        found = graphc.autograd.grad(total, [ws[0]], retain_graph=True)
+        second = graphc.autograd.grad(total, [outs[0], ws[2]])
+        return found, second, seen, outs[1].grad
+
+    same(chain, use)
+
+
 def test_gradients_of_gradients_after_a_plain_backward() -> None:
     def use(outs: Any, ws: Any) -> Any:
         outs[1].sum().backward(retain_graph=True)

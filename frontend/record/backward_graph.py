@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +79,19 @@ class BackwardPlan:
             if key not in self._codes:
                 self._codes[key] = _Builder(self, needs).build(given, prior)
             return self._codes[key]
+
+    def reaching(self, needs: tuple[bool, ...], targets: Collection[int] = ()) -> set[int]:
+        """The nodes from which one of `targets`, or an edge that needs a gradient, is reached. What was freed counts:
+        running it is an error.
+        """
+        found: set[int] = set()
+        for k, plan in enumerate(self.plans):
+            for kind, number, _ in (link for link in plan.links if link is not None):
+                if needs[self.end[number]] if kind == "source" else number in found or number in targets:
+                    found.add(k)
+            if plan.freed:
+                found.add(k)
+        return found
 
     def saved(self, kept: Sequence[Array]) -> list[Array]:
         """All saved values from those that were kept."""
@@ -158,7 +171,7 @@ class _Builder:
         self.slots: dict[int, dict[int, Value]] = {}
         self.heap: list[int] = []
         self.totals: dict[int, Value] = {}
-        self.needed = self._needed()
+        self.needed = plan.reaching(needs)
 
     def input(self, kind: str, number: int, type: TensorType) -> Value:
         """The graph input that is fed from there."""
@@ -166,14 +179,6 @@ class _Builder:
         if found is None:
             found = self.given[kind, number] = self.graph.add_input(type, f"{kind}{number}")
             self.code.inputs.append((kind, number))
-        return found
-
-    def _needed(self) -> set[int]:
-        """The nodes from which an edge that needs a gradient can be reached."""
-        found: set[int] = set()
-        for k, plan in enumerate(self.plan.plans):
-            if plan.freed or any(self._wants(link, found) for link in plan.links):
-                found.add(k)
         return found
 
     def _wants(self, link: Any, needed: set[int]) -> bool:

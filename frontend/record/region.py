@@ -25,6 +25,10 @@ class CompiledRegion(Region):
     kept: Sequence[Array]
     done: int  # nodes, a bit each, that gave back what they saved
 
+    def reaching(self, needs: tuple[bool, ...], targets: set[int]) -> set[int]:
+        """The inner nodes from which a target, or an edge that needs a gradient, is reached."""
+        return self.plan.reaching(needs, targets)
+
     def ready(self, given: tuple[int, ...], needs: tuple[bool, ...], prior: tuple[bool, ...]) -> Code | None:
         """The code, if all it reads is as it was."""
         if len(set(self.edges)) < len(self.edges):  # two sources are one tensor: their contributions take turns
