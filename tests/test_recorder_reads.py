@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import cProfile
 import os
 import random
 import sys
@@ -323,3 +324,16 @@ def test_attributes_nobody_mentions_may_come_and_go() -> None:
     assert step(graphc.ones(2)).tolist() == [5.0, 5.0]
     del trainer.scale
     assert step(graphc.ones(2)).tolist() == [2.0, 2.0]
+
+
+def test_recording_under_a_profiler() -> None:
+    """cProfile goes on behind a recording."""
+    profile = cProfile.Profile()
+    step = graphc.compile(lambda x: x * 2 + 1, fullgraph=True)
+    profile.enable()
+    for _ in range(3):
+        step(graphc.ones(2))
+    graphc.testing.assert_close(step(graphc.ones(2)), graphc.full((2,), 3.0))
+    profile.disable()
+    assert step.stats.hits == 2
+    assert any("assert_close" in str(entry.code) for entry in profile.getstats())

@@ -80,7 +80,7 @@ class Watcher:
         self._cells: dict[int, tuple[CellType, Any, str]] = {}
         self._draws: list[Location] = []  # random numbers of Python's
         self._calls: list[tuple[Any, Location]] = []  # methods the user called on noted objects
-        self._previous: Callable[..., Any] | None = None
+        self._previous: Any = None
 
     def start(self, function: Any, arguments: list[Any]) -> None:
         """Begin watching a call of `function`; `arguments` are outside objects."""
@@ -95,7 +95,11 @@ class Watcher:
 
     def stop(self) -> None:
         """End watching."""
-        sys.setprofile(self._previous)
+        if self._previous is None or callable(self._previous):
+            sys.setprofile(self._previous)
+            return
+        sys.setprofile(None)
+        self._previous.enable()  # cProfile's object, which sys.setprofile() gives but does not take
 
     @contextmanager
     def apart(self) -> Iterator[None]:
