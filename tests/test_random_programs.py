@@ -9,6 +9,7 @@ import pytest
 
 import graphc
 from graphc import nn, optim
+from graphc.config import config
 from graphc.errors import AutogradError, RecordingError
 from graphc.testing import assert_same
 from tests.program_checks import check, check_lockstep, history, same_histories
@@ -27,7 +28,8 @@ def test_random_programs(first: int) -> None:
             raise AssertionError(f"seed {seed}: {error}\n{source(seed)}") from error
 
 
-def test_random_programs_in_lockstep() -> None:
+def test_random_programs_in_lockstep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "lockstep", "always")
     calls = []
     for seed in range(1000, 1025):
         try:
