@@ -62,13 +62,13 @@ class Module:
             return compiled(*args, **kwargs)
         return call_module(self, args, kwargs)
 
-    def compile(self, *args: Any, **kwargs: Any) -> None:
+    def compile(self, **options: Any) -> None:
         """Run calls of this module compiled from now on, as graphc.compile(module) does; the same arguments. A copy of
         the module has recordings of its own.
         """
         from graphc.frontend.record.front import compile_in_place
 
-        compile_in_place(self, *args, **kwargs)
+        compile_in_place(self, **options)
 
     # ---- attributes
 

@@ -53,9 +53,10 @@ def compile(
     return model if off else wrap(model, fullgraph, bool(dynamic))
 
 
-def compile_in_place(module: Any, *args: Any, **kwargs: Any) -> None:
+def compile_in_place(module: Any, **options: Any) -> None:
     """Let calls of `module` run compiled, with the arguments of compile()."""
-    made = compile(module, *args, **kwargs)
+    decorate = functools.partial(compile, **options)
+    made = decorate(module)
     fields = module.__dict__
     fields.pop("_compiled_call", None)
     if made is not module:
