@@ -334,3 +334,26 @@ def test_freeze_in_a_program() -> None:
     assert program(x3()).tolist() == (x3() * 2).tolist()
     with pytest.raises(GuardError, match=r"test_callbacks\.py"):
         program(x3() + 1)
+
+
+def test_variables_behind_decorators_and_inner_functions_are_still_conditions() -> None:
+    scale = 2.0
+    w = graphc.ones(3)
+
+    @graphc.no_grad()
+    def behind(x: Any) -> Any:
+        return x * scale * w
+
+    def f(x: Any) -> Any:
+        def inner(y: Any) -> Any:
+            return y + scale
+
+        return inner(behind(x)) + sum(v * scale for v in (x, x))
+
+    compiled = graphc.compile(f, fullgraph=True)
+    for scale in (2.0, 2.0, 2.0, 3.0, 3.0, 3.0):  # noqa: B007
+        assert bits(compiled(x3())) == bits(f(x3()))
+    w = graphc.ones(3) * 5
+    for _ in range(3):
+        assert bits(compiled(x3())) == bits(f(x3()))
+    assert compiled.stats.compilations == 3
