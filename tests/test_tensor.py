@@ -557,5 +557,5 @@ def test_type_names_and_conversions() -> None:
     assert x.type(graphc.IntTensor).dtype is graphc.int32
     assert isinstance(x, graphc.FloatTensor)
     assert not isinstance(x, graphc.DoubleTensor)
-    with pytest.raises(errors.DTypeError, match="'torch.QuarterTensor' is not one of BoolTensor"):
+    with pytest.raises(errors.DTypeError, match=r"'torch.QuarterTensor' is not one of BoolTensor"):
         x.type("torch.QuarterTensor")

@@ -17,7 +17,7 @@ from typing import Any
 
 from graphc.config import config
 from graphc.errors import GraphcError, GuardError, RecordingError
-from graphc.frontend.mode import debugging, mode
+from graphc.frontend.mode import debugging, mode, watching
 from graphc.frontend.record.callbacks import remembering, rewind
 from graphc.frontend.record.dynamic import loosened, named_sizes, named_types
 from graphc.frontend.record.export import Around, restoring
@@ -98,6 +98,7 @@ class Compiled:
     def reset(self) -> None:
         """Forget all recordings and compiled graphs, and begin counting anew."""
         self.stats = Stats()
+        self.latest: Trace | None = None  # the last that answered a call
         self._fixed: set[Any] = set()  # signatures with named sizes that cannot be recorded so
         self._hosts = False  # some recording has callbacks
         self._entries: dict[Any, Entry] = {}
@@ -116,10 +117,11 @@ class Compiled:
         except RecordingError as error:
             return self._eager(error, args, kwargs)
         with self._lock:
+            call = watching[0].calls(self, self._call) if watching else self._call
             if not self._hosts:
-                return self._call(args, kwargs, leaves, spec)
+                return call(args, kwargs, leaves, spec)
             with remembering():
-                return self._call(args, kwargs, leaves, spec)
+                return call(args, kwargs, leaves, spec)
 
     def _call(self, args: Any, kwargs: Any, leaves: list[Any], spec: TreeSpec) -> Any:
         self.stats.calls += 1
@@ -131,6 +133,7 @@ class Compiled:
                 if k:
                     entry.traces.insert(0, entry.traces.pop(k))
                 self.stats.hits += 1
+                self.latest = trace
                 return result
         self.stats.misses += 1
         rewind()
@@ -299,7 +302,7 @@ class Compiled:
                 prepare(trace)
                 entry.traces.insert(0, trace)
                 self.stats.compilations += 1
-                self._tell(trace)
+                trace.number = self.stats.compilations
                 return
         unexplained = [t for t in expected if not branches_differ(t, trace)]
         if unexplained:
@@ -324,17 +327,6 @@ class Compiled:
             entry.lockstep = LockstepPlan(self._name())
         how = "runs eagerly" if entry.lockstep is None else "runs eagerly, where it can in lockstep with compiled code"
         warnings.warn(f"{self._name()} {how}: {why}", RecordingWarning, stacklevel=outside())
-
-    def _tell(self, trace: Trace) -> None:
-        shown = [n for n in trace.notes if n.startswith("shown")]
-        if shown and self.fullgraph:
-            raise RecordingError(f"{self._name()}: {shown[0]}; fullgraph=True allows no output")
-        if shown:
-            warnings.warn(
-                f"{self._name()}: {shown[0]}; the compiled function writes nothing",
-                RecordingWarning,
-                stacklevel=outside(),
-            )
 
     def _why(self, entry: Entry, leaves: Sequence[Any]) -> str:
         from graphc.frontend.record.explain import why_missed

@@ -74,6 +74,7 @@ class Finisher:
         self._state_effects()
         self._place_effects(grads, attributes, len(out_leaves))
         self._refuse_survivors(out_leaves)
+        self._refuse_output()
         return self._trace(leaves[: len(out_leaves)], leaves[len(out_leaves) :], spec)
 
     def _lift(self, results: Sequence[Any]) -> None:
@@ -88,6 +89,16 @@ class Finisher:
                 f"{text} at {loc or 'an unknown line'}: a graph cannot repeat an effect on Python; return the value, "
                 "or move the line out of the compiled function"
             )
+
+    def _refuse_output(self) -> None:
+        shown = self._shown()
+        if shown and not self.export:
+            raise RecordingError(f"{shown[0]}: a graph writes nothing; move the line out of the compiled function")
+
+    def _shown(self) -> list[str]:
+        """What the function printed and wrote, with the lines."""
+        prints = [f"print at {loc}" for loc in (*self.watcher.prints, *self.recorder.texts.shown)]
+        return prints + [f"output at {loc}" for loc in self.watcher.writes]
 
     def _texts(self) -> None:
         """Python may act on a text that was not just shown: an int in it is a condition."""
@@ -410,8 +421,7 @@ class Finisher:
             recorder.graph.add_output(value, name, kind if donate or kind != "state" else "output")
         for c in recorder.counted if self.export else ():
             recorder.graph.add_output(c.value, c.name, "size")
-        notes = [f"shown while recording only: print at {loc}" for loc in (*self.watcher.prints, *recorder.texts.shown)]
-        notes += [f"shown while recording only: output at {loc}" for loc in self.watcher.writes]
+        notes = [f"shown while recording only: {text}" for text in self._shown()]
         if self.reach.unguarded:
             notes.append(f"{self.reach.unguarded} values beyond the first 1,000 are not guarded")
         return Trace(
