@@ -27,13 +27,15 @@ from graphc.config import config
 from graphc.errors import ArgumentError, InternalError
 from graphc.ir.graph import Graph
 from graphc.ir.narrow import composed
-from graphc.ir.op import Array, Attrs, Op
+from graphc.ir.op import Array, Attrs, Control, Op
+from graphc.ir.subgraph import Subgraph
 from graphc.ir.types import DType, Layout
 
 if TYPE_CHECKING:
     from graphc.codegen.target import Target
     from graphc.runtime.executable import Executable
     from graphc.runtime.program import Program
+    from graphc.runtime.segments import Segmented
 
 _CONTROLS = ("disable", "is_compiling", "reset")  # of compiled functions; those live in the front end, found when used
 
@@ -106,9 +108,23 @@ def compile_graph(
     fuse: bool = True,
     target: Target | None = None,
     disable: Collection[str] = (),
-) -> Executable:
-    """Compile a graph with concrete sizes. Same inputs, same bits, whatever `fuse` and `disable` say."""
-    return build(lower(optimise(graph, disable), layouts, fuse), target)
+) -> Executable | Segmented:
+    """Compile a graph with concrete sizes. Same inputs, same bits, whatever `fuse` and `disable` say.
+
+    A graph with branches or loops gives a Segmented, which is called in the same way.
+    """
+    graph = optimise(graph, disable)
+    if not any(isinstance(node.op.lower, Control) for node in graph.nodes):
+        return build(lower(graph, layouts, fuse), target)
+    from graphc.runtime.segments import Segmented
+
+    def piece(part: Graph, given: Sequence[Layout]) -> Executable:
+        return build(lower(part, given, fuse), target)
+
+    def inner(part: Graph, given: Sequence[Layout]) -> Executable | Segmented:
+        return compile_graph(part, given, fuse, target, disable)
+
+    return Segmented(graph, layouts, piece, inner)
 
 
 def graph_of(op: Op, layouts: Sequence[Layout], attrs: Attrs) -> Graph:
@@ -120,10 +136,16 @@ def graph_of(op: Op, layouts: Sequence[Layout], attrs: Attrs) -> Graph:
     return graph
 
 
-def eager_executable(op: Op, layouts: Sequence[Layout], attrs: Attrs) -> Executable:
+def eager_executable(op: Op, layouts: Sequence[Layout], attrs: Attrs) -> Executable | Segmented:
     """Native code for one op. A composition goes through the pipeline, but for the order of its few kernels; a
     primitive needs no pass but lowering.
     """
+    if isinstance(op.lower, Control):
+        return compile_graph(graph_of(op, layouts, attrs), layouts)
+    return _kernels(op, layouts, attrs)
+
+
+def _kernels(op: Op, layouts: Sequence[Layout], attrs: Attrs) -> Executable:
     graph = graph_of(op, layouts, attrs)
     if composed(op, [layout.type for layout in layouts], attrs):
         graph = optimise(graph, disable=("fold", "simplify"))
@@ -155,12 +177,15 @@ def eager_plan(op: Op, layouts: Sequence[Layout], attrs: Attrs) -> Callable[...,
     """
     if op.name == "full":  # no arithmetic in it: NumPy gives the same bits, and at once
         return lambda: _quietly(op.reference, attrs)
+    if isinstance(op.lower, Control):
+        exe = eager_executable(op, layouts, attrs)
+        return lambda *arrays: exe.run(arrays)
     backwards = [any(s < 0 for s in layout.strides) for layout in layouts]
     if not any(backwards):
-        return _runner(eager_executable(op, layouts, attrs))
+        return _runner(_kernels(op, layouts, attrs))
     # kernels walk forwards only
     straight = [Layout(layout.type) if back else layout for layout, back in zip(layouts, backwards, strict=True)]
-    run = _runner(eager_executable(op, straight, attrs))
+    run = _runner(_kernels(op, straight, attrs))
     return lambda *arrays: run(*[a.copy(order="C") if back else a for a, back in zip(arrays, backwards, strict=True)])
 
 
@@ -254,7 +279,7 @@ def _frozen(value: Any) -> Any:
         return (kind, value)
     if kind is np.ndarray:
         return (value.dtype, value.shape, value.tobytes())
-    if value is None or kind in (str, DType):
+    if value is None or kind in (str, DType, Subgraph):
         return value
     raise InternalError(f"attribute {value!r} of type {kind.__name__}")
 

@@ -71,7 +71,7 @@ def expand(op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     results = found if isinstance(found, tuple | list) else (found,)
     wanted = op.infer_types(types, attrs)
     rounded = tuple(_converted(y, t.dtype) for y, t in zip(results, wanted, strict=True))
-    return rounded if op.outputs > 1 else rounded[0]
+    return rounded if op.outputs != 1 else rounded[0]
 
 
 def _wide_attrs(attrs: Mapping[str, Any]) -> Mapping[str, Any]:

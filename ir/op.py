@@ -110,7 +110,12 @@ class Scanning:
     kind: str
 
 
-Lowering = Elementwise | Reduction | Contraction | Scattering | Scanning
+@dataclass(frozen=True, slots=True)
+class Control:
+    """An op that runs graphs, which its attributes hold: there is no kernel for it (runtime/segments.py)."""
+
+
+Lowering = Elementwise | Reduction | Contraction | Scattering | Scanning | Control
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,7 +147,7 @@ class Op:
     differentiable: bool = True  # False: outputs never carry gradients (comparisons, argmax, integer results)
     scatter: Callable[..., Any] | None = None
     arity: int | None = 1  # None: any number of operands (cat)
-    outputs: int = 1
+    outputs: int | None = 1  # None: as many as `infer` gives
     random: bool = False
     doc: str = ""
     # what eager execution does for operands of known layouts; filled and bounded by the front end

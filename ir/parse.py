@@ -18,6 +18,7 @@ from graphc.ir.graph import Graph, Location, Value, frozen
 from graphc.ir.limits import MAX_BYTES, MAX_INT, MAX_NAME, MAX_RANK, MAX_SIZE, Limits, legal_name
 from graphc.ir.op import Array, Op, op_named
 from graphc.ir.schema import attr_problem
+from graphc.ir.subgraph import MAX_NESTING, Subgraph
 from graphc.ir.types import Dim, DType, Size, TensorType, dtype_named
 
 _BLANK = r"(?:[ \t\r\n]++|\#[^\n]*+)*+"
@@ -52,7 +53,7 @@ def parse_graph(text: str, constants: Mapping[str, Array] | None = None, limits:
     if len(text) > limits.text:
         raise GraphError(f"graph text: {len(text)} characters, at most {limits.text} are accepted")
     parser = _Parser(text, dict(constants or {}), limits)
-    graph = parser.graph()
+    graph = parser.whole()
     if parser.unused:
         raise GraphError(f"graph text: constant {sorted(parser.unused)[0]!r} is given but not used")
     return graph
@@ -67,6 +68,7 @@ class _Parser:
         self.unused = set(constants)
         self.limits = limits
         self.values: dict[str, Value] = {}
+        self.nodes = self.inputs = self.level = 0  # of the graphs read so far, and how many are open
         self.ops: dict[str, Op] = {}
         self.end = 0
         self.start = 0
@@ -250,6 +252,8 @@ class _Parser:
             raise self.error(f"tuples nested more than {self.limits.nesting} deep")
         if self.kind == "string":
             return self.string("a string")
+        if self.kind == "word" and self.text == "graph":
+            return self.subgraph()
         if self.kind == "word" and self.text not in ("inf", "nan"):
             return self.keyword()
         if self.accept("("):
@@ -312,24 +316,41 @@ class _Parser:
 
     # the graph
 
+    def whole(self) -> Graph:
+        graph = self.graph()
+        if self.kind != "end":
+            raise self.unexpected("the end")
+        return graph
+
+    def subgraph(self) -> Subgraph:
+        """A graph within an attribute; its values are named apart from those outside."""
+        if self.level > MAX_NESTING:
+            raise self.error(f"graphs nested more than {MAX_NESTING} deep")
+        outside, self.values = self.values, {}
+        graph = self.graph()
+        self.values = outside
+        return Subgraph(graph)
+
     def graph(self) -> Graph:
+        self.level += 1
         self.expect("graph")
         graph = Graph(self.word_or_name("the graph's name"))
         self.expect("(")
         self.comma_list(")", lambda: self.input(graph))
         self.expect("{")
         while self.text != "return" or self.kind != "word":
-            if len(graph.nodes) >= self.limits.nodes:
+            self.nodes += 1
+            if self.nodes > self.limits.nodes:
                 raise self.error(f"more than {self.limits.nodes} nodes")
             self.node(graph)
         self.advance()
         self.comma_list("}", lambda: self.output(graph))
-        if self.kind != "end":
-            raise self.unexpected("the end")
+        self.level -= 1
         return graph
 
     def input(self, graph: Graph) -> None:
-        if len(graph.inputs) >= self.limits.tensors:
+        self.inputs += 1
+        if self.inputs > self.limits.tensors:
             raise self.error(f"more than {self.limits.tensors} inputs")
         start = self.start
         label = self.take("value", "an input such as %x")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from graphc.ir.op import Op
+from graphc.ir.subgraph import Subgraph
 from graphc.ir.types import Dim, DType
 
 # a lambda has no annotations: kinds of attributes whose name says what they are
@@ -86,7 +87,7 @@ def _fits(hint: Any, value: Any) -> bool:
         return isinstance(value, np.ndarray)
     if hint is float:
         return type(value) in (int, float)
-    if hint in (bool, int, str, DType, Dim, type(None)):
+    if hint in (bool, int, str, DType, Dim, Subgraph, type(None)):
         return type(value) is hint
     return True
 

@@ -7,6 +7,7 @@
     }
 
 Attributes: `True`, `None`, `-3`, `0.5`, `-inf`, `nan`, `"text"`, a dtype (`f32`), a named size (`<2*N+1>`), tuples, and
+subgraphs (`then=graph then(…) {…}`, values named apart from those outside), and
 arrays: `f32[2]{0.5, 1.0}` up to 16 elements, larger ones by name (`@c0`), held in the table `constants_of(graph)`.
 After `@` stand module path, place and phase, each left out when empty, unknown or "forward". `#` starts a comment.
 Strings are ASCII with JSON escapes, so no name in a graph can put a control character on a terminal.
@@ -25,6 +26,7 @@ from graphc.errors import GraphError
 from graphc.ir.graph import Graph, Node, Value
 from graphc.ir.op import Array
 from graphc.ir.parse import parse_graph
+from graphc.ir.subgraph import Subgraph
 from graphc.ir.types import Dim, DType, TensorType, dtype_of
 
 __all__ = ["constants_of", "parse_graph", "print_graph"]
@@ -39,7 +41,7 @@ def print_graph(graph: Graph) -> str:
 
     Raises GraphError for an attribute of a kind that has no text form.
     """
-    return _Printer(graph).text()
+    return f"{_Printer(graph).text()}\n"
 
 
 def constants_of(graph: Graph) -> dict[str, Array]:
@@ -50,7 +52,10 @@ def constants_of(graph: Graph) -> dict[str, Array]:
 def _large_arrays(graph: Graph) -> Iterator[Array]:
     for node in graph.nodes:
         for value in node.attrs.values():
-            yield from _arrays_in(value)
+            if isinstance(value, Subgraph):
+                yield from _large_arrays(value.graph)
+            else:
+                yield from _arrays_in(value)
 
 
 def _arrays_in(value: Any) -> Iterator[Array]:
@@ -74,9 +79,10 @@ def word(text: str) -> str:
 class _Printer:
     """Prints one graph; holds the labels given to its values and counts the arrays named so far."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, arrays: int = 0, indent: str = "") -> None:
         self.graph = graph
-        self.arrays = 0
+        self.arrays = arrays
+        self.indent = indent
         self.labels: dict[Value, str] = {}
         self.taken: set[str] = set()
         unnamed = 0
@@ -102,9 +108,16 @@ class _Printer:
         inputs = ", ".join(f"{self.typed(i.value)} {i.kind} {quote(i.name)}" for i in self.graph.inputs)
         outputs = ", ".join(f"{self.use(o.value)} {o.kind} {quote(o.name)}" for o in self.graph.outputs)
         lines = [f"graph {word(self.graph.name)}({inputs}) {{"]
-        lines += [f"  {self.node(node)}" for node in self.graph.nodes]
-        lines += [f"  return {outputs}".rstrip(), "}", ""]
+        lines += [f"{self.indent}  {self.node(node)}" for node in self.graph.nodes]
+        lines += [f"{self.indent}  return {outputs}".rstrip(), f"{self.indent}}}"]
         return "\n".join(lines)
+
+    def subgraph(self, graph: Graph) -> str:
+        """A graph within, whose values have labels of their own."""
+        inner = _Printer(graph, self.arrays, f"{self.indent}    ")
+        text = inner.text()
+        self.arrays = inner.arrays
+        return text
 
     def use(self, value: Value) -> str:
         # a broken graph can still be looked at: a value that is not its own prints as %?
@@ -141,6 +154,8 @@ class _Printer:
             return f"({', '.join(map(self.attr, value))}{',' if len(value) == 1 else ''})"
         if isinstance(value, np.ndarray):
             return self.array(value)
+        if isinstance(value, Subgraph):
+            return self.subgraph(value.graph)
         raise GraphError(f"V9: an attribute of kind {type(value).__name__} has no text form")
 
     def array(self, array: Array) -> str:

@@ -14,6 +14,7 @@ from graphc.ir.narrow import composed, expand
 from graphc.ir.op import Op, all_ops
 from graphc.ir.parse import HOSTILE, INPUT_KINDS, OUTPUT_KINDS, PHASES
 from graphc.ir.schema import attr_problem
+from graphc.ir.subgraph import Subgraph, nested
 from graphc.ir.types import DTYPES, Dim, DType, TensorType, dtype_of, int64, symbols_of
 
 _MAX_NESTING = Limits().nesting
@@ -31,7 +32,7 @@ def verify(graph: Graph, primitive: bool = False) -> None:
     V7   A node's op is the one in the op table under its name.
     V8   A node has as many operands as its op takes.
     V9   Attributes have plain names and values of the kinds that have a text form: None, bool, int (64 bits), float,
-         str, DType, Dim, NumPy arrays of a known dtype, and tuples of these, nested at most 32 deep.
+         str, DType, Dim, NumPy arrays of a known dtype, and tuples of these, nested at most 32 deep; or a graph (V21).
     V10  The types of a node's results are those its op infers from the operands' types and the attributes.
     V11  Names of inputs and outputs are at most 256 bytes without control characters; so are the names of values,
          modules and the graph.
@@ -46,10 +47,19 @@ def verify(graph: Graph, primitive: bool = False) -> None:
     V18  With `primitive`: every op can be lowered as it stands; none is left to decompose.
     V19  A node has no attributes but those its op declares, each of a declared kind (ir/schema.py).
     V20  An output of kind "size" is the i64[] result of a node, and its name that of a dimension no input has.
+    V21  Graphs in attributes are nested at most 8 deep, and each keeps all of this; their inputs and outputs are of
+         kind "input" and "output", and named dimensions may be those known outside.
     """
+    for _ in nested(graph):
+        pass
+    _verify(graph, primitive, frozenset())
+
+
+def _verify(graph: Graph, primitive: bool, outside: frozenset[str]) -> None:
+    """`outside`: names of dimensions known where the graph stands."""
     _check_inputs(graph)
     defined = {i.value: True for i in graph.inputs}
-    symbols = frozenset(graph.symbols())
+    symbols = frozenset(graph.symbols()) | outside
     _check_sizes(graph, symbols)
     names = {v: name for name, v in graph.counted().items()}
     seen: dict[Node, bool] = {}
@@ -145,6 +155,9 @@ def _check_node(node: Node, symbols: frozenset[str], where: str) -> None:
     for name, value in node.attrs.items():
         plain = name.isidentifier() and name.isascii() and legal_name(name)
         _require(plain, "V9", where, f"attribute name {name!r} is not a plain word")
+        if isinstance(value, Subgraph):
+            _check_subgraph(value, symbols, f"{where}, attribute {name}")
+            continue
         _check_attr(value, symbols, f"{where}, attribute {name}", 0)
     problem = attr_problem(node.op, node.attrs)
     _require(problem is None, "V19", where, problem or "")
@@ -159,7 +172,7 @@ def _check_results(graph: Graph, node: Node, defined: dict[Value, bool], symbols
         _check_type(v.type, f"{where}, result {k}")
         _check_symbols(symbols, (s for size in v.type.shape for s in symbols_of(size)), where)
         defined[v] = True
-    _require(len(node.outputs) == node.op.outputs, "V3", where, f"{len(node.outputs)} results, not {node.op.outputs}")
+    _require(node.op.outputs in (None, len(node.outputs)), "V3", where, f"{len(node.outputs)} results, not {node.op.outputs}")
     found = infer_again(node.op, [v.type for v in node.inputs], node.attrs, where)
     given = tuple(v.type for v in node.outputs)
     _require(found == given, "V10", where, f"its results are {_listed(given)}, its op infers {_listed(found)}")
@@ -209,6 +222,18 @@ def _check_attr(value: Any, symbols: frozenset[str], where: str, depth: int) -> 
     if check is None:
         raise GraphError(f"V9: {where}: a value of kind {type(value).__name__} has no text form")
     check(value, symbols, where)
+
+
+def _check_subgraph(value: Subgraph, symbols: frozenset[str], where: str) -> None:
+    kinds = {i.kind for i in value.graph.inputs} | {o.kind for o in value.graph.outputs}
+    _require(kinds <= {"input", "output"}, "V21", where, "its graph has state, or results that are not plain")
+    names = {s for t in value.inputs for size in t.shape for s in symbols_of(size)}
+    _check_symbols(symbols, names, where)
+    try:
+        _verify(value.graph, False, symbols)
+    except GraphError as error:
+        number, _, text = str(error).partition(": ")
+        raise GraphError(f"{number}: {where}: {text}") from error
 
 
 def _check_int(value: int, symbols: frozenset[str], where: str) -> None:

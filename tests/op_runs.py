@@ -12,15 +12,16 @@ import pytest
 
 from graphc.codegen.cpu import lower_kernel
 from graphc.codegen.target import X86_64_V3, X86_64_V4, Target, host_target
-from graphc.compiler import eager_run, lower, optimise
+from graphc.compiler import compile_graph, eager_run, lower, optimise
 from graphc.ir.graph import Graph, Value
 from graphc.ir.narrow import vjp
-from graphc.ir.op import Array, Op, op_named
+from graphc.ir.op import Array, Control, Op, op_named
 from graphc.ir.ops.elementwise import NUMBERS
 from graphc.ir.passes import decompose
 from graphc.ir.types import DType, Layout, TensorType, bool_, dtype_of
 from graphc.runtime.executable import Executable
 from graphc.runtime.pool import get_num_threads, set_num_threads
+from graphc.runtime.segments import Segmented
 
 HOST = host_target()
 
@@ -40,8 +41,12 @@ def executable(
     fuse: bool = True,
     target: Target = HOST,
     grain: int | None = None,
-) -> Executable:
+) -> Executable | Segmented:
     """The compiled graph, poisoned. `grain` 1 lets the threads share kernels however small they are."""
+    if any(isinstance(node.op.lower, Control) for node in graph.nodes):
+        segmented = compile_graph(graph, layouts, fuse, target)
+        segmented.poison = True
+        return segmented
     program = lower(optimise(graph), layouts, fuse)
     kernels = [lower_kernel(call.kernel) for call in program.calls]
     if grain is not None:

@@ -14,7 +14,8 @@ from graphc.errors import GraphError
 from graphc.ir.graph import Graph, Input, Output, Value
 from graphc.ir.op import all_ops, op_named
 from graphc.ir.schema import attr_problem, schema
-from graphc.ir.types import Dim, DType, TensorType, float32, float64, int64
+from graphc.ir.subgraph import Subgraph
+from graphc.ir.types import Dim, DType, TensorType, bool_, float32, float64, int64
 from graphc.ir.verify import verify
 
 MATRIX = TensorType(float32, (2, 3))
@@ -304,6 +305,40 @@ def size_without_a_name(g: Graph) -> None:
     with g.building():
         count = op_named("full")(shape=(), value=3, dtype=int64)
     g.add_output(count, "2 3", "size")
+
+
+@breaks("V21", "nested more than 8 deep")
+def deep_graphs(g: Graph) -> None:
+    inner = Graph("inner")
+    inner.add_output(inner.add_input(g.nodes[0].out.type, "x"), "y")
+    for _ in range(9):
+        outer = Graph("outer")
+        flag = outer.add_input(TensorType(bool_, ()), "p")
+        x = outer.add_input(g.nodes[0].out.type, "x")
+        passing = Graph("passing")
+        passing.add_output(passing.add_input(x.type, "x"), "y")
+        (out,) = outer.add(op_named("cond"), (flag, x), {"then": Subgraph(passing), "other": Subgraph(passing)})
+        outer.nodes[-1].attrs["other"] = Subgraph(inner)
+        outer.add_output(out, "y")
+        inner = outer
+    g.nodes[0].attrs["other"] = Subgraph(inner)
+
+
+@breaks("V21", "has state")
+def state_within(g: Graph) -> None:
+    inner = Graph("inner")
+    inner.add_output(inner.add_input(g.nodes[0].out.type, "x", "state"), "y")
+    g.nodes[0].attrs["then"] = Subgraph(inner)
+
+
+@breaks("V10", "attribute then: node 0")
+def broken_graph_within(g: Graph) -> None:
+    inner = Graph("inner")
+    x = inner.add_input(TensorType(float32, (2,)), "x")
+    (y,) = inner.add(op_named("neg"), (x,), {})
+    y.type = TensorType(float32, (3,))
+    inner.add_output(y, "y")
+    g.nodes[0].attrs["then"] = Subgraph(inner)
 
 
 @breaks("V17", "can be written or is not row-major")

@@ -7,6 +7,7 @@ from typing import Any
 
 from graphc.errors import ArgumentError, UnsupportedError
 from graphc.ir.graph import Graph, Value, copy_outputs
+from graphc.ir.subgraph import Subgraph
 from graphc.ir.types import Dim, evaluate
 
 
@@ -27,6 +28,10 @@ def bind_dims(graph: Graph, values: Mapping[str, int]) -> Graph:
     missing = [s for s in symbols if s not in values]
     if missing:
         raise ArgumentError(f"no value for the named dimension {missing[0]!r}")
+    return _bind(graph, values)
+
+
+def _bind(graph: Graph, values: Mapping[str, int]) -> Graph:
     out = Graph(graph.name)
     mapping: dict[Value, Value] = {}
     for i in graph.inputs:
@@ -50,6 +55,8 @@ def bind_attrs(attrs: Mapping[str, Any], values: Mapping[str, int]) -> dict[str,
 def _bound(value: Any, values: Mapping[str, int]) -> Any:
     if isinstance(value, Dim):
         return evaluate(value, values)
+    if isinstance(value, Subgraph):
+        return Subgraph(_bind(value.graph, values)) if value.symbols() else value
     if isinstance(value, tuple):
         return tuple(_bound(item, values) for item in value)
     return value

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from graphc.ir.graph import Graph, Node, Value
-from graphc.ir.op import Array, Elementwise, Op
+from graphc.ir.op import Array, Control, Elementwise, Op
 from graphc.ir.rewrite import Replacement, rebuild
 
 Evaluator = Callable[[Op, Sequence[Array], Mapping[str, Any]], Sequence[Array]]
@@ -27,6 +27,8 @@ def run(graph: Graph, evaluator: Evaluator | None = None, max_bytes: int = MAX_B
         arrays = [_constant(v) for v in inputs]
         known = [a for a in arrays if a is not None]
         if not inputs or len(known) < len(arrays) or not _small(node, known, max_bytes):
+            return None
+        if isinstance(node.op.lower, Control):  # a loop may be long, or never end
             return None
         if isinstance(node.op.lower, Elementwise) and node.op.lower.movement:
             results: Sequence[Array] = [node.op.reference(*known, **node.attrs)]  # exact, and needs no kernel
