@@ -140,13 +140,9 @@ def eager_executable(op: Op, layouts: Sequence[Layout], attrs: Attrs) -> Executa
     """Native code for one op. A composition goes through the pipeline, but for the order of its few kernels; a
     primitive needs no pass but lowering.
     """
-    if isinstance(op.lower, Control):
-        return compile_graph(graph_of(op, layouts, attrs), layouts)
-    return _kernels(op, layouts, attrs)
-
-
-def _kernels(op: Op, layouts: Sequence[Layout], attrs: Attrs) -> Executable:
     graph = graph_of(op, layouts, attrs)
+    if isinstance(op.lower, Control):
+        return compile_graph(graph, layouts)
     if composed(op, [layout.type for layout in layouts], attrs):
         graph = optimise(graph, disable=("fold", "simplify"))
     return build(lower(graph, layouts, fuse=len(graph.nodes) > 1, order=False))
@@ -177,15 +173,12 @@ def eager_plan(op: Op, layouts: Sequence[Layout], attrs: Attrs) -> Callable[...,
     """
     if op.name == "full":  # no arithmetic in it: NumPy gives the same bits, and at once
         return lambda: _quietly(op.reference, attrs)
-    if isinstance(op.lower, Control):
-        exe = eager_executable(op, layouts, attrs)
-        return lambda *arrays: exe.run(arrays)
     backwards = [any(s < 0 for s in layout.strides) for layout in layouts]
     if not any(backwards):
-        return _runner(_kernels(op, layouts, attrs))
+        return _runner(eager_executable(op, layouts, attrs))
     # kernels walk forwards only
     straight = [Layout(layout.type) if back else layout for layout, back in zip(layouts, backwards, strict=True)]
-    run = _runner(_kernels(op, straight, attrs))
+    run = _runner(eager_executable(op, straight, attrs))
     return lambda *arrays: run(*[a.copy(order="C") if back else a for a, back in zip(arrays, backwards, strict=True)])
 
 
@@ -195,10 +188,13 @@ def eager_graph(graph: Graph, layouts: Sequence[Layout]) -> Callable[..., Any]:
     return _runner(build(lower(graph, layouts, fuse=True, order=False)))
 
 
-def _runner(exe: Executable) -> Callable[..., Any]:
+def _runner(exe: Executable | Segmented) -> Callable[..., Any]:
     """The executable as a function of arrays, by the shortest way there is."""
     from graphc.runtime.direct import direct
+    from graphc.runtime.segments import Segmented
 
+    if isinstance(exe, Segmented):
+        return lambda *arrays: exe.run(arrays)
     short = direct(exe)
     if short is not None:
         return short

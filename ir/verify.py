@@ -172,7 +172,8 @@ def _check_results(graph: Graph, node: Node, defined: dict[Value, bool], symbols
         _check_type(v.type, f"{where}, result {k}")
         _check_symbols(symbols, (s for size in v.type.shape for s in symbols_of(size)), where)
         defined[v] = True
-    _require(node.op.outputs in (None, len(node.outputs)), "V3", where, f"{len(node.outputs)} results, not {node.op.outputs}")
+    count = len(node.outputs)
+    _require(node.op.outputs in (None, count), "V3", where, f"{count} results, not {node.op.outputs}")
     found = infer_again(node.op, [v.type for v in node.inputs], node.attrs, where)
     given = tuple(v.type for v in node.outputs)
     _require(found == given, "V10", where, f"its results are {_listed(given)}, its op infers {_listed(found)}")
