@@ -20,7 +20,7 @@ from graphc.errors import ArgumentError, AutogradError, InternalError, ShapeErro
 from graphc.frontend import autograd_anomaly as anomaly
 from graphc.frontend.autograd import AccumulateGrad, Edge, Node, PostHook, PreHook, TypeOnly, edge_of
 from graphc.frontend.gradient_plan import gradients
-from graphc.frontend.mode import debugging, mode, using
+from graphc.frontend.mode import debugging, mode, using, watching
 from graphc.frontend.regions import Region, Walk
 from graphc.frontend.tensor import Tensor, fresh
 from graphc.ir.narrow import vjp
@@ -182,7 +182,11 @@ def _with_end(run: F) -> F:
     def wrapper(*args: Any) -> Any:
         token = _ends.set({})
         try:
-            result = run(*args)
+            if watching:
+                with watching[0].span("backward", "backward"):
+                    result = run(*args)
+            else:
+                result = run(*args)
             for value, call in (_ends.get() or {}).values():
                 call(value)
         finally:

@@ -11,6 +11,7 @@ from typing import Any
 
 from graphc import compiler
 from graphc.frontend.autograd import Node, Saved, TypeOnly
+from graphc.frontend.natives import Native, hold
 from graphc.frontend.tensor import Tensor, fresh
 from graphc.ir.graph import Graph, Value
 from graphc.ir.narrow import vjp
@@ -20,15 +21,23 @@ from graphc.ir.types import Layout
 MAX_PLANS = 256  # of one operation on operands of one layout
 
 
-class GradientPlan:
+class GradientPlan(Native):
     """`run(*arrays)` gives the outputs of `layouts` (None: there are none); `places[k]` says where the gradient of
     operand k is found: None (no gradient), ~j: output j, j: gradient j that was given, handed on.
     """
 
-    __slots__ = ("layouts", "places", "run")
+    __slots__ = ("layouts", "name", "places")
 
-    def __init__(self, run: Callable[..., Any] | None, layouts: tuple[Layout, ...], places: tuple[int | None, ...]):
-        self.run, self.layouts, self.places = run, layouts, places
+    def __init__(
+        self, name: str, run: Callable[..., Any] | None, layouts: tuple[Layout, ...], places: tuple[int | None, ...]
+    ):
+        self.name, self.layouts, self.places = name, layouts, places
+        if run is not None:
+            hold(self, run)
+
+    def title(self) -> str:
+        """The name of the tape's node."""
+        return self.name
 
 
 def gradients(node: Node, slot: dict[int, Tensor], needs: tuple[bool, ...]) -> tuple[Tensor | None, ...] | None:
@@ -61,7 +70,7 @@ def gradients(node: Node, slot: dict[int, Tensor], needs: tuple[bool, ...]) -> t
         found = plan.backward[at] = _made(node, at, needs) or False
     if found is False:
         return None
-    outputs: Any = () if found.run is None else found.run(*arrays)
+    outputs: Any = found.run(*arrays) if found.layouts else ()
     made = [fresh(outputs, found.layouts[0])] if len(found.layouts) == 1 else list(map(fresh, outputs, found.layouts))
     return tuple([None if j is None else made[~j] if j < 0 else slot[j] for j in found.places])
 
@@ -96,4 +105,4 @@ def _made(node: Node, key: tuple[Any, ...], needs: tuple[bool, ...]) -> Gradient
         graph.add_output(value, f"y{k}")
     layouts = [layout for layout in key[1:] if layout is not None]
     run = compiler.eager_graph(graph, layouts) if wanted else None
-    return GradientPlan(run, tuple([Layout(v.type) for v in wanted]), tuple(places))
+    return GradientPlan(node.name(), run, tuple([Layout(v.type) for v in wanted]), tuple(places))

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from graphc import compiler
 from graphc.frontend.autograd import edges_of, observers, put, put_one, put_two
 from graphc.frontend.dispatch import scalar_tensor
-from graphc.frontend.mode import mode, using
+from graphc.frontend.mode import mode, using, watching
 from graphc.frontend.plan import MAX_PLANS, Plan, plan_for
 from graphc.frontend.tensor import Chain, Storage, Tensor, view_of
 from graphc.ir.op import Array, Attrs, Op
@@ -194,6 +194,7 @@ def indexed(general: F) -> F:
     """
     rows: dict[Layout, tuple[Op, Layout, int]] = {}
     plans: dict[Any, Any] = {}
+    _views.extend((rows, plans))
 
     def call(self: Any, key: Any) -> Any:
         here = _mode()
@@ -227,6 +228,15 @@ def indexed(general: F) -> F:
         return view_of(self, run(self._a), link, layout)
 
     return _dressed(call, general)
+
+
+_views: list[dict[Any, Any]] = []  # what is known of keys
+
+
+def forget_views() -> None:
+    """Let reading parts of tensors go the general way; while a profile runs, it stays so."""
+    for known in _views:
+        known.clear()
 
 
 _PARTS = frozenset({int, type(None), type(Ellipsis)})
@@ -300,7 +310,7 @@ def _watched(call: Callable[[], Any], tensors: tuple[Tensor, ...]) -> tuple[Any,
 
 def _first(plans: dict[Any, Plan], general: Callable[..., Any], operands: tuple[Any, ...]) -> Any:
     """The general way, and a plan for the next time where one is possible."""
-    if _mode().recorder is not None or observers or not all(isinstance(x, Tensor) for x in operands):
+    if _mode().recorder is not None or observers or watching or not all(isinstance(x, Tensor) for x in operands):
         return general(*operands)
     key = operands[0]._l if len(operands) == 1 else tuple([x._l for x in operands])
     if ((None, *key) if type(key) is tuple else (None, key)) in plans:
@@ -316,7 +326,7 @@ def _note(
     """The same for a function of further arguments. `given`: the values in the key, layouts in place of tensors."""
     if not tensors or not isinstance(tensors[0], Tensor) or not _plain(given):
         return call()
-    if _mode().recorder is not None or observers:
+    if _mode().recorder is not None or observers or watching:
         return call()
     if (None, *key) in plans:
         return call()
@@ -335,6 +345,8 @@ def _part(
     at: tuple[Any, ...],
 ) -> Any:
     """The same for a key; one that is used a second time gets a plan."""
+    if watching:
+        return general(x, key)
     observer: Any = _Observer()
     try:
         with using(recorder=observer):

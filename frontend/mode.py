@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -159,6 +159,19 @@ mode: ContextVar[Mode] = ContextVar("graphc_mode", default=DEFAULT)
 
 # what is switched on for the whole process and only eager execution knows of: compiled functions run eagerly meanwhile
 debugging: list[str] = []
+
+
+class Watching(Protocol):
+    """What calls of some length tell a profile (frontend/profiler)."""
+
+    def span(self, kind: str, name: str) -> AbstractContextManager[Any]:
+        """A context manager: an event from entering to leaving."""
+
+    def calls(self, compiled: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+        """`call`, which answers a call of a compiled function, with an event around it."""
+
+
+watching: list[Watching] = []  # the profile that runs, if any
 
 
 def current() -> Mode:

@@ -12,6 +12,7 @@ import numpy as np
 from graphc import compiler
 from graphc.compiler import frozen_attrs
 from graphc.frontend.mode import mode
+from graphc.frontend.natives import Native, hold
 from graphc.frontend.saving import operands_read
 from graphc.frontend.tensor import Tensor
 from graphc.ir.op import Array, Attrs, Op
@@ -20,7 +21,7 @@ from graphc.ir.types import Layout, TensorType
 MAX_PLANS = 1024  # of one op
 
 
-class Plan:
+class Plan(Native):
     """How to run `op` with `attrs` on operands of certain layouts.
 
     `run(*arrays)` gives the output, several as a sequence; with `link` set it gives a view of its operand, and `link`
@@ -28,10 +29,9 @@ class Plan:
     operands.
     """
 
-    __slots__ = ("attrs", "backward", "in_types", "layouts", "link", "nothing", "op", "run", "saved", "taped", "types")
+    __slots__ = ("attrs", "backward", "in_types", "layouts", "link", "nothing", "op", "saved", "taped", "types")
     op: Op
     attrs: dict[str, Any]
-    run: Callable[..., Any]
     layouts: tuple[Layout, ...]
     types: tuple[TensorType, ...]
     in_types: tuple[TensorType, ...]
@@ -40,6 +40,10 @@ class Plan:
     backward: dict[Any, Any]  # frontend/gradient_plan.py
     taped: bool  # its one output can carry a gradient
     saved: dict[tuple[bool, ...], tuple[tuple[bool, ...] | None, tuple[bool, ...] | None]]
+
+    def title(self) -> str:
+        """The operation's name."""
+        return self.op.name
 
     def kept(self, needs: tuple[bool, ...]) -> tuple[tuple[bool, ...] | None, tuple[bool, ...] | None]:
         """Which operands and which outputs a tape node keeps when these gradients are wanted; None: none of them."""
@@ -96,15 +100,16 @@ def _made(op: Op, tensors: tuple[Tensor, ...], attrs: Attrs) -> Plan:
     plan.taped = op.differentiable and len(plan.types) == 1 and plan.types[0].dtype.is_floating_point
     if op.scatter is None:
         plan.layouts = tuple(map(Layout, plan.types))
-        plan.run = compiler.eager_plan(op, [t._l for t in tensors], attrs)
+        hold(plan, compiler.eager_plan(op, [t._l for t in tensors], attrs))
         return plan
     base = tensors[0]._a
     array = op.reference(base, **attrs)
     plan.layouts = (Layout.of(array),)
-    plan.run = _reference(op, plan.attrs)
+    run = _reference(op, plan.attrs)
     if array.size == 0 or np.may_share_memory(array, base):
         plan.link = ((op, plan.attrs),)
-        plan.run = _settling(plan)
+        run = _settling(plan)
+    hold(plan, run)
     return plan
 
 
@@ -112,12 +117,12 @@ def _settling(plan: Plan) -> Callable[[Array], Array]:
     """NumPy's view for the first call; what is called again gets a function of its own."""
 
     def first(array: Array) -> Array:
-        plan.run = second
+        hold(plan, second)
         return plan.op.reference(array, **plan.attrs)  # type: ignore[no-any-return]
 
     def second(array: Array) -> Array:
         view: Array = plan.op.reference(array, **plan.attrs)
-        plan.run = compiler.eager_view(array, view) or _reference(plan.op, plan.attrs)
+        hold(plan, compiler.eager_view(array, view) or _reference(plan.op, plan.attrs))
         return view
 
     return first

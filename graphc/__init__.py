@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from graphc import autograd as autograd
     from graphc import cuda as cuda
     from graphc import errors as errors
+    from graphc import profiler as profiler
     from graphc import testing as testing
     from graphc.frontend.compaction import *
     from graphc.frontend.control import *
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
     from graphc.frontend.dtypes import *  # isort: skip
 
-_MODULES = ("autograd", "compiler", "config", "cuda", "errors", "nn", "optim", "testing", "utils")
+_MODULES = ("autograd", "compiler", "config", "cuda", "errors", "nn", "optim", "profiler", "testing", "utils")
 
 
 if not TYPE_CHECKING:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,26 @@ class Program:
 
     def __str__(self) -> str:
         return print_program(self)
+
+
+def call_flops(call: KernelCall) -> int:
+    """Multiplications and additions of a matrix product or convolution; 0 for other kernels."""
+    k = call.kernel
+    return 2 * prod((*k.batch, *k.m, *k.n, *k.k)) if isinstance(k, Contract) else 0
+
+
+def call_bytes(program: Program, call: KernelCall) -> int | None:
+    """The size of the arrays a call reads or writes, each counted once; None where some lie in the arena, whose parts
+    have no size of their own.
+    """
+    if any(ref.kind == "arena" for ref in call.operands):
+        return None
+    sizes = {
+        "input": [layout.type.nbytes for layout in program.inputs],
+        "output": [spec.layout.type.nbytes for spec in program.outputs],
+        "const": [array.nbytes for array in program.constants],
+    }
+    return sum(sizes[ref.kind][ref.index] for ref in dict.fromkeys(call.operands))
 
 
 def print_program(program: Program) -> str:

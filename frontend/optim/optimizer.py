@@ -17,7 +17,7 @@ from graphc.errors import ArgumentError, StateError, UnsupportedError
 from graphc.frontend.autograd import Handle
 from graphc.frontend.dispatch import scalar_tensor
 from graphc.frontend.grad_mode import enable_grad
-from graphc.frontend.mode import mode, using
+from graphc.frontend.mode import mode, using, watching
 from graphc.frontend.optim.updates import run_update
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import DType, float64
@@ -98,6 +98,9 @@ class Optimizer:
         with using(grad=False), nullcontext() if recorder is None else recorder.phase("update"):
             if recorder is not None and recorder.lockstep is not None:
                 recorder.lockstep.update(self)
+            elif watching:
+                with watching[0].span("update", f"Optimizer.step#{type(self).__name__}.step"):
+                    self._step()
             else:
                 self._step()
         for hook in list(self._post_hooks.values()):

@@ -18,6 +18,7 @@ from graphc import compiler
 from graphc.compiler import frozen_attrs
 from graphc.frontend.dispatch import scalar_tensor
 from graphc.frontend.mode import using
+from graphc.frontend.natives import Native, hold
 from graphc.frontend.tensor import Tensor, fresh
 from graphc.ir.graph import Graph, Value
 from graphc.ir.op import Attrs, Op
@@ -40,16 +41,26 @@ def setting_at(group: Mapping[str, Any], key: Setting) -> Any:
     return group[key] if isinstance(key, str) else group[key[0]][key[1]]
 
 
-class Update:
+class Update(Native):
     """A compiled update: `run(*tensors, *settings)`, for groups whose settings `read` are the same."""
 
-    __slots__ = ("read", "run", "settings", "written")
+    __slots__ = ("name", "read", "settings", "written")
 
     def __init__(
-        self, run: Callable[..., Any], read: dict[str, Any], settings: tuple[Setting, ...], written: tuple[int, ...]
+        self,
+        name: str,
+        run: Callable[..., Any],
+        read: dict[str, Any],
+        settings: tuple[Setting, ...],
+        written: tuple[int, ...],
     ):
-        self.run, self.settings, self.written = run, settings, written
+        self.name, self.settings, self.written = name, settings, written
+        hold(self, run)
         self.read = tuple([(name, value, frozen_attrs({"": value})) for name, value in read.items()])
+
+    def title(self) -> str:
+        """The optimiser's name and what it does."""
+        return f"{self.name} update"
 
     def fits(self, group: Mapping[str, Any]) -> bool:
         """Whether the rule would do the same for this group."""
@@ -243,10 +254,12 @@ def _watched(
     kept = list(state) == before[0] and all(a is b for a, b in zip(state.values(), before[1], strict=True))
     if graph is None or not kept or not all(map(_plain, seen.read.values())):
         return None
-    return _compiled(observer, graph, tensors, seen.read)
+    return _compiled(type(owner).__name__, observer, graph, tensors, seen.read)
 
 
-def _compiled(observer: _Observer, graph: Graph, tensors: list[Tensor], read: dict[str, Any]) -> Update | None:
+def _compiled(
+    name: str, observer: _Observer, graph: Graph, tensors: list[Tensor], read: dict[str, Any]
+) -> Update | None:
     written = tuple([k for k, t in enumerate(tensors) if id(t) in observer.written])
     layouts = [t._l for t in (*tensors, *observer.settings.values())]
     backwards = any(stride < 0 for layout in layouts for stride in layout.strides)
@@ -254,4 +267,4 @@ def _compiled(observer: _Observer, graph: Graph, tensors: list[Tensor], read: di
         return None
     for k in written:
         graph.add_output(observer.values[id(tensors[k])], f"x{k}", "state")
-    return Update(compiler.eager_graph(graph, layouts), read, tuple(observer.settings), written)
+    return Update(name, compiler.eager_graph(graph, layouts), read, tuple(observer.settings), written)

@@ -15,6 +15,7 @@ import numpy as np
 
 from graphc import compiler
 from graphc.errors import ArgumentError, ArtifactError, DimError, GuardError, RecordingError, ShapeError
+from graphc.frontend.mode import watching
 from graphc.frontend.record import rng
 from graphc.frontend.record.session import argument_names, check_function, record_call
 from graphc.frontend.record.signature import Argument, Expectation, Result, Signature, signature_json, signature_of
@@ -73,7 +74,11 @@ class Program:
         """Run on named arrays: one array a graph output; state is updated."""
         sizes = self._sizes(inputs)
         arrays = [inputs[i.name] if i.name in inputs else self.state[i.name] for i in self.graph.inputs]
-        results: list[Array] = self._results(sizes, arrays)
+        if watching:
+            with watching[0].span("call", self.graph.name):
+                results: list[Array] = self._results(sizes, arrays)
+        else:
+            results = self._results(sizes, arrays)
         for e in self.signature.expectations:
             now = type(e.expected)(results[e.output])
             if now != e.expected:

@@ -144,10 +144,12 @@ class Trace:
     constants: list[tuple[str, str]] = field(default_factory=list)  # (place, text) for explain()
     hosts: list[HostCall] = field(default_factory=list)
     counted: list[Counted] = field(default_factory=list)  # sizes that depend on values
+    number: int = 0  # among those its function compiled, from 1
     executable: Any = None
     sized: Any = None  # sized.Sized, where there are any
     backward: Any = None  # backward_graph.BackwardPlan, where there is a tape
     picture: Any = None  # quick.Picture of the last full check
+    repeat: Any = None  # repeat.Repeat, for calls like the last one
     moved: set[int] = field(default_factory=set)  # path steps of loose sources that were seen to change
 
 

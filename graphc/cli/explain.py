@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ from graphc import compiler
 from graphc.cli.inputs import bind_sizes, parse_sizes
 from graphc.cli.output import bytes_text, counted, one_line, say, say_json, say_table
 from graphc.ir.graph import Graph
-from graphc.ir.kernel import Contract
 from graphc.ir.passes.bind import bind_dims
 from graphc.runtime.artifact import verify_file
-from graphc.runtime.program import Program
+from graphc.runtime.program import Program, call_flops
 
 
 def run(model: Path, sizes: Sequence[str], as_json: bool) -> int:
@@ -76,8 +74,7 @@ def _plan(graph: Graph) -> dict[str, Any]:
 
 def contraction_flops(program: Program) -> int:
     """Multiplications and additions of the matrix products and convolutions in one run."""
-    found = [call.kernel for call in program.calls if isinstance(call.kernel, Contract)]
-    return sum(2 * prod((*k.batch, *k.m, *k.n, *k.k)) for k in found)
+    return sum(map(call_flops, program.calls))
 
 
 def _tell(facts: dict[str, Any]) -> None:

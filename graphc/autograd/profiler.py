@@ -1,0 +1,3 @@
+"""Profiles in their older form."""
+
+from graphc.frontend.profiler.legacy import *
