@@ -19,7 +19,7 @@ from graphc.frontend.tensor import Tensor
 from graphc.ir.infer import broadcast_shape, normalize_dim
 from graphc.ir.types import bool_, int64
 
-__all__ = ["argwhere", "diag_embed", "diagonal", "masked_scatter", "take"]
+__all__ = ["argwhere", "diag_embed", "diagonal", "diagonal_scatter", "masked_scatter", "take"]
 
 
 def argwhere(input: Tensor) -> Tensor:
@@ -92,21 +92,27 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
 # ---------------------------------------------------------------- diagonals
 
 
-def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-    """A copy of a diagonal of two axes, as the last axis; `offset` above 0 lies to the right. Raises DimError."""
-    x = tensor_operand("diagonal", input)
-    a, b = fs.axis_of("diagonal", x, dim1), fs.axis_of("diagonal", x, dim2)
+def _diagonal_of(name: str, x: Tensor, offset: int, dim1: int, dim2: int) -> dict[str, Any]:
+    """The attributes of a diagonal view. Raises DimError, ArgumentError."""
+    a, b = fs.axis_of(name, x, dim1), fs.axis_of(name, x, dim2)
     if a == b:
-        raise ArgumentError(f"diagonal: dimensions cannot be identical, got {dim1} and {dim2}")
-    rows, columns = fs.static_size("diagonal", x, a), fs.static_size("diagonal", x, b)
-    k = as_index(offset)
-    count = max(min(rows, columns - k) if k >= 0 else min(rows + k, columns), 0)
-    step = arange(count)
-    moved = fs.movedim(x, (a, b), (-2, -1))
-    first = moved._l.ndim - 2
-    if not count:
-        return fs.narrow(fs.select(moved, -1, 0) if columns else fs.select(moved, -2, 0), -1, 0, 0)
-    made: Tensor = ops.index(moved, fm.add(step, max(-k, 0)), fm.add(step, max(k, 0)), dim=first)
+        raise ArgumentError(f"{name}: dimensions cannot be identical, got {dim1} and {dim2}")
+    fs.static_size(name, x, a)
+    fs.static_size(name, x, b)
+    return {"dims": (a, b), "offset": as_index(offset)}
+
+
+def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    """The view of a diagonal of two axes, as the last axis; `offset` above 0 lies to the right. Raises DimError."""
+    x = tensor_operand("diagonal", input)
+    made: Tensor = ops.diagonal(x, **_diagonal_of("diagonal", x, offset, dim1, dim2))
+    return made
+
+
+def diagonal_scatter(input: Tensor, src: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    """A copy of `input` with a diagonal replaced by `src`, of its dtype. Raises DimError, ShapeError, DTypeError."""
+    x, value = tensor_operand("diagonal_scatter", input), tensor_operand("diagonal_scatter", src)
+    made: Tensor = ops.diagonal_scatter(x, value, **_diagonal_of("diagonal_scatter", x, offset, dim1, dim2))
     return made
 
 
@@ -132,16 +138,14 @@ def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -
     lead = x.ttype.shape[:-1]
     step = arange(size)
     blank = zeros(*lead, n, n, dtype=x.dtype)
-    made = ops.index_put(
-        blank, x, fm.add(step, max(-k, 0)), fm.add(step, max(k, 0)), dim=len(lead), accumulate=False
-    )
+    made = ops.index_put(blank, x, fm.add(step, max(-k, 0)), fm.add(step, max(k, 0)), dim=len(lead), accumulate=False)
     return fs.movedim(made, (-2, -1), (a, b))
 
 
 def unfold(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
     """All windows of `size` elements along an axis, `step` apart, their elements as a new last axis.
 
-    A copy, where PyTorch gives a view. Raises DimError, ShapeError, ArgumentError.
+    A view; where windows overlap it cannot be written. Raises DimError, ShapeError, ArgumentError.
     """
     x = self if self._l.ndim else fs.reshape(self, 1)
     d, width, gap = normalize_dim("unfold", dimension, x._l.ndim), as_index(size), as_index(step)
@@ -150,7 +154,8 @@ def unfold(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
         raise ShapeError(f"unfold: maximum size for tensor at dimension {d} is {total} but size is {width}")
     if gap <= 0:
         raise ArgumentError(f"unfold: step is {gap} but must be > 0")
-    count = (total - width) // gap + 1
-    places = fm.add(fm.mul(fs.unsqueeze(arange(count), 1), gap), arange(width))
-    made: Any = ops.index(x, places, dim=d)
-    return fs.movedim(made, d + 1, -1)
+    if not width:  # no element, so nothing to view
+        counted = fs.narrow(x, d, 0, 0).unsqueeze(-1)
+        return fs.expand(counted.transpose(d, -1), *x._l.shape[:d], total // gap + 1, *x._l.shape[d + 1 :], 0)
+    made: Tensor = ops.windows(x, dims=(d,), size=(width,), stride=(gap,), dilation=(1,))
+    return made

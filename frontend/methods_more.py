@@ -51,6 +51,7 @@ class MoreMethods:
     cosh = fz.cosh
     diag_embed = fp.diag_embed
     diagonal = fp.diagonal
+    diagonal_scatter = fp.diagonal_scatter
     diff = fg.diff
     dist = fg.dist
     erfinv = fz.erfinv

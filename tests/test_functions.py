@@ -271,6 +271,9 @@ def test_diagonals() -> None:
     w.diagonal(1).sum().backward()
     np.testing.assert_array_equal(w.grad.numpy(), np.eye(3, 4, 1))
     assert_same(lambda a: (a.diagonal(0, 1, 2), a[0, 0].diag_embed()), t, threads=(1,))
+    t[0].diagonal(1).fill_(-1)
+    assert t[0].tolist() == [[0, -1, 2, 3], [4, 5, -1, 7], [8, 9, 10, -1]]
+    assert graphc.diagonal_scatter(graphc.zeros(2, 2), graphc.ones(2)).tolist() == [[1, 0], [0, 1]]
 
 
 def test_windows_of_an_axis() -> None:
@@ -282,8 +285,13 @@ def test_windows_of_an_axis() -> None:
     w = x.clone().requires_grad_()
     w.unfold(1, 3, 1).sum().backward()
     assert w.grad.tolist() == [[1, 2, 2, 1]] * 3
+    assert x.unfold(1, 0, 2).shape == (3, 3, 0)
     with pytest.raises(ShapeError, match="unfold: maximum size"):
         x.unfold(0, 4, 1)
+    x.unfold(1, 2, 2)[0] = 0
+    assert x[0].tolist() == [0, 0, 0, 0]
+    with pytest.raises(ShapeError, match="single memory location"):
+        x.unfold(1, 3, 1).add_(1)
 
 
 # ---------------------------------------------------------------- in-place changes of shape

@@ -26,8 +26,9 @@ from graphc.ir.types import Dim, TensorType, bool_, float32, int64
 NAMES = {
     "reshape", "permute", "expand", "slice", "slice_scatter", "select", "flip", "pad", "cat", "clone", "windows",
     "windows_grad", "gather", "scatter", "scatter_add", "index_select", "index_add", "index_copy", "index", "index_put",
-    "masked_fill", "embedding",
+    "masked_fill", "embedding", "diagonal", "diagonal_scatter", "windows_scatter",
 }  # fmt: skip
+VIEWS = ["diagonal", "expand", "permute", "reshape", "select", "slice", "windows"]
 OPS = [all_ops()[n] for n in sorted(NAMES)]
 
 
@@ -54,10 +55,10 @@ def test_gradient(op: Op) -> None:
 
 
 def test_the_view_ops_are_those_of_pytorch() -> None:
-    assert [op.name for op in OPS if op.scatter is not None] == ["expand", "permute", "reshape", "select", "slice"]
+    assert [op.name for op in OPS if op.scatter is not None] == VIEWS
 
 
-@pytest.mark.parametrize("name", ["permute", "reshape", "select", "slice"])
+@pytest.mark.parametrize("name", ["diagonal", "permute", "reshape", "select", "slice"])
 def test_writing_through_a_view(name: str) -> None:
     for sample in all_samples(op_named(name)):
         check_scatter(op_named(name), sample)
@@ -71,6 +72,19 @@ def test_writing_through_an_expanded_view_needs_a_place_for_each_element() -> No
             check_scatter(op_named("expand"), sample)
 
 
+def test_writing_through_windows_needs_a_place_for_each_element() -> None:
+    apart = {sample.name for sample in all_samples(op_named("windows_scatter"))}
+    samples = list(all_samples(op_named("windows")))
+    assert {"(8,)", "(3, 2)"} <= {name.split(" {")[0] for name in apart}
+    for sample in samples:
+        spans = [d * (n - 1) + 1 for n, d in zip(sample.attrs["size"], sample.attrs["dilation"], strict=True)]
+        if all(s >= n for s, n in zip(sample.attrs["stride"], spans, strict=True)):
+            check_scatter(op_named("windows"), sample)
+        else:
+            with pytest.raises(ShapeError, match="windows overlap"):
+                check_scatter(op_named("windows"), sample)
+
+
 def test_views_share_memory() -> None:
     x = np.arange(12.0).reshape(3, 4)
     for name, attrs in (
@@ -79,6 +93,8 @@ def test_views_share_memory() -> None:
         ("expand", {"shape": (2, 3, 4)}),
         ("slice", {"dim": 1, "start": 1, "stop": 4, "step": 2}),
         ("select", {"dim": 0, "index": 1}),
+        ("diagonal", {"dims": (0, 1), "offset": 1}),
+        ("windows", {"dims": (1,), "size": (2,), "stride": (1,), "dilation": (1,)}),
     ):
         assert np.shares_memory(evaluate(op_named(name), [x], attrs)[0], x), name
     assert not np.shares_memory(evaluate(op_named("clone"), [x], {})[0], x)
@@ -137,6 +153,31 @@ I2, I1 = TensorType(int64, (3, 4)), TensorType(int64, (5,))
         case("slice_scatter", ShapeError, F, F, dim=1, start=0, stop=2, step=1),
         case("slice_scatter", DTypeError, F, F.with_dtype(int64), dim=1, start=0, stop=4, step=1),
         case("select", DimError, F, dim=1, index=4),
+        case("diagonal", DimError, F, dims=(1, 1), offset=0),
+        case("diagonal", ShapeError, TensorType(float32, (Dim("N"), 4)), dims=(0, 1), offset=0),
+        case("diagonal_scatter", ShapeError, F, F, dims=(0, 1), offset=0),
+        case("diagonal_scatter", DTypeError, F, TensorType(int64, (3,)), dims=(0, 1), offset=0),
+        case("windows_scatter", ShapeError, F, F, dims=(1,), size=(2,), stride=(2,), dilation=(1,)),
+        case(
+            "windows_scatter",
+            ShapeError,
+            F,
+            TensorType(float32, (3, 3, 2)),
+            dims=(1,),
+            size=(2,),
+            stride=(1,),
+            dilation=(1,),
+        ),
+        case(
+            "windows_scatter",
+            DTypeError,
+            F,
+            TensorType(int64, (3, 2, 2)),
+            dims=(1,),
+            size=(2,),
+            stride=(2,),
+            dilation=(1,),
+        ),
         case("flip", DimError, F, dims=(1, 1)),
         case("pad", ShapeError, F, pads=((0, 0),), value=0),
         case("pad", ArgumentError, F, pads=((0, -1), (0, 0)), value=0),

@@ -96,6 +96,10 @@ def test_a_chain_of_views() -> None:
         lambda y: y.masked_fill_(y > 0, 2.0),
         lambda y: y.detach().add_(1),
         lambda y: y.data.add_(1),
+        lambda y: y.diagonal(1).add_(1),
+        lambda y: y.diagonal(-1, 1, 0)[1:].fill_(7.0),
+        lambda y: y.unfold(1, 2, 2)[:, 0].mul_(3),
+        lambda y: y.unfold(0, 1, 2).sub_(1),
         lambda y: y.view(-1).index_add_(0, graphc.tensor([1, 1]), graphc.ones(2)),
     ],
 )
@@ -111,6 +115,28 @@ def test_writes_through_views(write: Any) -> None:
 
     assert_same(on_argument, x34(), threads=(2,))
     assert_same(on_own, x34(), threads=(2,))
+
+
+def test_gradients_of_writes_through_diagonals_and_windows() -> None:
+    def f(x: Any, w: Any) -> Any:
+        x.grad = w.grad = None
+        y = x * 1
+        y.diagonal(-1).mul_(w)
+        y.unfold(1, 2, 2)[:, 1].add_(w)
+        (y * y).sum().backward()
+        return x.grad, w.grad
+
+    def copied(x: Any, w: Any) -> Any:
+        x.grad = w.grad = None
+        y = x.diagonal_scatter(x.diagonal(-1) * w, -1)
+        y = graphc.cat([y[:, :2], y[:, 2:] + w], 1)
+        (y * y).sum().backward()
+        return x.grad, w.grad
+
+    x, w = x34().requires_grad_(), graphc.tensor([3.0, -2.0], requires_grad=True)
+    assert_same(f, x, w)
+    for a, b in zip(f(x, w), copied(x, w), strict=True):
+        assert a.tolist() == b.tolist()
 
 
 def test_an_argument_that_is_a_gapped_view_is_written() -> None:
@@ -220,6 +246,7 @@ def test_writes_to_overlapping_views_raise_as_eager() -> None:
     with pytest.raises(ShapeError):
         graphc.compile(lambda x: x.expand(2, 3, 4).add_(1))(x34())
     raises_like(lambda x: x.clone()[0].expand(3, 4).add_(1), x34())
+    raises_like(lambda x: x.unfold(1, 3, 1).add_(1), x34())
 
 
 def test_in_place_on_an_output_of_unbind_with_grad() -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import ArgumentError, ShapeError
+from graphc.errors import ArgumentError, DTypeError, ShapeError
 from graphc.ir.expr import Expr, apply, const, iadd, iconst, idiv, imod, imul, isub
 from graphc.ir.infer import require_dtype
 from graphc.ir.op import Array, Elementwise, Op, Operand, Sample, define
+from graphc.ir.ops import create
 from graphc.ir.ops.elementwise import NUMBERS
 from graphc.ir.ops.reindex import all_of, between, check_dims
 from graphc.ir.types import Shape, Size, TensorType
@@ -64,11 +65,15 @@ def _windows_view(x: Array, *, dims: Ints, size: Ints, stride: Ints, dilation: I
         shape[d] = (shape[d] - step * (n - 1) - 1) // s + 1
         strides[d] *= s
     inner = [x.strides[d] * step for d, step in zip(dims, dilation, strict=True)]
-    return np.lib.stride_tricks.as_strided(x, (*shape, *size), (*strides, *inner), writeable=False)
+    return np.lib.stride_tricks.as_strided(x, (*shape, *size), (*strides, *inner), writeable=x.flags.writeable)
 
 
 def _windows_vjp(g: Any, out: Operand, x: Operand, *, needs: Sequence[bool], **attrs: Any) -> tuple[Any]:
     return (windows_grad(g, shape=x.ttype.shape, **attrs),)
+
+
+def _windows_scatter(base: Operand, value: Any, **attrs: Any) -> Any:
+    return windows_scatter(base, value, **attrs)
 
 
 _CASES: tuple[tuple[Ints, Ints, Ints, Ints, Ints], ...] = (
@@ -97,6 +102,7 @@ windows = define(
         _windows_samples,
         lower=Elementwise(_windows_lower, movement=True),
         vjp=_windows_vjp,
+        scatter=_windows_scatter,
         doc="Every window of `size` along `dims`: those axes count windows; a new last axis for each runs inside one.",
     )
 )
@@ -187,5 +193,78 @@ windows_grad = define(
         vjp=_grad_vjp,
         dtypes=NUMBERS,
         doc="Overlap add, the gradient of windows: each element sums its places in all windows, ascending, from +0.",
+    )
+)
+
+
+def _scatter_infer(
+    base: TensorType, src: TensorType, *, dims: Ints, size: Ints, stride: Ints, dilation: Ints
+) -> TensorType:
+    want = base.with_shape(_check("windows_scatter", base, dims, size, stride, dilation))
+    if src.shape != want.shape:
+        raise ShapeError(f"windows_scatter: src is {src}, the windows of {base} need {want}")
+    if src.dtype is not base.dtype:
+        raise DTypeError(f"windows_scatter: base is {base}, src is {src}; the dtypes must be equal")
+    if any(s < step * (n - 1) + 1 for n, s, step in zip(size, stride, dilation, strict=True)):
+        raise ShapeError("windows_scatter: the windows overlap, so that elements share a place; clone() them first")
+    return base
+
+
+def _scatter_lower(
+    at: At, index: Index, types: Sequence[TensorType], *, dims: Ints, size: Ints, stride: Ints, dilation: Ints
+) -> Expr:
+    rank = types[0].ndim
+    outer, inner, where = list(index[:rank]), [], []  # type: list[Expr], list[Expr], list[Expr]
+    for d, n, s, step in zip(dims, size, stride, dilation, strict=True):
+        # the windows do not overlap: the first candidate, the newest, is the only one
+        window, place, holds = list(_candidates(index[d], types[1].sizes[d], n, s, step))[-1]
+        outer[d] = window
+        inner.append(place)
+        where += holds
+    inside = all_of(where)
+    return apply("select", inside, at(1, (*outer, *inner), inside), at(0, tuple(index[:rank])))
+
+
+def _scatter_reference(base: Array, src: Array, **attrs: Any) -> Array:
+    out = base.copy()
+    _windows_view(out, **attrs)[...] = src
+    return out
+
+
+def _scatter_vjp(
+    g: Any, out: Operand, base: Operand, src: Operand, *, needs: Sequence[bool], **attrs: Any
+) -> tuple[Any, Any]:
+    kept = windows_scatter(g, create.zeros_like(src), **attrs) if needs[0] else None
+    return kept, windows(g, **attrs) if needs[1] else None
+
+
+_APART: tuple[tuple[Ints, Ints, Ints, Ints, Ints], ...] = (
+    ((6,), (0,), (2,), (2,), (1,)),
+    ((8,), (0,), (2,), (3,), (2,)),
+    ((9,), (0,), (1,), (2,), (1,)),
+    ((2, 7, 5), (1, 2), (3, 2), (3, 2), (1, 1)),
+    ((0, 4), (1,), (2,), (2,), (1,)),
+    ((3, 2), (), (), (), ()),
+)
+
+
+def _scatter_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    for shape, dims, size, stride, dilation in _APART:
+        attrs: dict[str, Any] = {"dims": dims, "size": size, "stride": stride, "dilation": dilation}
+        base = np.asarray(rng.standard_normal(shape))
+        src = np.asarray(rng.standard_normal(_windows_view(base, **attrs).shape))
+        yield Sample((base, src), attrs, f"{shape} {attrs}")
+
+
+windows_scatter = define(
+    Op(
+        "windows_scatter",
+        _scatter_infer,
+        _scatter_reference,
+        _scatter_samples,
+        lower=Elementwise(_scatter_lower, movement=True),
+        vjp=_scatter_vjp,
+        arity=2,
+        doc="`base` with the elements of all windows along `dims` replaced by `src`; the windows must not overlap.",
     )
 )
