@@ -28,6 +28,7 @@ from graphc.errors import ArgumentError, InternalError
 from graphc.ir.graph import Graph
 from graphc.ir.narrow import composed
 from graphc.ir.op import Array, Attrs, Control, Op
+from graphc.ir.quiet import no_collection
 from graphc.ir.subgraph import Subgraph
 from graphc.ir.types import DType, Layout
 
@@ -98,8 +99,9 @@ def build(program: Program, target: Target | None = None) -> Executable:
     from graphc.codegen.target import host_target
     from graphc.runtime.executable import Executable
 
-    kernels = [lower_kernel(call.kernel) for call in program.calls]
-    return Executable(program, kernels, target or host_target())
+    # equal records are lowered once: the steps of a recurrent network differ in the memory they use alone
+    lowered = {kernel: lower_kernel(kernel) for kernel in dict.fromkeys(call.kernel for call in program.calls)}
+    return Executable(program, [lowered[call.kernel] for call in program.calls], target or host_target())
 
 
 def compile_graph(
@@ -113,6 +115,17 @@ def compile_graph(
 
     A graph with branches or loops gives a Segmented, which is called in the same way.
     """
+    with no_collection():
+        return _compile(graph, layouts, fuse, target, disable)
+
+
+def _compile(
+    graph: Graph,
+    layouts: Sequence[Layout] | None,
+    fuse: bool,
+    target: Target | None,
+    disable: Collection[str],
+) -> Executable | Segmented:
     graph = optimise(graph, disable)
     if not any(isinstance(node.op.lower, Control) for node in graph.nodes):
         return build(lower(graph, layouts, fuse), target)

@@ -8,12 +8,12 @@ takes 50 ms and its order 10 ms, but one search for a path would be paid for eve
 from __future__ import annotations
 
 import functools
-import gc
 from collections.abc import Collection, Iterable
 from typing import Any
 
 from graphc.errors import GraphError
 from graphc.ir.graph import Graph
+from graphc.ir.quiet import no_collection
 
 Arc = tuple[int, int]
 
@@ -23,13 +23,8 @@ def load_networkx() -> Any:
     """The module. Importing it makes many objects and no garbage, yet would set off a collection that visits every
     object of the program and takes as long again: none runs meanwhile.
     """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
+    with no_collection():
         import networkx
-    finally:
-        if enabled:
-            gc.enable()
     return networkx
 
 

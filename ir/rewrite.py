@@ -22,27 +22,39 @@ def rebuild(graph: Graph, visit: Visit) -> Graph:
     None to keep the node, or the values that stand for its results; ops it calls are added to `out` under the node's
     line, module and phase. Raises InternalError when a replacement has another type.
     """
+    return rebuild_some(graph, visit, None)[0]
+
+
+def rebuild_some(graph: Graph, visit: Visit, wanted: Callable[[Node], bool] | None) -> tuple[Graph, list[Node]]:
+    """Like `rebuild`, for nodes that are `wanted` alone (all when None: others are kept as they are), and the nodes
+    that stand for replaced ones.
+    """
     out = Graph(graph.name)
     mapping: dict[Value, Value] = {i.value: out.add_input(i.value.type, i.name, i.kind) for i in graph.inputs}
     for i in graph.inputs:
         mapping[i.value].name = i.value.name
     changed = False
+    made: list[Node] = []
+    nodes = out.nodes
     with out.building():
         for node in graph.nodes:
-            inputs = tuple(mapping[v] for v in node.inputs)
-            start = len(out.nodes)
-            with out.like(node):
+            inputs = tuple([mapping[v] for v in node.inputs])
+            if wanted is None or wanted(node):
+                start = len(nodes)
+                out.loc, out.module, out.phase = node.loc, node.module, node.phase
                 found = visit(out, node, inputs)
-            if found is None:
-                del out.nodes[start:]  # what a rule built before it gave up
-                found = clone_node(out, node, inputs)
-            else:
-                changed = True
-            _map_results(node, found, mapping)
+                if found is not None:
+                    changed = True
+                    made += nodes[start:]
+                    _map_results(node, found, mapping)
+                    continue
+                del nodes[start:]  # what a rule built before it gave up
+            mapping.update(zip(node.outputs, clone_node(out, node, inputs), strict=True))
     if not changed:
-        return graph
+        return graph, []
+    out.loc, out.module, out.phase = None, "", "forward"
     copy_outputs(graph, out, mapping)
-    return out
+    return out, made
 
 
 def _map_results(node: Node, found: Value | tuple[Value, ...], mapping: dict[Value, Value]) -> None:
@@ -60,7 +72,7 @@ def clone_node(out: Graph, node: Node, inputs: Sequence[Value]) -> tuple[Value, 
     inferred again.
     """
     copy = Node(node.op, tuple(inputs), dict(node.attrs), (), node.loc, node.module, node.phase)
-    copy.outputs = tuple(Value(out, v.type, copy, v.index, v.name) for v in node.outputs)
+    copy.outputs = tuple([Value(out, v.type, copy, v.index, v.name) for v in node.outputs])
     out.nodes.append(copy)
     return copy.outputs
 
@@ -105,4 +117,4 @@ def attr_key(value: Any) -> Any:
 
 def attrs_key(attrs: Mapping[str, Any]) -> Any:
     """A hashable stand-in for the attributes of a node, whatever their order."""
-    return tuple((name, attr_key(attrs[name])) for name in sorted(attrs))
+    return tuple([(name, attr_key(attrs[name])) for name in sorted(attrs)]) if attrs else ()

@@ -13,6 +13,7 @@ class Phases:
     """Part of a Recorder."""
 
     graph: Graph
+    module_path = ""  # of the modules that run, outermost first
     _modules: list[tuple[Any, str]]
     _paused: int
 
@@ -23,10 +24,15 @@ class Phases:
             parent = self._modules[-1][0]
             name = next((n for n, child in parent._modules.items() if child is module), type(module).__name__)
         self._modules.append((module, name))
+        self._find_path()
 
     def module_exit(self, module: Any) -> None:
         """The module's forward ended."""
         self._modules.pop()
+        self._find_path()
+
+    def _find_path(self) -> None:
+        self.module_path = ".".join(name for _, name in self._modules if name)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

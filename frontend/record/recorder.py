@@ -168,8 +168,10 @@ class Recorder(rng.Replays, Phases, CountedSizes):
             found: Value = memo[2]
             return found
         value = root.value
-        self._place()
-        for op, attrs in t._chain[len(root.chain) :]:
+        links = t._chain[len(root.chain) :]
+        if links:
+            self._place()
+        for op, attrs in links:
             value = op(value, **attrs)
         if memo is None:
             self._noted.append(weakref.ref(t))
@@ -209,7 +211,7 @@ class Recorder(rng.Replays, Phases, CountedSizes):
 
     def _place(self) -> None:
         self.graph.loc = here()
-        self.graph.module = ".".join(name for _, name in self._modules if name)
+        self.graph.module = self.module_path
 
     # ---- hooks
 

@@ -36,6 +36,8 @@ class Slot:
 
 def starts_with(chain: Chain, prefix: Chain) -> bool:
     """True when a chain of views goes on from `prefix`."""
+    if not prefix or chain is prefix:
+        return True
     return len(chain) >= len(prefix) and all(
         a is b or (a[0] is b[0] and a[1] == b[1]) for a, b in zip(chain, prefix, strict=False)
     )

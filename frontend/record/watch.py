@@ -47,6 +47,7 @@ _DEPTH = 6
 _HOOKS = ("_modules", "_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
 _LIBRARIES = frozenset({"graphc", "numpy", "sys", "builtins"})
 _WRITES = frozenset({"write", "writelines"})
+_STARTS = frozenset({"call", "c_call"})
 
 Effect = tuple[str, Location | None]
 
@@ -129,17 +130,22 @@ class Watcher:
             sys.setprofile(hook)
 
     def _event(self, frame: FrameType, event: str, arg: Any) -> None:
+        if event not in _STARTS:
+            return
+        kind = kind_of(frame.f_code)
         if event == "call":
-            kind = kind_of(frame.f_code)
-            if kind == "user":
+            if kind == "ours":
+                if frame.f_code.co_argcount:
+                    self._called(frame)
+            elif kind == "user":
                 self._enter(frame)
-            elif kind == "ours" and frame.f_code.co_argcount:
-                self._called(frame)
-            elif kind == "library" and frame.f_back is not None and is_logging(frame):
+            elif frame.f_back is not None and is_logging(frame):
                 self.texts.show(frame.f_back)
-        elif event == "c_call" and arg.__name__ in _WRITES and isinstance(getattr(arg, "__self__", None), io.IOBase):
+        elif kind == "ours":
+            return  # functions in C that graphc itself calls
+        elif arg.__name__ in _WRITES and isinstance(getattr(arg, "__self__", None), io.IOBase):
             self._written(frame, arg.__self__)
-        elif event == "c_call" and kind_of(frame.f_code) == "user":
+        elif kind == "user":
             owner = getattr(arg, "__self__", None)
             if arg is print:
                 self.prints.append(Location(frame.f_code, frame.f_lasti))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from graphc.errors import InternalError
 from graphc.ir.graph import Graph, Node, Value
-from graphc.ir.narrow import expand
-from graphc.ir.rewrite import Replacement, rebuild
+from graphc.ir.narrow import composed, expand
+from graphc.ir.rewrite import Replacement, rebuild_some
 
 _MAX_DEPTH = 64  # compositions of compositions; more means that a rule expands into itself
 
@@ -15,13 +15,21 @@ def run(graph: Graph) -> Graph:
 
     A rule that returns None says that the node is primitive already. Raises InternalError for a rule that never ends.
     """
+    made = graph.nodes
     for _ in range(_MAX_DEPTH):
-        expanded = rebuild(graph, _expand)
+        if not any(map(_is_open, made)):  # whoever was looked at once stays as it is
+            return graph
+        expanded, made = rebuild_some(graph, _expand, _is_open)
         if expanded is graph:
             return graph
         graph = expanded
     names = sorted({n.op.name for n in graph.nodes if n.op.decompose is not None})
     raise InternalError(f"decompose does not end; it may be caused by {', '.join(names)}")
+
+
+def _is_open(node: Node) -> bool:
+    """Whether the node may have something to expand."""
+    return node.op.lower is None or composed(node.op, [v.type for v in node.inputs], node.attrs)
 
 
 def _expand(out: Graph, node: Node, inputs: tuple[Value, ...]) -> Replacement:

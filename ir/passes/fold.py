@@ -13,7 +13,7 @@ import numpy as np
 
 from graphc.ir.graph import Graph, Node, Value
 from graphc.ir.op import Array, Control, Elementwise, Op
-from graphc.ir.rewrite import Replacement, rebuild
+from graphc.ir.rewrite import Replacement, rebuild_some
 
 Evaluator = Callable[[Op, Sequence[Array], Mapping[str, Any]], Sequence[Array]]
 
@@ -38,7 +38,20 @@ def run(graph: Graph, evaluator: Evaluator | None = None, max_bytes: int = MAX_B
             return None
         return tuple(out.constant(np.asarray(r)) for r in results)
 
-    return rebuild(graph, visit)
+    foldable = _over_constants(graph)
+    return rebuild_some(graph, visit, foldable.__contains__)[0] if foldable else graph
+
+
+def _over_constants(graph: Graph) -> set[Node]:
+    """The nodes that depend on constants alone."""
+    known: set[Node] = set()
+    constant: set[Node] = set()
+    for node in graph.nodes:
+        if node.op.name == "constant":
+            constant.add(node)
+        elif node.inputs and all(v.node in constant or v.node in known for v in node.inputs):
+            known.add(node)
+    return known
 
 
 def _constant(value: Value) -> Array | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from graphc.ir.graph import Graph, Node, Value
 from graphc.ir.op import op_named
-from graphc.ir.rewrite import Replacement, rebuild, uniform
+from graphc.ir.rewrite import Replacement, rebuild_some, uniform
 from graphc.ir.types import DType, bool_, float64
 
 Inputs = tuple[Value, ...]
@@ -25,12 +25,28 @@ _MAX_ROUNDS = 64  # every rule shrinks the graph or an operand chain; a bound ke
 
 def run(graph: Graph) -> Graph:
     """Apply the rules until none applies. Operands left unused stay for dce."""
+    made = graph.nodes
     for _ in range(_MAX_ROUNDS):
-        simpler = rebuild(graph, _simplify)
-        if simpler is graph:
+        graph, made = rebuild_some(graph, _simplify, _has_rules)
+        if not made or not _apply_again(graph, made):
             break
-        graph = simpler
     return graph
+
+
+def _has_rules(node: Node) -> bool:
+    return node.op.name in RULES
+
+
+def _apply_again(graph: Graph, made: Sequence[Node]) -> bool:
+    """Whether a rule applies to one of the nodes that rules made. To the others none does: rules look at a node and
+    what is above it, and those have been looked at as they are now. `graph` is ours, and left as it was.
+    """
+    start = len(graph.nodes)
+    try:
+        with graph.building():
+            return any(_simplify(graph, node, node.inputs) is not None for node in made)
+    finally:
+        del graph.nodes[start:]
 
 
 def _simplify(out: Graph, node: Node, inputs: Inputs) -> Replacement:
