@@ -155,6 +155,8 @@ def _check(recorder: Any, fn: Any, where: Any) -> None:
 
 def _recorded(recorder: Any, fn: Any, tensors: tuple[Tensor, ...], arrays: list[Array]) -> Any:
     where = here()
+    if hasattr(recorder, "region"):  # inside cond, while_loop or scan
+        recorder.region.note("a host callback")
     try:
         _check(recorder, fn, where)
     except RecordingError as error:

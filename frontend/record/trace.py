@@ -11,6 +11,7 @@ from graphc.frontend.record.paths import PathTable
 from graphc.frontend.record.tree import TreeSpec
 from graphc.frontend.tensor import Tensor
 from graphc.ir.graph import Graph, Location, Node, Value
+from graphc.ir.subgraph import Subgraph
 from graphc.ir.types import DType, Layout, TensorType
 
 if TYPE_CHECKING:
@@ -288,7 +289,7 @@ def same_bits(x: Any, y: Any) -> bool:
         return list(x) == list(y) and all(same_bits(v, y[k]) for k, v in x.items())
     if isinstance(x, (bool, int, str, bytes)) or x is None:
         return bool(x == y)
-    return x is y or (isinstance(x, (DType, TensorType)) and x == y)
+    return x is y or (isinstance(x, (DType, TensorType, Subgraph)) and x == y)
 
 
 def _text(x: Any) -> str:

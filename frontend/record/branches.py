@@ -1,0 +1,328 @@
+"""`cond`, `while_loop` and `scan` in a recording: a node that holds the graphs of their functions.
+
+Where no gradient flows and the functions do nothing but compute (carve.py), a decision is then no condition: a call
+that goes the other way, or round more often, runs the same graph. Else what ran stays in the graph as it is, the
+decision is a condition as that of an `if`, and the statements go on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import RecordingError
+from graphc.frontend.functional_shape import movedim, select
+from graphc.frontend.mode import mode
+from graphc.frontend.ops import ops
+from graphc.frontend.record.carve import Region, cut, flag_of
+from graphc.frontend.record.roots import Root
+from graphc.frontend.record.trace import ValueGuard
+from graphc.frontend.record.tree import TreeSpec, flatten, unflatten
+from graphc.frontend.record.where import here, names_of
+from graphc.frontend.tensor import Tensor, fresh
+from graphc.ir.graph import Value
+from graphc.ir.op import Array, op_named
+from graphc.ir.subgraph import Subgraph
+
+CHECKED = 3  # rounds of a loop that are recorded and compared; those after them are watched only
+
+
+def recording() -> Any:
+    """Who records here, None where nobody does."""
+    recorder: Any = mode.get().recorder
+    if recorder is None or recorder.lockstep is not None or not recorder.recording():
+        return None
+    return recorder
+
+
+def without_gradients(tree: Any) -> bool:
+    """Whether `tree` holds no tensor that requires gradients, where they are recorded."""
+    return not mode.get().grad or not any(isinstance(x, Tensor) and x.requires_grad for x in flatten(tree)[0])
+
+
+def _real(recorder: Any) -> Any:
+    return getattr(recorder, "real", recorder)
+
+
+def _tell(recorder: Any) -> None:
+    """The statements are recorded, with a condition: an outer region does not fit."""
+    while hasattr(recorder, "region"):
+        recorder.region.note("a branch")
+        recorder = recorder.outer
+
+
+def _results(real: Any, arrays: Sequence[Array], values: Sequence[Value]) -> list[Tensor]:
+    """New tensors that hold what a node gave."""
+    made = []
+    for array, value in zip(arrays, values, strict=True):
+        t = fresh(np.array(array, copy=True, order="C"))
+        real._slot(t).roots.append(Root((), value, None, None))
+        real._made(t)
+        made.append(t)
+    return made
+
+
+def _filled(region: Region, tensors: Sequence[Tensor]) -> Any:
+    """What a region returned, with other tensors."""
+    assert region.spec is not None
+    rest = iter(tensors)
+    return unflatten(region.spec, [next(rest) if there else x for x, there in region.leaves])
+
+
+# ---------------------------------------------------------------- cond
+
+
+def branch(recorder: Any, pred: Tensor, functions: Sequence[Any], operands: Sequence[Any]) -> tuple[bool, Any]:
+    """(True, what cond gives) where it became a node; else (False, what the chosen function returned)."""
+    real = _real(recorder)
+    number = bool(pred._a.reshape(()))
+    flag = flag_of(real, pred)
+    guards = len(real.value_guards)
+    real.value_guards.append(ValueGuard(flag, number, here()))
+    regions: list[Region] = []
+    result = found = None
+    # always in this order, so that recordings of calls that go different ways are equal
+    for chosen, function in zip((True, False), functions, strict=True):
+        region = Region(recorder, chosen is not number, function, operands)
+        if region.trial and (any(not r.fits for r in regions) or shows(function)):
+            region.unfit = "not tried"
+        regions.append(region)
+        if region.unfit:
+            continue
+        with region:
+            found = function(*operands)
+            region.returned(found)
+        if region.trial:
+            region.close()
+        else:
+            result = found
+    then, other = regions
+    if not (then.fits and other.fits and then.like(other) and then.results):
+        _tell(recorder)
+        return False, result
+    del real.value_guards[guards:]
+    regions[not number].close()
+    captures = list(dict.fromkeys([*then.captures, *other.captures]))
+    attrs = {"then": then.graph("then", captures), "other": other.graph("other", captures)}
+    real._place()
+    made = real.graph.add(op_named("cond"), [flag, *captures], attrs)
+    taken = regions[not number]
+    return True, _filled(taken, _results(real, [t._a for t in taken.tensors], made))
+
+
+def shows(function: Any) -> bool:
+    """Whether a function prints: it is not called where it would not run."""
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    return code is not None and "print" in names_of(code)
+
+
+# ---------------------------------------------------------------- loops
+
+Shape = tuple[list[Value], Subgraph]
+
+
+class Loop:
+    """A loop that may become a node. A round is a few regions, named `names`, the last of them the body."""
+
+    def __init__(self, recorder: Any, names: Sequence[str], given: Sequence[Tensor]) -> None:
+        self.recorder = recorder
+        self.names = names
+        self.real = _real(recorder)
+        self.initial = [self.real.value_of(t) for t in given]
+        self.start = len(self.real.graph.nodes)
+        self.guards = len(self.real.value_guards)
+        self.rounds = 1
+        self.params: list[Value] = []
+        self.first: list[Region] = []
+        self.shapes: list[Shape] = []
+
+    def copies(self, given: Sequence[Tensor]) -> list[Tensor]:
+        """What the first round is given: copies, so that what it reads besides is told from it."""
+        made: list[Tensor] = [ops.clone(t) for t in given]
+        self.params = [self.real.value_of(t) for t in made]
+        return made
+
+    def began(self, regions: list[Region]) -> None:
+        """The first round was recorded and fits: take it out of the recording."""
+        self.first = regions
+        self.shapes = self._shapes(regions, self.params)
+        del self.real.value_guards[self.guards :]
+        cut(self.real, self.start, dict.fromkeys(self.real.graph.nodes[self.start :]))
+
+    def _shapes(self, regions: Sequence[Region], params: Sequence[Value]) -> list[Shape]:
+        for region in reversed(regions):
+            region.close(params)
+        return [
+            (r.captures, r.graph(name, [*params, *r.captures])) for r, name in zip(regions, self.names, strict=True)
+        ]
+
+    def placed(self, arrays: Sequence[Array]) -> list[Tensor]:
+        """What another round is given. Its values stand for those of any round."""
+        tensors = [fresh(a) for a in arrays]
+        if self.rounds < CHECKED:
+            self.places = [Value(self.real.graph, p.type, None, -1) for p in self.params]
+            for t, value in zip(tensors, self.places, strict=True):
+                self.real._slot(t).roots.append(Root((), value, None, None))
+        return tensors
+
+    @contextmanager
+    def region(self, regions: list[Region]) -> Iterator[Region]:
+        """Around a function of another round: recorded in the first few, later watched only."""
+        region = Region(self.recorder)
+        regions.append(region)
+        with region, self.real.paused() if self.rounds >= CHECKED else nullcontext():
+            yield region
+
+    def ended(self, regions: list[Region]) -> None:
+        """Another round ran. Refused where it does something else than the first."""
+        watched = self.rounds >= CHECKED
+        self.rounds += 1
+        if self.real.refusal is not None:
+            return
+        same = all(not r.unfit if watched else r.fits for r in regions)
+        if same and not watched:
+            shapes = self._shapes(regions, self.places)
+            same = all(a == b for a, b in zip(shapes, self.shapes, strict=True))
+        if not same:
+            where = next((r.unfit for r in regions if r.unfit), f"at {here()}")
+            self.real.refuse(
+                RecordingError(f"a round of the loop at {here()} does something else than the first one ({where})")
+            )
+
+    def node(self, op: str, attrs: dict[str, Any], arrays: Sequence[Array]) -> list[Tensor]:
+        """Add the node; its results are these arrays."""
+        captures = list(dict.fromkeys(v for r in self.first for v in r.captures))
+        for region, name in zip(self.first, self.names, strict=True):
+            attrs[name] = region.graph(name, [*self.params, *captures])
+        self.real._place()
+        return _results(self.real, arrays, self.real.graph.add(op_named(op), [*self.initial, *captures], attrs))
+
+
+def repeat(
+    recorder: Any, cond_fn: Callable[..., Any], body_fn: Callable[..., Any], values: Sequence[Any]
+) -> tuple[bool, Sequence[Any], Any]:
+    """(True, results, None) where the loop became a node; else (False, the values it came to, what cond_fn says of
+    them, or None where it was not asked).
+    """
+    leaves, spec = flatten(tuple(values))
+    if not leaves or not all(isinstance(x, Tensor) for x in leaves):
+        return False, values, None
+    loop = Loop(recorder, ("test", "body"), leaves)
+    carries = unflatten(spec, loop.copies(leaves))
+    test = Region(recorder)
+    with test:
+        pred = cond_fn(*carries)
+        test.tested(pred)
+    if not test.fits:
+        return False, carries, pred
+    number = bool(pred._a.reshape(()))
+    loop.real.value_guards.append(ValueGuard(test.results[0], number, here()))
+    body = Region(recorder, not number, body_fn, carries)
+    after: Any = carries
+    with body:
+        after = body_fn(*carries)
+        body.returned(after)
+    if not body.fits or [v.type for v in body.results] != [v.type for v in loop.params]:
+        if body.trial:
+            body.close()
+        _tell(recorder)
+        return False, after if number else carries, None if number else False
+    arrays = [t._a for t in (body.tensors if number else leaves)]
+    del pred, after
+    loop.began([test, body])
+    while number:
+        given = unflatten(spec, loop.placed(arrays))
+        number, values, arrays = _round(loop, cond_fn, body_fn, given, arrays)
+        if loop.real.refusal is not None:
+            return False, values, None if number else False
+    made = loop.node("while_loop", {"carries": len(leaves)}, arrays)
+    return True, unflatten(spec, made), None
+
+
+def _round(
+    loop: Loop, cond_fn: Callable[..., Any], body_fn: Callable[..., Any], given: Any, arrays: list[Array]
+) -> tuple[bool, Any, list[Array]]:
+    """Another round: whether the body ran, the values it left, and their arrays."""
+    regions: list[Region] = []
+    with loop.region(regions) as test:
+        pred = cond_fn(*given)
+        test.tested(pred)
+    if not test.tensors:
+        loop.ended(regions)  # refused
+    number = bool(pred._a.reshape(())) if test.tensors else bool(pred)
+    after = given
+    if number:
+        with loop.region(regions) as body:
+            after = body_fn(*given)
+            body.returned(after)
+        arrays = [t._a for t in body.tensors]
+    del pred
+    loop.ended(regions)
+    return number, after, arrays
+
+
+# ---------------------------------------------------------------- scan
+
+
+def walk(
+    recorder: Any, step: Callable[[Any, Any], Any], init: Any, xs: Sequence[Tensor], spec: TreeSpec, dim: int,
+    order: range,
+) -> tuple[bool, Any, list[tuple[list[Any], TreeSpec]]]:
+    """(True, the last carry, [the ys, stacked]) where scan became a node; else (False, the carry it came to, what the
+    steps so far gave). `order`: the places along `dim`.
+    """  # fmt: skip
+    leaves, carried = flatten(init)
+    if not all(isinstance(x, Tensor) for x in leaves):
+        return False, init, []
+    real, count = _real(recorder), len(leaves)
+    real._place()
+    moved = [_to_front(real.value_of(x), dim % x._l.ndim) for x in xs]
+    loop = Loop(recorder, ("body",), leaves)
+    loop.initial += moved
+    given = loop.copies([*leaves, *(select(x, dim, order[0]) for x in xs)])
+    body = Region(recorder)
+    with body:
+        result = step(unflatten(carried, given[:count]), unflatten(spec, given[count:]))
+        body.returned(result)
+    carry_types = [v.type for v in loop.params[:count]]
+    tensors = all(there for _, there in body.leaves)
+    if not body.fits or not tensors or [v.type for v in body.results[:count]] != carry_types:
+        return False, result[0], [flatten(result[1])]
+    shape = flatten(result[1])[1]
+    rows = [[t._a for t in body.tensors]]
+    del result, given
+    loop.began([body])
+    for k in order[1:]:
+        slices = [np.array(np.moveaxis(x._a, dim, 0)[k], order="C") for x in xs]
+        placed = loop.placed([*rows[-1][:count], *slices])
+        regions: list[Region] = []
+        with loop.region(regions) as body:
+            result = step(unflatten(carried, placed[:count]), unflatten(spec, placed[count:]))
+            body.returned(result)
+        rows.append([t._a for t in body.tensors])
+        loop.ended(regions)
+        if real.refusal is not None:
+            return False, result[0], [(list(map(fresh, row[count:])), shape) for row in rows]
+        del result
+    return True, *_stacked(loop, rows, count, (carried, shape), dim, len(xs), order.step < 0)
+
+
+def _stacked(
+    loop: Loop, rows: list[list[Array]], count: int, specs: tuple[TreeSpec, TreeSpec], dim: int, scanned: int,
+    reverse: bool,
+) -> tuple[Any, list[tuple[list[Any], TreeSpec]]]:
+    """The node of a scan: its last carry and the ys of all steps."""  # fmt: skip
+    columns = list(zip(*(row[count:] for row in (rows[::-1] if reverse else rows)), strict=True))
+    arrays = [*rows[-1][:count], *(np.stack(column) for column in columns)]
+    made = loop.node("scan", {"carries": count, "scanned": scanned, "reverse": reverse}, arrays)
+    ys = [ops.clone(movedim(y, 0, d)) if (d := dim % y._l.ndim) else y for y in made[count:]]
+    return unflatten(specs[0], made[:count]), [(ys, specs[1])]
+
+
+def _to_front(value: Value, dim: int) -> Value:
+    order = (dim, *(d for d in range(value.type.ndim) if d != dim))
+    moved: Value = op_named("permute")(value, dims=order) if dim else value
+    return moved
