@@ -132,6 +132,7 @@ def explain(**options: Any) -> int:
 @click.option("--rounds", type=click.IntRange(1, 100_000), default=30, show_default=True, help="Timed rounds.")
 @click.option("--threads", type=click.IntRange(1, 1024), multiple=True, help="Numbers of threads; default 1 and all.")
 @click.option("--kernels", type=click.IntRange(0), default=10, show_default=True, help="Slowest kernels to list.")
+@click.option("--trace", type=_FILE, help="Write some runs as a Chrome trace (for Perfetto).")
 @_inputs
 @_sizes
 @_seed

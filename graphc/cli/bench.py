@@ -16,14 +16,16 @@ import numpy as np
 
 import graphc
 from graphc import compiler
-from graphc.cli.explain import contraction_flops
 from graphc.cli.inputs import fill_inputs, given_values, parse_sizes
 from graphc.cli.output import counted, one_line, say, say_json, say_table
+from graphc.cli.sizes import graph_for
 from graphc.config import config
-from graphc.ir.passes.bind import bind_dims
+from graphc.profiler import profile, record_function
 from graphc.runtime.executable import Executable
 from graphc.runtime.pool import get_num_threads, set_num_threads
 from graphc.runtime.profile import KernelTimes, Watch
+from graphc.runtime.program import KernelCall, call_flops
+from graphc.runtime.segments import Runs
 
 MIN_ROUND = 2e-3  # seconds: a round repeats a short call until it is this long
 PROFILED = 10  # runs behind the times of kernels
@@ -49,27 +51,32 @@ def run(
     sizes: Sequence[str],
     seed: int,
     as_json: bool,
+    trace: Path | None = None,
 ) -> int:
-    """The command."""
+    """The command. `trace`: where to write some runs as a Chrome trace."""
     begin = time.perf_counter()
     program = graphc.load(model)
     loaded = time.perf_counter() - begin
     given = given_values(specs, archive, seed)
     arrays, bound = fill_inputs(program.graph, program.state, given, parse_sizes(sizes), seed)
-    graph = bind_dims(program.graph, bound)
+    graph, counts = graph_for(program, arrays, bound)
     inputs = [np.array(arrays[i.name] if i.name in arrays else program.state[i.name]) for i in graph.inputs]
     begin = time.perf_counter()
     exe = compiler.compile_graph(graph)
     exe.run(inputs)
     compiled = time.perf_counter() - begin
     timings = _calls(exe, inputs, threads or sorted({1, len(os.sched_getaffinity(0))}), rounds, quiet=as_json)
-    rows = _kernels(exe, inputs)
+    runs = _watched(exe, inputs)
+    rows = _kernels(runs)
+    if trace is not None:
+        _write_trace(trace, program.graph.name, exe, inputs)
     facts = {
         "file": str(model),
         "load_s": loaded,
         "compile_and_first_call_s": compiled,
-        "kernel_calls": len(exe.program.calls),
-        "contraction_flops": contraction_flops(exe.program),
+        "sizes": {**bound, **counts},
+        "kernel_calls": len(runs[0]),
+        "contraction_flops": sum(call_flops(done.call) for done in runs[0]),
         "rounds": rounds,
         "calls": [{"threads": t.threads, "median_s": t.median, "q1_s": t.low, "q3_s": t.high} for t in timings],
         "kernels": rows[:kernels],
@@ -102,7 +109,8 @@ def _tell(facts: dict[str, Any], timings: Sequence[Timing], total: float) -> Non
             for r in facts["kernels"]
         ]
         say_table("", ("kernel", "what", "median", "share", "line"), listed)
-    say(f"{counted(facts['kernel_calls'], 'kernel call')}, {counted(facts['rounds'], 'round')}")
+    sizes = "".join(f", {name}={n}" for name, n in facts["sizes"].items())
+    say(f"{counted(facts['kernel_calls'], 'kernel call')}, {counted(facts['rounds'], 'round')}{sizes}")
 
 
 def _rate(flops: int, seconds: float) -> str:
@@ -116,7 +124,7 @@ def _time(seconds: float) -> str:
     return f"{seconds * 1e6:.3g} µs"
 
 
-def _calls(exe: Executable, inputs: Sequence[Any], counts: Sequence[int], rounds: int, quiet: bool) -> list[Timing]:
+def _calls(exe: Runs, inputs: Sequence[Any], counts: Sequence[int], rounds: int, quiet: bool) -> list[Timing]:
     """Calls with each number of threads."""
     found = []
     with _progress(len(counts), quiet) as step:
@@ -143,20 +151,60 @@ def _timed(threads: int, call: Callable[[], Any], rounds: int) -> Timing:
     return Timing(threads, median, low, high)
 
 
-def _kernels(exe: Executable, inputs: Sequence[Any]) -> list[dict[str, Any]]:
-    """Every kernel call with its median time, the slowest first."""
-    found: list[KernelTimes] = []
-    with Watch(found.append):
+@dataclass(frozen=True, slots=True)
+class Done:
+    """One kernel call of a run: the program it belongs to, its number there, its nanoseconds."""
+
+    exe: Executable
+    number: int
+    time: int
+
+    @property
+    def call(self) -> KernelCall:
+        """The kernel call."""
+        return self.exe.program.calls[self.number]
+
+
+def _watched(exe: Runs, inputs: Sequence[Any]) -> list[list[Done]]:
+    """The kernel calls of some runs. A graph with branches or loops is many programs, some of them run many times."""
+    found: list[list[Done]] = []
+
+    def note(times: KernelTimes) -> None:
+        found[-1] += [Done(times.executable, k, end - begin) for k, (begin, end) in enumerate(times.spans)]
+
+    with Watch(note):
         for _ in range(PROFILED):
+            found.append([])
             exe.run(inputs)
-    medians = [
-        statistics.median(e - b for b, e in spans) * 1e-9 for spans in zip(*(f.spans for f in found), strict=True)
-    ]
+    return found
+
+
+def _kernels(runs: Sequence[Sequence[Done]]) -> list[dict[str, Any]]:
+    """Every kernel with the median of its time in one run, the slowest first."""
+    times: dict[tuple[Executable, int], list[int]] = {}
+    calls: dict[tuple[Executable, int], KernelCall] = {}
+    for run in runs:
+        sums: dict[tuple[Executable, int], int] = {}
+        for done in run:
+            sums[done.exe, done.number] = sums.get((done.exe, done.number), 0) + done.time
+            calls[done.exe, done.number] = done.call
+        for key, time_ in sums.items():
+            times.setdefault(key, []).append(time_)
     rows = []
-    for k, (call, median) in enumerate(zip(exe.program.calls, medians, strict=True)):
+    for k, (key, spent) in enumerate(times.items()):
+        call = calls[key]
         place = next((str(loc) for loc in call.locs if loc is not None and loc.filename), "")
+        median = statistics.median(spent) * 1e-9
         rows.append({"kernel": k, "label": call.label, "median_s": median, "place": place})
     return sorted(rows, key=lambda r: -float(str(r["median_s"])))
+
+
+def _write_trace(path: Path, name: str, exe: Runs, inputs: Sequence[Any]) -> None:
+    with profile() as prof:
+        for k in range(PROFILED):
+            with record_function(f"{name} run {k}"):
+                exe.run(inputs)
+    prof.export_chrome_trace(path)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from graphc.cli.compare import Finding, checks
 from graphc.cli.exits import MISMATCH, OK
 from graphc.cli.inputs import fill_inputs, given_values, parse_sizes
 from graphc.cli.output import one_line, say, say_json, say_table
-from graphc.ir.passes.bind import bind_dims
+from graphc.cli.sizes import graph_for
 
 
 def run(model: Path, specs: Sequence[str], archive: Path | None, sizes: Sequence[str], seed: int, as_json: bool) -> int:
@@ -19,18 +19,19 @@ def run(model: Path, specs: Sequence[str], archive: Path | None, sizes: Sequence
     program = graphc.load(model)
     given = given_values(specs, archive, seed)
     arrays, bound = fill_inputs(program.graph, program.state, given, parse_sizes(sizes), seed)
-    graph = bind_dims(program.graph, bound)
+    graph, counts = graph_for(program, arrays, bound)
     inputs = [arrays[i.name] if i.name in arrays else program.state[i.name] for i in graph.inputs]
     found = list(_shown(checks(graph, inputs), quiet=as_json))
     wrong = [f for f in found if f.status == "differs"]
     if as_json:
         entries = [{"check": f.name, "status": f.status, "detail": f.detail, "place": f.place} for f in found]
-        say_json({"file": str(model), "ok": not wrong, "checks": entries})
+        say_json({"file": str(model), "ok": not wrong, "sizes": {**bound, **counts}, "checks": entries})
         return MISMATCH if wrong else OK
     say_table("", ("check", "result", "detail"), [(f.name, f.status, f.detail) for f in found])
     for f in wrong[:1]:
         say(f"first difference: {f.name}: {one_line(f.detail)}{one_line(f' ({f.place})' if f.place else '')}")
-    say(f"{len(graph.nodes)} nodes: {'DIFFERENT' if wrong else 'all agree'}")
+    counted = "".join(f", {name}={n} counted" for name, n in counts.items())
+    say(f"{len(graph.nodes)} nodes{counted}: {'DIFFERENT' if wrong else 'all agree'}")
     return MISMATCH if wrong else OK
 
 

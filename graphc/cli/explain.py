@@ -10,6 +10,7 @@ import graphc
 from graphc import compiler
 from graphc.cli.inputs import bind_sizes, parse_sizes
 from graphc.cli.output import bytes_text, counted, one_line, say, say_json, say_table
+from graphc.cli.parts import controls, programs
 from graphc.ir.graph import Graph
 from graphc.ir.passes.bind import bind_dims
 from graphc.runtime.artifact import verify_file
@@ -58,23 +59,24 @@ def _plan(graph: Graph) -> dict[str, Any]:
     """The compiled form in numbers. No code is generated."""
     from graphc.codegen.cpu import lower_kernel
 
-    program = compiler.lower(compiler.optimise(graph))
-    fresh = [o.layout.type.nbytes for o in program.outputs if o.donated is None]
+    optimised = compiler.optimise(graph)
+    found = programs(optimised)
+    calls = [call for program in found for call in program.calls]
     return {
-        "kernel_calls": len(program.calls),
-        "kernels": len({lower_kernel(call.kernel).key for call in program.calls}),
-        "arena_bytes": program.arena_bytes,
-        "constant_bytes": sum(c.nbytes for c in program.constants),
-        "input_bytes": sum(layout.type.nbytes for layout in program.inputs),
-        "output_bytes": sum(fresh),
-        "in_place": sum(o.donated is not None for o in program.outputs),
-        "contraction_flops": contraction_flops(program),
+        "kernel_calls": len(calls),
+        "kernels": len({lower_kernel(call.kernel).key for call in calls}),
+        "arena_bytes": sum(program.arena_bytes for program in found),
+        "constant_bytes": sum(c.nbytes for program in found for c in program.constants),
+        "input_bytes": sum(i.value.type.nbytes for i in graph.inputs),
+        "output_bytes": sum(o.value.type.nbytes for o in graph.outputs) - sum(map(_in_place, found)),
+        "in_place": sum(o.donated is not None for program in found for o in program.outputs),
+        "contraction_flops": sum(map(call_flops, calls)),
+        "controls": controls(optimised),
     }
 
 
-def contraction_flops(program: Program) -> int:
-    """Multiplications and additions of the matrix products and convolutions in one run."""
-    return sum(map(call_flops, program.calls))
+def _in_place(program: Program) -> int:
+    return sum(o.layout.type.nbytes for o in program.outputs if o.donated is not None)
 
 
 def _tell(facts: dict[str, Any]) -> None:
@@ -104,7 +106,8 @@ def _tell_plan(plan: dict[str, Any] | None, symbols: Sequence[str]) -> None:
         say(f"named sizes: {', '.join(symbols)} (say {options} to see the plan)")
         return
     kernels = counted(plan["kernels"], "kernel")
-    say(f"compiled: {counted(plan['kernel_calls'], 'kernel call')} ({kernels}), one native call a run")
+    how = "those of branches and loops as often as these run" if plan["controls"] else "one native call a run"
+    say(f"compiled: {counted(plan['kernel_calls'], 'kernel call')} ({kernels}), {how}")
     parts = (("arena", "arena"), ("constants", "constant"), ("inputs and state", "input"), ("outputs", "output"))
     memory = ", ".join(f"{name} {bytes_text(plan[f'{key}_bytes'])}" for name, key in parts)
     say(f"memory: {memory}; {counted(plan['in_place'], 'output')} in place")

@@ -16,7 +16,7 @@ import numpy as np
 from graphc.cli.output import one_line
 from graphc.errors import ArgumentError
 from graphc.ir.graph import Graph
-from graphc.ir.types import Shape, TensorType, dtype_named, dtype_of, evaluate, symbols_of
+from graphc.ir.types import Shape, TensorType, bfloat16, dtype_named, dtype_of, evaluate, symbols_of
 
 Array = np.ndarray[Any, Any]
 
@@ -58,11 +58,16 @@ def read_archive(path: Path) -> dict[str, Array]:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise click.UsageError(f"{path}: not a .npz file")
-            return {name: archive[name] for name in archive.files}
+            return {name: _readable(archive[name]) for name in archive.files}
     except OSError as error:
         raise click.UsageError(f"{path}: {error.strerror or error}") from error
     except _BROKEN as error:
         raise click.UsageError(f"{path}: not a readable .npz file: {error}") from error
+
+
+def _readable(array: Array) -> Array:
+    """NumPy's files do not know bfloat16 and keep two bytes of no kind; these are taken as such."""
+    return array.view(bfloat16.np) if array.dtype == np.dtype("V2") else array
 
 
 def write_archive(path: Path, arrays: Mapping[str, Array]) -> None:
@@ -82,6 +87,8 @@ def _value(text: str, rng: np.random.Generator) -> Any:
         type = TensorType(dtype_named(dtype), tuple(int(n) for n in shape.split(",") if n.strip()))
     except ArgumentError as error:
         raise click.BadParameter(f"--input: {error}") from error
+    if bound and type.dtype.is_integer and int(bound) - 1 > np.iinfo(type.dtype.np).max:
+        raise click.BadParameter(f"--input: integers below {bound} do not all fit in {dtype}: {text}")
     return random_array(type, rng, int(bound) if bound else _INT_BOUND)
 
 

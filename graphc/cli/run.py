@@ -62,4 +62,11 @@ def _entry(name: str, kind: str, array: Array) -> dict[str, Any]:
     """An output in JSON: the values where they are few, a hash of the bytes always."""
     data = np.ascontiguousarray(array)
     entry = {"name": name, "kind": kind, "type": _type(array), "sha256": hashlib.sha256(data.tobytes()).hexdigest()}
-    return entry | ({"values": data.tolist()} if data.size <= LISTED else {})
+    return entry | ({"values": _plain(data.tolist())} if data.size <= LISTED else {})
+
+
+def _plain(values: Any) -> Any:
+    """Nested lists as JSON knows them: a complex number is the pair of its parts."""
+    if isinstance(values, list):
+        return [_plain(v) for v in values]
+    return [values.real, values.imag] if isinstance(values, complex) else values

@@ -9,12 +9,12 @@ import click
 
 import graphc
 from graphc.cli.diff import counts, diff_stages
-from graphc.cli.inputs import bind_sizes, parse_sizes
+from graphc.cli.inputs import parse_sizes
 from graphc.cli.output import counted, say, say_json
+from graphc.cli.sizes import graph_of_sizes
 from graphc.cli.stages import Stage, stages
 from graphc.codegen.target import Target, target_named
 from graphc.errors import ArgumentError
-from graphc.ir.passes.bind import bind_dims
 
 
 def run(model: Path, names: Sequence[str], lines: bool, target: str, sizes: Sequence[str], as_json: bool) -> int:
@@ -54,7 +54,7 @@ def run_diff(pair: tuple[str, str], model: Path, lines: bool, target: str, sizes
 def _stages(model: Path, names: Sequence[str], target: str, sizes: Sequence[str]) -> Iterable[Stage]:
     graph = graphc.load(model).graph
     given = parse_sizes(sizes)
-    bound = None if set(names) == {"recorded"} and not given else bind_dims(graph, bind_sizes(graph, given))
+    bound = None if set(names) == {"recorded"} and not given else graph_of_sizes(graph, given)
     return stages(graph, bound, names, _target(target))
 
 

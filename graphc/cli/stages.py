@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from graphc import compiler
+from graphc.cli.parts import parts
 from graphc.ir.graph import Graph, Location, Node
+from graphc.ir.subgraph import Subgraph
 from graphc.ir.text import print_graph
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ class Stage:
 def graph_stage(name: str, graph: Graph) -> Stage:
     """A graph: `text()` is what parse_graph reads."""
     texts = print_graph(graph).rstrip("\n").split("\n")
-    places = ["", *(_place(node) for node in graph.nodes), "", ""]
+    places = ["", *(place for node in graph.nodes for place in _node_places(node)), "", ""]
     return Stage(name, [Line(t, p) for t, p in zip(texts, places, strict=True)], len(graph.nodes))
 
 
@@ -57,22 +59,43 @@ def stages(recorded: Graph, bound: Graph | None, names: Sequence[str], target: T
     seen: list[Stage] = []
     graph = compiler.optimise(bound, trace=lambda name, g: seen.append(graph_stage(name, g)))
     yield from (stage for stage in seen if stage.name in names)
+    if not set(names) & {"fuse", "program", "kernels", "llvm", "asm"}:
+        return
+    cut = parts(graph)
     if "fuse" in names:
-        yield _fuse_stage(graph)
+        yield _joined("fuse", map(_fuse_stage, cut))
     if not set(names) & {"program", "kernels", "llvm", "asm"}:
         return
-    program = compiler.lower(graph)
+    programs = [compiler.lower(part) for part in cut]
     if "program" in names:
-        yield _program_stage(program)
+        yield _joined("program", map(_program_stage, programs))
     if "kernels" in names:
-        yield _kernels_stage(program)
+        yield _joined("kernels", map(_kernels_stage, programs))
     for name in ("llvm", "asm"):
         if name in names:
-            yield _code_stage(name, program, target)
+            yield _joined(name, (_code_stage(name, program, target) for program in programs))
+
+
+def _joined(name: str, found: Iterable[Stage]) -> Stage:
+    """The stages of the parts of a graph as one."""
+    each = list(found)
+    return Stage(name, [line for stage in each for line in stage.lines], sum(stage.count for stage in each))
 
 
 def _place(node: Node) -> str:
     return str(node.loc) if node.loc is not None and node.loc.filename else ""
+
+
+def _node_places(node: Node) -> list[str]:
+    """The place of every line a node's text has: the graphs of branches and loops have lines of their own, two of them
+    without a node.
+    """
+    found = [_place(node)]
+    for value in node.attrs.values():
+        if isinstance(value, Subgraph):
+            found += [place for inner in value.graph.nodes for place in _node_places(inner)]
+            found += ["", ""]
+    return found
 
 
 def _places(locations: Iterable[Location | None]) -> str:
