@@ -130,7 +130,7 @@ class _Weights(Module):
             init.uniform_(p, -bound, bound)
 
     def _get(self, name: str) -> Any:
-        return self._parameters.get(name)
+        return getattr(self, name, None)  # a parametrized weight is no parameter
 
 
 class _Recurrent(_Weights):

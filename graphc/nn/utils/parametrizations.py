@@ -1,0 +1,3 @@
+"""Ready parametrizations."""
+
+from graphc.frontend.nn.parametrizations import *

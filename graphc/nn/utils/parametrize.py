@@ -1,0 +1,3 @@
+"""Parameters computed by modules from others."""
+
+from graphc.frontend.nn.parametrize import *
