@@ -72,7 +72,8 @@ def why_missed(trace: Trace, leaves: Sequence[Any]) -> str:
         if not holds(guard, values[guard.step]):
             now = values[guard.step]
             seen = "gone" if now is missing() else repr(now)
-            return f"{trace.table.names[guard.step]} was {guard.expected!r} and is {seen}"
+            was = {True: "zero", False: "not zero"}[guard.expected] if guard.kind == "zero" else repr(guard.expected)
+            return f"{trace.table.names[guard.step]} was {was} and is {seen}"
     for source in trace.sources:
         if source.kind == "path" and values[source.number] is not source.tensor and not source.loose:
             return f"{source.name} is another tensor now"

@@ -288,6 +288,7 @@ class Finisher:
             self.reach.argument(leaf, i, name)
         self.reach.function(self.function, "function")
         self.reach.finish()
+        self.reach.settings(self.recorder.settings)
         self.guards += self.reach.guards
         if self.reach.unguarded and self.strict:
             raise RecordingError(

@@ -97,6 +97,10 @@ def _grad_is_none(value: Any, expected: Any) -> bool:
     return (getattr(value, "_grad", None) is None) is expected
 
 
+def _zero(value: Any, expected: Any) -> bool:
+    return type(value) is float and (value == 0) is expected
+
+
 CHECKS = {
     "is": _is,
     "bits": _same_number,
@@ -107,4 +111,5 @@ CHECKS = {
     "bytes": _bytes,
     "absent": _absent,
     "grad": _grad_is_none,
+    "zero": _zero,
 }

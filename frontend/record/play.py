@@ -8,21 +8,23 @@ from typing import Any
 import numpy as np
 
 from graphc import compiler
+from graphc.config import config
 from graphc.frontend.record import rng
+from graphc.frontend.record.applies import confirm, fits, tensors_of
 from graphc.frontend.record.backward_graph import BackwardPlan
 from graphc.frontend.record.guards import holds
 from graphc.frontend.record.hosted import Hosted, Miss
 from graphc.frontend.record.quick import Picture, bounds
-from graphc.frontend.record.region import Edges
+from graphc.frontend.record.ranges import in_range
+from graphc.frontend.record.repeat import prepare_repeat
+from graphc.frontend.record.results import MISS, make_leaves
 from graphc.frontend.record.sized import Sized
-from graphc.frontend.record.tape import base_of
-from graphc.frontend.record.trace import Leaf, RangeGuard, Source, Trace
+from graphc.frontend.record.trace import Source, Trace
 from graphc.frontend.record.tree import unflatten
-from graphc.frontend.tensor import Tensor, alias_of, view_of
+from graphc.frontend.tensor import Tensor
 from graphc.ir.op import Array
 from graphc.ir.types import Layout
 
-MISS = object()
 _NOTHING = np.empty(0)
 Checked = tuple[list[Any], list[Tensor | None]]  # value of every path step, tensor of every source
 
@@ -49,6 +51,17 @@ def _compile(trace: Trace, layouts: Sequence[Layout]) -> None:
 
 def play(trace: Trace, leaves: Sequence[Any]) -> Any:
     """Run the compiled trace on argument leaves; MISS, with nothing written, when it does not apply."""
+    if trace.repeat is not None:
+        result = trace.repeat(leaves)
+        if result is not MISS:
+            return result
+    result = _general(trace, leaves)
+    if result is not MISS:
+        prepare_repeat(trace)
+    return result
+
+
+def _general(trace: Trace, leaves: Sequence[Any]) -> Any:
     checked = _quick(trace, leaves) or _full(trace, leaves)
     if checked is None:
         return MISS
@@ -58,7 +71,7 @@ def play(trace: Trace, leaves: Sequence[Any]) -> Any:
         if _overlaps(trace, arrays):
             return MISS
         trace.picture.note_apart(arrays)
-    if not all(_in_range(g, arrays) for g in trace.ranges):
+    if not all(in_range(g, arrays) for g in trace.ranges):
         return MISS
     if trace.sized is not None:
         bound = trace.sized.bind(arrays)
@@ -72,7 +85,7 @@ def play(trace: Trace, leaves: Sequence[Any]) -> Any:
     if trace.value_guards and not _value_guards_hold(trace, results):
         return MISS
     _commit_states(trace, tensors, results)
-    out = _outputs(trace, leaves, tensors, results)
+    out = make_leaves(trace, (*trace.out_leaves, *trace.kept), leaves, tensors, results)
     _commit_places(trace, values, out)
     return unflatten(trace.out_spec, out[: len(trace.out_leaves)])
 
@@ -89,9 +102,11 @@ def _quick(trace: Trace, leaves: Sequence[Any]) -> Checked | None:
         if source.kind == "arg":
             tensors[k] = leaves[source.number]
         elif source.kind == "path":
-            if not _fits(source, values[source.number]):
+            if not fits(source, values[source.number]):
                 return None
             tensors[k] = values[source.number]
+    if config.verify:
+        confirm(trace, leaves)
     return values, tensors
 
 
@@ -99,7 +114,7 @@ def _full(trace: Trace, leaves: Sequence[Any]) -> Checked | None:
     values = trace.table.evaluate(leaves)
     if not all(holds(g, values[g.step]) for g in trace.guards):
         return None
-    tensors = _tensors(trace, leaves, values)
+    tensors = tensors_of(trace, leaves, values)
     if tensors is None:
         return None
     if trace.picture is not None:
@@ -108,39 +123,6 @@ def _full(trace: Trace, leaves: Sequence[Any]) -> Checked | None:
         trace.moved.update(n for n in loose if before[n] is not values[n])
     trace.picture = Picture(trace, values, tensors)
     return values, tensors
-
-
-def _fits(source: Source, t: Any) -> bool:
-    if not isinstance(t, Tensor) or not (source.loose or t is source.tensor):
-        return False
-    return t._l is source.layout and _needs(t) is source.needs and bool(t._hooks) is source.hooked
-
-
-def static_guards_hold(trace: Trace, leaves: Sequence[Any]) -> bool:
-    """True when everything but the computed values is as it was while recording."""
-    values = trace.table.evaluate(leaves)
-    return all(holds(g, values[g.step]) for g in trace.guards) and _tensors(trace, leaves, values) is not None
-
-
-def _tensors(trace: Trace, leaves: Sequence[Any], values: Sequence[Any]) -> list[Tensor | None] | None:
-    """The tensor behind every source, or None when one is another object or has another layout."""
-    found: list[Tensor | None] = []
-    for source in trace.sources:
-        if source.kind == "arg":
-            found.append(leaves[source.number])
-        elif source.kind == "path":
-            t = values[source.number]
-            if not _fits(source, t):
-                return None
-            found.append(t)
-        else:
-            found.append(None)
-    return found
-
-
-def _needs(t: Tensor) -> bool:
-    """`t.requires_grad`, quickly for leaves."""
-    return t._requires_grad if t._edge is None and t._gbase is None else t.requires_grad
 
 
 def _array(source: Source, tensor: Tensor | None, leaves: Sequence[Any], values: Sequence[Any]) -> Array:
@@ -171,16 +153,6 @@ def _overlaps(trace: Trace, arrays: Sequence[Array]) -> bool:
     return False
 
 
-def _in_range(guard: RangeGuard, arrays: Sequence[Array]) -> bool:
-    places = arrays[guard.number]
-    for op, attrs in guard.chain:
-        places = op.reference(places, **attrs)
-    if not places.size or (places.min() >= guard.low and places.max() < guard.high):
-        return True
-    outside = (places < guard.low) | (places >= guard.high)
-    return guard.ignored is not None and bool(np.all(places[outside] == guard.ignored))
-
-
 def _value_guards_hold(trace: Trace, results: Sequence[Array]) -> bool:
     end = len(trace.graph.outputs)
     found = results[end - len(trace.value_guards) : end]
@@ -209,51 +181,3 @@ def _commit_state(t: Tensor | None, result: Array) -> None:
         np.copyto(t._a, result)
     t._s.version += 1
     t._v.value += 1
-
-
-def _outputs(
-    trace: Trace, leaves: Sequence[Any], tensors: Sequence[Tensor | None], results: Sequence[Array]
-) -> list[Any]:
-    made: dict[int, Tensor] = {}
-    groups: dict[int, Tensor] = {}
-    edges = Edges(trace.backward, tensors, results, results[len(trace.graph.outputs) :], made)
-    out: list[Any] = []
-    for leaf in (*trace.out_leaves, *trace.kept):
-        if leaf.kind == "constant":
-            out.append(leaf.value)
-        elif leaf.kind == "input":
-            out.append(leaves[leaf.number])
-        elif leaf.kind == "same":
-            out.append(out[leaf.number])
-        elif leaf.kind == "number":
-            out.append(results[leaf.number].item())
-        elif leaf.kind == "source":
-            out.append(tensors[leaf.number])
-        else:
-            owner = base_of(made, leaf.number, results) if leaf.kind == "fresh" else tensors[leaf.number]
-            assert owner is not None
-            out.append(_tensor(leaf, owner, groups, edges))
-    return out
-
-
-def _tensor(leaf: Leaf, owner: Tensor, groups: dict[int, Tensor], edges: Edges) -> Tensor:
-    """A returned tensor over the memory of `owner`, with its place on the tape."""
-    base = owner
-    if leaf.group >= 0:
-        if leaf.group not in groups:
-            groups[leaf.group] = alias_of(_views(owner, leaf.value[: leaf.skip]), share_version=leaf.shares)
-        base = groups[leaf.group]
-    t = _views(base, leaf.value[leaf.skip :])
-    if t is not owner or leaf.kind == "fresh":
-        t._edge = edges.edge(leaf.edge)
-    if t is not base and (leaf.kind == "fresh" or base is not owner):
-        base._edge = edges.edge(leaf.base_edge)
-    if leaf.leaf:
-        t._requires_grad = True
-    return t
-
-
-def _views(t: Tensor, chain: Any) -> Tensor:
-    for op, attrs in chain or ():
-        t = view_of(t, op.reference(t._a, **attrs), ((op, attrs),))
-    return t

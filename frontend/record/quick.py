@@ -1,38 +1,30 @@
-"""The guard check of a call like the last one, in a few C loops.
+"""The guard check of a call like the last one.
 
 After a full check succeeded, every object on an access path is known. As long as each lookup (dictionary entry,
 attribute, closure cell) gives the very same object again and no container changed its keys or length, all guards hold
-as they did. Anything else means a full check; it takes a new picture when it succeeds.
+as they did: see lookups.py. Anything else means a full check; it takes a new picture when it succeeds.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from contextvars import ContextVar
-from itertools import chain
-from operator import attrgetter, getitem, is_
+from operator import attrgetter, is_
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from graphc.frontend.record.guards import holds
-from graphc.frontend.record.paths import look, missing
+from graphc.frontend.record.lookups import Lookups, Watched, watched
+from graphc.frontend.record.paths import look
 from graphc.frontend.record.trace import Guard, Trace
 from graphc.frontend.tensor import Tensor
 from graphc.ir.op import Array
 
-_state = attrgetter("_l", "_requires_grad", "_edge", "_gbase", "_hooks")
 _array = attrgetter("_a")
-_contents = attrgetter("cell_contents")
-_fields = attrgetter("__dict__")
-_CHANGED = (KeyError, IndexError, AttributeError, ValueError, TypeError)
 _IMMUTABLE = (tuple, frozenset)
-
-
-def _variable(variable: ContextVar[Any]) -> Any:
-    return variable.get(missing())
+MAX_WAIT = 32  # calls between attempts to put look-ups in words
 
 
 class Picture:
@@ -42,33 +34,28 @@ class Picture:
         self.trace = trace
         self.values = list(values)
         self.changing = _changing(trace, values)
+        self.order = sorted(self.changing)
         self.late: list[Guard] = []  # guards that are checked one by one
-        self.owners: list[Any] = []  # lookups by key
-        self.keys: list[Any] = []
-        self.found: list[Any] = []
-        self.attr_owners: list[Any] = []
-        self.attr_names: list[str] = []
-        self.attr_found: list[Any] = []
-        self.cells: list[Any] = []
-        self.cell_found: list[Any] = []
-        self.variables: list[Any] = []  # of the context
-        self.held_there: list[Any] = []
-        self.objects: dict[int, Any] = {}  # whose __dict__ is looked into
-        self.ordered: list[Any] = []  # containers whose keys and order matter
-        self.sized: list[Any] = []  # lists: their items are looked up one by one
-        self.empties: list[Any] = []
         self.leaves: list[tuple[int, Any]] = []  # argument leaves known by identity
-        self.bare: list[Any] = []  # tensors guarded to have no .grad
+        self.objects: dict[int, Any] = {}  # whose __dict__ is looked into
+        self.lookups = Lookups()
         for step in sorted(_needed(trace) - self.changing):
             self._lookup(step)
         for guard in trace.guards:
             self._guard(guard)
-        self._close()
+        self.lookups.dicts = [(x, x.__dict__) for x in self.objects.values()]
+        self._forget()
         self._sources(tensors)
+        self.lookups.close()
+        self.watched: Watched | None = None  # the same in words
+        self._busy: dict[int, Any] = {}  # what Python is asked for
+        self._once: dict[int, Any] = {}  # what changed before
+        self._age, self._wait, self._patience = 0, 0, 1  # calls since, and until, a new attempt
 
     def _lookup(self, number: int) -> None:
         step = self.trace.table.steps[number]
         value = self.values[number]
+        found = self.lookups
         if step.kind == "held":
             return
         if step.kind == "arg":
@@ -76,53 +63,44 @@ class Picture:
             return
         owner = self.values[step.parent]
         if step.kind == "cell":
-            self.cells.append(owner)
-            self.cell_found.append(value)
+            found.cells.append((owner, value))
         elif step.kind == "context":
-            self.variables.append(owner)
-            self.held_there.append(value)
+            found.variables.append((owner, value))
         elif step.kind in ("attr", "grad"):
-            self.attr_owners.append(owner)
-            self.attr_names.append("_grad" if step.kind == "grad" else step.key)
-            self.attr_found.append(value)
+            found.attributes.append((owner, "_grad" if step.kind == "grad" else step.key, value))
         else:
             if step.kind == "var":
                 self.objects[id(owner)] = owner
                 owner = owner.__dict__
-            self.owners.append(owner)
-            self.keys.append(step.key)
-            self.found.append(value)
+            found.items.append((owner, step.key, value))
 
     def _guard(self, guard: Guard) -> None:
         value = self.values[guard.step]
+        found = self.lookups
         if guard.step in self.changing or guard.kind in ("array", "bytes"):
             self.late.append(guard)
         elif guard.kind == "fields":
             self.objects[id(value)] = value
-            self.ordered.append(value.__dict__)
+            found.ordered.append(value.__dict__)
         elif guard.kind == "keys" and not isinstance(value, _IMMUTABLE):
-            (self.ordered if isinstance(value, (dict, MappingProxyType)) else self.sized).append(value)
+            (found.ordered if isinstance(value, (dict, MappingProxyType)) else found.sized).append(value)
         elif guard.kind == "absent":
-            self.sized.append(value)
+            found.sized.append(value)
         elif guard.kind == "flat" and not isinstance(value, _IMMUTABLE):
             if value:
                 self.late.append(guard)
             else:
-                self.empties.append(value)
+                found.empties.append(value)
         elif guard.kind == "grad":
             if guard.expected:
-                self.bare.append(value)
+                found.bare.append(value)
             else:
                 self.late.append(guard)
 
-    def _close(self) -> None:
-        self.holders = list(self.objects.values())
-        self.dicts = list(map(_fields, self.holders))
-        self.sized += self.ordered
-        self.lengths = list(map(len, self.sized))
-        self.order = list(chain.from_iterable(self.ordered))
+    def _forget(self) -> None:
+        """Keep nothing of one call."""
         kept = _needed(self.trace) - self.changing
-        self.values = [v if k in kept else None for k, v in enumerate(self.values)]  # nothing of one call is kept
+        self.values = [v if k in kept else None for k, v in enumerate(self.values)]
 
     def _sources(self, tensors: Sequence[Tensor | None]) -> None:
         sources = self.trace.sources
@@ -131,7 +109,7 @@ class Picture:
         self.borrowed = [k for k in self.moving if sources[k].kind in ("arg", "path")]  # the rest are arrays of our own
         self.tensors: list[Tensor | None] = [t if k in set(self.fixed) else None for k, t in enumerate(tensors)]
         self.known = [t for t in self.tensors if t is not None]
-        self.states = list(map(_state, self.known))
+        self.lookups.tensors = self.known
         self.arrays: list[Array] = []  # of the known tensors, when they were last found not to overlap
         self.written = {e.number for e in self.trace.effects if e.kind == "state"}
         self.starts: list[int] = []
@@ -139,31 +117,42 @@ class Picture:
 
     def look(self, leaves: Sequence[Any]) -> list[Any] | None:
         """The value of every path step now; None when something changed."""
-        try:
-            if not self._same(leaves):
-                return None
-        except _CHANGED:
+        if not all(leaves[k] is x for k, x in self.leaves) or not self.same():
             return None
         values = self.values.copy()
-        steps = self.trace.table.steps
-        for number in sorted(self.changing):
-            values[number] = look(steps[number], values, leaves)
-        return values if all(holds(g, values[g.step]) for g in self.late) else None
+        return values if self.follow(leaves, values) else None
 
-    def _same(self, leaves: Sequence[Any]) -> bool:
-        return (
-            all(map(is_, map(_fields, self.holders), self.dicts))
-            and all(map(is_, map(getitem, self.owners, self.keys), self.found))
-            and all(map(is_, map(getattr, self.attr_owners, self.attr_names), self.attr_found))
-            and all(map(is_, map(_contents, self.cells), self.cell_found))
-            and (not self.variables or all(map(is_, map(_variable, self.variables), self.held_there)))
-            and list(map(len, self.sized)) == self.lengths
-            and all(map(is_, chain.from_iterable(self.ordered), self.order))
-            and not any(map(len, self.empties))
-            and all(leaves[k] is x for k, x in self.leaves)
-            and all(t._grad is None for t in self.bare)
-            and list(map(_state, self.known)) == self.states
-        )
+    def follow(self, leaves: Sequence[Any], values: list[Any]) -> bool:
+        """Look up what may be another value at each call, into `values`; False when a condition on it fails."""
+        steps = self.trace.table.steps
+        for number in self.order:
+            values[number] = look(steps[number], values, leaves)
+        return all(holds(g, values[g.step]) for g in self.late)
+
+    def same(self) -> bool:
+        """True when every look-up that does not change from call to call is as it was."""
+        if self.watched is not None:
+            self._age += 1
+            if self.watched.same():
+                return True
+        if not self.lookups.same():
+            return False
+        if self._wait > 0:
+            self._wait -= 1
+        else:
+            self._watch()
+        return True
+
+    def _watch(self) -> None:
+        """Put the look-ups in words, but for what changes again and again; less often if they do not hold for long."""
+        if self.watched is not None:
+            self._patience = 1 if self._age > MAX_WAIT else min(2 * self._patience, MAX_WAIT)
+            for owner in self.watched.changed():
+                if id(owner) in self._once:
+                    self._busy[id(owner)] = owner
+                self._once[id(owner)] = owner
+        self.watched = watched(self.lookups, self._busy)
+        self._age, self._wait = 0, self._patience
 
     # ---- memory
 

@@ -6,7 +6,7 @@ import array
 import functools
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextvars import ContextVar
 from types import BuiltinFunctionType, CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
@@ -325,6 +325,22 @@ class Reach:
         self._optimizers.append((x, step))
         for name in ("_pre_hooks", "_post_hooks"):
             self.visit(getattr(x, name), self.table.step("var", step, name), 4)
+
+    def settings(self, read: Collection[tuple[int, int, Any]]) -> None:
+        """Conditions on the floats of an optimiser that made an update; `read`: (id of it, group, key) of inputs.
+
+        Whether an input is zero decides what an update does (but for the learning rate); others are what they were.
+        """
+        for x, step in self._optimizers:
+            groups = self.table.step("var", step, "param_groups")
+            for g, group in enumerate(x.param_groups):
+                inputs = {key for owner, number, key in read if owner == id(x) and number == g}
+                for key, value in group.items() if inputs else ():
+                    path = self.table.step("item", self.table.step("item", groups, g), key)
+                    if type(value) is float and key not in inputs:
+                        self.guards.append(Guard("bits", path, value))
+                    elif type(value) is float and key != "lr":
+                        self.guards.append(Guard("zero", path, value == 0))
 
     def _states(self, x: Any, step: int) -> None:
         states = self.table.step("var", step, "state")
