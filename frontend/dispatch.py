@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -104,9 +105,7 @@ def _run_all(plan: Plan, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(map(fresh, plan.run(*[t._a for t in tensors]), plan.layouts))
 
 
-def _recorded(
-    op: Op, tensors: tuple[Tensor, ...], attrs: Attrs, recorder: RecorderHooks, grad: bool
-) -> Any:
+def _recorded(op: Op, tensors: tuple[Tensor, ...], attrs: Attrs, recorder: RecorderHooks, grad: bool) -> Any:
     """The same while a recorder watches: it is told of everything, and attributes may hold named sizes."""
     if recorder.lockstep is not None:
         later = recorder.lockstep.apply(op, tensors, attrs, grad)
@@ -119,6 +118,26 @@ def _recorded(
         expanded = expand(op, tensors, attrs)
         if expanded is not None:
             return expanded
+    hook = sys.getprofile() if _UNWATCHED else None
+    if not callable(hook):
+        outputs = _run_and_tell(op, tensors, attrs, recorder)
+    else:
+        sys.setprofile(None)
+        try:
+            outputs = _run_and_tell(op, tensors, attrs, recorder)
+        finally:
+            sys.setprofile(hook)
+    if edges is not None:
+        autograd.record(op, tensors, edges, dict(attrs), outputs)
+        recorder.on_tape(tensors, outputs)
+    return outputs[0] if op.outputs == 1 else outputs
+
+
+# no code of the user's runs in there, but dozens of calls of ours; from 3.12 on, changing the hook costs more than it
+_UNWATCHED = sys.version_info < (3, 12)
+
+
+def _run_and_tell(op: Op, tensors: tuple[Tensor, ...], attrs: Attrs, recorder: RecorderHooks) -> tuple[Tensor, ...]:
     plan = plan_for(op, tensors, concrete(attrs) if attrs else attrs)
     if plan.link:  # the chain keeps the named sizes
         array = plan.run(tensors[0]._a)
@@ -126,10 +145,7 @@ def _recorded(
     else:
         outputs = (run_one(plan, tensors),) if op.outputs == 1 else _run_all(plan, tensors)
     recorder.on_op(op, tensors, attrs, outputs)
-    if edges is not None:
-        autograd.record(op, tensors, edges, dict(attrs), outputs)
-        recorder.on_tape(tensors, outputs)
-    return outputs[0] if op.outputs == 1 else outputs
+    return outputs
 
 
 set_fallback_apply(apply_op)

@@ -151,12 +151,21 @@ class Graph:
         """Declare `value` an output of the graph."""
         self.outputs.append(Output(value, kind, name))
 
-    def add(self, op: Op, inputs: Sequence[Value], attrs: Mapping[str, Any]) -> tuple[Value, ...]:
-        """Append a node; types are inferred. Arrays among the attributes are copied unless read-only and row-major."""
-        types = op.infer_types([v.type for v in inputs], attrs)
+    def add(
+        self,
+        op: Op,
+        inputs: Sequence[Value],
+        attrs: Mapping[str, Any],
+        types: Sequence[TensorType] | None = None,
+    ) -> tuple[Value, ...]:
+        """Append a node; types are inferred, where the caller does not know them from having inferred them itself.
+        Arrays among the attributes are copied unless read-only and row-major.
+        """
+        if types is None:
+            types = op.infer_types([v.type for v in inputs], attrs)
         kept = {name: frozen(a) if isinstance(a, np.ndarray) else a for name, a in attrs.items()}
         node = Node(op, tuple(inputs), kept, (), self.loc, self.module, self.phase)
-        node.outputs = tuple(Value(self, t, node, i) for i, t in enumerate(types))
+        node.outputs = tuple([Value(self, t, node, i) for i, t in enumerate(types)])
         self.nodes.append(node)
         return node.outputs
 
@@ -257,7 +266,9 @@ def copy_graph(graph: Graph) -> tuple[Graph, dict[Value, Value]]:
 def copy_node(out: Graph, node: Node, mapping: dict[Value, Value]) -> None:
     """Append a copy of `node` to `out`, reading mapped inputs; extends `mapping`."""
     with out.like(node):
-        new = out.add(node.op, [mapping[v] for v in node.inputs], node.attrs)
+        inputs = [mapping[v] for v in node.inputs]
+        same = all(a.type is b.type for a, b in zip(inputs, node.inputs, strict=True))
+        new = out.add(node.op, inputs, node.attrs, [v.type for v in node.outputs] if same else None)
     for old, fresh in zip(node.outputs, new, strict=True):
         fresh.name = old.name
         mapping[old] = fresh

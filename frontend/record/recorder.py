@@ -225,7 +225,7 @@ class Recorder(rng.Replays, Phases, CountedSizes):
             return
         values = [self.value_of(t) for t in operands]
         self._place()
-        made = self.graph.add(op, values, attrs)
+        made = self.graph.add(op, values, attrs, self._known_types(values, operands, outputs))
         for t, value in zip(outputs, made, strict=True):
             if value.type.bind(self.sizes) is not t._l.type:
                 raise RecordingError(
@@ -233,6 +233,17 @@ class Recorder(rng.Replays, Phases, CountedSizes):
                 )
             self._slot(t).roots.append(Root((), value, None, None))
             self._made(t)
+
+    def _known_types(
+        self, values: list[Value], operands: tuple[Tensor, ...], outputs: tuple[Tensor, ...]
+    ) -> list[TensorType] | None:
+        """The types of the outputs in the graph: where it has the very types of the operands, those found for them."""
+        if self.sizes or self.counted:
+            return None
+        for value, t in zip(values, operands, strict=True):
+            if value.type is not t._l.type:
+                return None
+        return [t._l.type for t in outputs]
 
     def _made(self, x: Any) -> None:
         self.made.append((weakref.ref(x), self.graph.loc or Location()))

@@ -34,7 +34,7 @@ import numpy as np
 from graphc.errors import RecordingError
 from graphc.frontend.mode import using
 from graphc.frontend.record.texts import Texts, is_logging
-from graphc.frontend.record.where import imported_modules, is_user_class, kind_of, names_of, users_fields
+from graphc.frontend.record.where import KINDS, imported_modules, is_user_class, kind_of, names_of, users_fields
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor
 from graphc.ir.graph import Location
@@ -132,10 +132,11 @@ class Watcher:
     def _event(self, frame: FrameType, event: str, arg: Any) -> None:
         if event not in _STARTS:
             return
-        kind = kind_of(frame.f_code)
+        code = frame.f_code
+        kind = KINDS.get(code.co_filename) or kind_of(code)
         if event == "call":
             if kind == "ours":
-                if frame.f_code.co_argcount:
+                if code.co_argcount:
                     self._called(frame)
             elif kind == "user":
                 self._enter(frame)

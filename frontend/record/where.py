@@ -27,7 +27,7 @@ _STDLIB = tuple({sysconfig.get_paths()["stdlib"] + os.sep, sysconfig.get_paths()
 _LIBRARIES = tuple(os.sep + part for part in ("site-packages", "dist-packages"))
 # what graphc itself runs on, and may import in the middle of a recording
 _DEPENDENCIES = tuple(f"{os.sep}{name}{os.sep}" for name in ("numpy", "llvmlite", "networkx", "safetensors"))
-_KIND: dict[str, str] = {}  # of files
+KINDS: dict[str, str] = {}  # of files, those met
 _NAMES: dict[CodeType, frozenset[str]] = {}
 _LOADS: dict[CodeType, tuple[frozenset[str], frozenset[str]]] = {}
 _CELLS: dict[CodeType, frozenset[str]] = {}
@@ -36,9 +36,9 @@ _CLASSES: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
 
 def kind_of(code: CodeType) -> str:
     """ "ours" (graphc itself), "library" (standard library, frozen modules, what graphc runs on) or "user"."""
-    found = _KIND.get(code.co_filename)  # by name: the hash of a code object is slow
+    found = KINDS.get(code.co_filename)  # by name: the hash of a code object is slow
     if found is None:
-        found = _KIND[code.co_filename] = _classify(code.co_filename)
+        found = KINDS[code.co_filename] = _classify(code.co_filename)
     return found
 
 
@@ -57,7 +57,7 @@ def user_frame(start: int = 1) -> FrameType | None:
     frame: FrameType | None = sys._getframe(start + 1)
     while frame is not None:
         code = frame.f_code
-        if (_KIND.get(code.co_filename) or kind_of(code)) == "user":  # asked for at every node: one call less a frame
+        if (KINDS.get(code.co_filename) or kind_of(code)) == "user":  # asked for at every node: one call less a frame
             break
         frame = frame.f_back
     return frame
