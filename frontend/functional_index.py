@@ -45,12 +45,12 @@ def check_range(name: str, index: Tensor, bound: Size, dim: int, low: int | None
     return index
 
 
-def _placed(name: str, input: Tensor, dim: int, index: Tensor) -> tuple[Tensor, int, Tensor]:
+def _placed(name: str, input: Tensor, dim: int, index: Tensor, low: int | None = 0) -> tuple[Tensor, int, Tensor]:
     x, places = tensor_operand(name, input), tensor_operand(name, index)
     d = normalize_dim(name, dim, x._l.ndim)
-    if places.dtype is int32 and name.startswith("index"):
+    if places.dtype is int32:
         places = convert(places, int64)
-    return x, d, check_range(name, places, x.ttype.shape[d] if x._l.ndim else 1, d, 0)
+    return x, d, check_range(name, places, x.ttype.shape[d] if x._l.ndim else 1, d, low)
 
 
 def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
@@ -175,8 +175,10 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor
 
 
 def index_fill(input: Tensor, dim: int, index: Tensor, value: Operand) -> Tensor:
-    """`input` with its slices at the places of `index` along `dim` set to a number."""
-    x, d, places = _placed("index_fill", input, dim, index)
+    """`input` with its slices at the places of `index` along `dim` set to a number; negative places count from
+    the end.
+    """
+    x, d, places = _placed("index_fill", input, dim, index, None)
     if not can_cast(result_type(value), x.dtype):
         raise DTypeError(f"index_fill: value {value} does not fit the dtype of {x._l.type}; convert one of them")
     check_fits("index_fill", value, x.dtype)

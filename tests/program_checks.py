@@ -72,12 +72,17 @@ def history(fn: Callable[..., Any], made: tuple[Any, Any, Any], seed: int, outer
         except RecordingError:
             raise
         except Exception as error:
-            found.append((*_told(error), world.bits()))
+            found.append((*_told(error), world.bits() | _plain(state)))
             return found
         if outer:
             seen.append(_outer_backward(result))
-        found.append((seen, world.bits()))
+        found.append((seen, world.bits() | _plain(state)))
     return found
+
+
+def _plain(state: Any) -> dict[str, Any]:
+    """What lists and dicts of the state hold."""
+    return {f"container {k}": _leaf_bits(x) for k, x in enumerate(state) if isinstance(x, (list, dict))}
 
 
 def _vary(x: Any, k: int, seed: int) -> Any:
@@ -137,7 +142,7 @@ def check_module(module: ModuleType, seed: int = 0, threads: tuple[int, ...] = (
 
 def check_lockstep(seed: int) -> int:
     """Compare a program run eagerly and in lockstep; tells how many calls ran in lockstep. Raises AssertionError."""
-    with imported(source(seed), f"program_{seed}") as module:
+    with imported(source(seed, effects=True), f"program_{seed}") as module:
         try:
             made = module.make()
         except GraphcError:

@@ -8,9 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import graphc
+from graphc import promote_types
+
 Shape = tuple[int, ...]
-RANK = {"bool": 0, "int64": 1, "float32": 2, "float64": 3}
-KIND = {"bool": 0, "int64": 1, "float32": 2, "float64": 2}
+WHOLE = ("uint8", "int8", "int16", "int32", "int64")
+REAL = ("float16", "bfloat16", "float32", "float64")
+KIND = {"bool": 0, **dict.fromkeys(WHOLE, 1), **dict.fromkeys(REAL, 2)}
 HEADER = "import graphc\nfrom graphc import nn, optim\nfrom graphc.nn import functional as F\n\n\n"
 KEEPER = """class Keep(nn.Module):
     def __init__(self):
@@ -41,7 +45,16 @@ class Var:
 
     @property
     def real(self) -> bool:
-        return self.dtype.startswith("f")
+        return KIND[self.dtype] == 2
+
+    @property
+    def whole(self) -> bool:
+        return KIND[self.dtype] == 1
+
+
+def joined(a: str, b: str) -> str:
+    """The smallest dtype that holds both."""
+    return str(promote_types(getattr(graphc, a), getattr(graphc, b))).removeprefix("graphc.")
 
 
 def promote(a: Var, b: Var) -> str:
@@ -49,7 +62,7 @@ def promote(a: Var, b: Var) -> str:
     if bool(a.shape) != bool(b.shape):
         wide, low = (a, b) if a.shape else (b, a)
         return wide.dtype if KIND[wide.dtype] >= KIND[low.dtype] else low.dtype
-    return max(a.dtype, b.dtype, key=RANK.__getitem__)
+    return joined(a.dtype, b.dtype)
 
 
 def with_number(dtype: str, number: str) -> str:
@@ -57,11 +70,13 @@ def with_number(dtype: str, number: str) -> str:
     integer = number.lstrip("-").isdigit() or number == "k"
     if dtype == "bool":
         return "int64" if integer else "float32"
-    return dtype if integer or dtype != "int64" else "float32"
+    return dtype if integer or KIND[dtype] == 2 else "float32"
 
 
 class Parts:
     """The frame of one program; Gen adds the statements."""
+
+    lengths: tuple[int, ...] = (3, 5, 8, 12)
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
@@ -78,6 +93,7 @@ class Parts:
         self.keeper = False
         self.extra: list[str] = []  # names to return besides
         self.modules: list[tuple[str, str, int]] = []  # name, kind, features
+        self.header: list[str] = []  # classes and functions of the program
 
     # ---- helpers
 
@@ -101,7 +117,7 @@ class Parts:
         """Emit an assignment."""
         if math.prod(shape) > MAX_ELEMENTS:
             return None
-        made = Var(self.name(), tuple(shape), dtype, grad and not self.no_grad and dtype.startswith("f"), **more)
+        made = Var(self.name(), tuple(shape), dtype, grad and not self.no_grad and KIND[dtype] == 2, **more)
         self.say(f"{made.name} = {text}")
         self.vars.append(made)
         return made
@@ -124,7 +140,7 @@ class Parts:
     def program(self) -> str:
         args = self.inputs()
         self.outer_state()
-        for _ in range(self.rng.choice([3, 5, 8, 12])):
+        for _ in range(self.rng.choice(self.lengths)):
             self.statement()
         self.end()
         body = "\n".join(self.lines)
@@ -132,7 +148,7 @@ class Parts:
         state = ", ".join(self.state)
         names = ", ".join(v for v, _ in args)
         values = ", ".join(v for _, v in args)
-        kept = KEEPER if self.keeper else ""
+        kept = (KEEPER if self.keeper else "") + "".join(self.header)
         return (
             f"{HEADER}{kept}def make():\n{setup}\n    def f({names}):\n{body}\n\n    return f, ({values},), [{state}]\n"
         )
@@ -142,14 +158,17 @@ class Parts:
         args: list[tuple[str, str]] = []
         for k in range(self.rng.choice([1, 2, 2, 3])):
             shape = self.shape()
-            dtype = self.rng.choice(["float32", "float32", "float32", "float64", "int64", "bool"])
+            dtype = self.rng.choice(
+                ["float32"] * 8 + ["float64"] * 2 + ["int64"] * 2 + ["bool"] * 2
+                + ["float16", "bfloat16", "bfloat16", "uint8", "int8", "int16", "int32"]
+            )  # fmt: skip
             form = self.rng.choice(
                 ["plain", "plain", "plain", "grad", "view", "step", "twice", "expand", "nonleaf", "both"]
             )
             outer = f"a{k}"
             self.setup.append(f"{outer} = {self.fill(shape, dtype)}")
             grad = frozen = leaf = False
-            if form in ("grad", "nonleaf") and dtype.startswith("f"):
+            if form in ("grad", "nonleaf") and KIND[dtype] == 2:
                 grad = leaf = True
                 self.setup.append(f"{outer}.requires_grad_()")
                 self.state.append(outer)
@@ -181,8 +200,8 @@ class Parts:
         text = f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
         if dtype == "bool":
             return f"graphc.rand{text} > 0.5" if len(shape) > 1 else f"graphc.rand({shape[0]}) > 0.5"
-        if dtype == "int64":
-            return f"graphc.randint(-4, 5, {text})"
+        if KIND[dtype] == 1:
+            return f"graphc.randint({0 if dtype == 'uint8' else -4}, 5, {text}, dtype=graphc.{dtype})"
         return f"graphc.randn({text[1:-1].rstrip(',')}, dtype=graphc.{dtype})"
 
     def outer_state(self) -> None:
@@ -204,29 +223,12 @@ class Parts:
             self.setup.append("keep = Keep()")
             self.state.append("keep")
         if self.params and self.chance(0.5):
-            rule = self.rng.choice(
-                ["SGD({}, lr=0.1)", "SGD({}, lr=0.1, momentum=0.9)", "Adam({}, lr=0.01)", "AdamW({}, lr=0.01)"]
-            )
-            listed = "[" + ", ".join(p if p.startswith("w") else f"*{p}.parameters()" for p in self.params) + "]"
-            self.setup.append(f"opt = optim.{rule.format(listed)}")
-            self.state.append("opt")
-            self.optimizer = "opt"
+            self.optimiser()
+
+    def optimiser(self) -> None:
+        """An optimiser of the parameters."""
+        raise NotImplementedError
 
     def module(self) -> None:
-        n = self.rng.choice([2, 3, 4])
-        kind = self.rng.choice(["Linear", "BatchNorm1d", "LayerNorm", "Dropout", "Conv", "Embedding"])
-        made = {
-            "Linear": f"nn.Linear({n}, {n + 1})",
-            "BatchNorm1d": f"nn.BatchNorm1d({n})",
-            "LayerNorm": f"nn.LayerNorm({n})",
-            "Dropout": "nn.Dropout(0.3)",
-            "Conv": f"nn.Sequential(nn.Conv2d({n}, 2, 2), nn.BatchNorm2d(2), nn.ReLU())",
-            "Embedding": f"nn.Embedding(5, {n})",
-        }[kind]
-        self.setup.append(f"m = {made}")
-        self.state.append("m")
-        if self.chance(0.25):
-            self.setup.append("m.eval()")
-        if kind != "Dropout":
-            self.params.append("m")
-        self.modules.append(("m", kind, n))
+        """A layer with parameters."""
+        raise NotImplementedError

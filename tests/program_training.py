@@ -29,29 +29,6 @@ class Training(Parts):
         self.block("with graphc.no_grad():", self.rng.choice([1, 2]))
         self.no_grad -= 1
 
-    def use_module(self) -> None:
-        if not self.modules:
-            return
-        name, kind, n = self.modules[0]
-        if kind == "Embedding":
-            i = self.pick(lambda v: v.dtype == "int64")
-            if i is not None:
-                self.new(f"{name}({i.name} % 5)", (*i.shape, n), "float32", True)
-            return
-        v = self.pick(lambda v: v.dtype == "float32" and bool(v.shape) and v.size >= 2 * n)
-        if v is None:
-            return
-        if kind == "Dropout":
-            self.new(f"{name}({v.name})", v.shape, "float32", v.grad)
-            return
-        rows = v.size // n
-        x = f"{v.name}.reshape(-1)[:{rows * n}].reshape({rows}, {n})"
-        if kind == "Conv":
-            if v.size >= n * 9:
-                self.new(f"{name}({v.name}.reshape(-1)[:{n * 9}].reshape(1, {n}, 3, 3))", (1, 2, 2, 2), "float32", True)
-            return
-        self.new(f"{name}({x})", (rows, n + 1 if kind == "Linear" else n), "float32", True)
-
     def backward(self) -> None:
         v = self.pick(lambda v: v.grad and not v.leaf)
         if v is None or self.no_grad or self.depth > 2:

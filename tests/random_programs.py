@@ -13,12 +13,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from tests.program_parts import KIND, MAX_ELEMENTS, RANK, Shape, Var, promote, with_number
+from tests.program_effects import Effects
+from tests.program_indices import Indices
+from tests.program_layers import Layers
+from tests.program_parts import KIND, MAX_ELEMENTS, REAL, WHOLE, Shape, Var, joined, promote, with_number
 from tests.program_training import Training
 
 
-class Gen(Training):
+class Gen(Training, Indices, Layers, Effects):
     """Writes one program."""
+
+    def __init__(self, seed: int, effects: bool = False) -> None:
+        super().__init__(seed)
+        self.effects = effects
 
     # ---- statements
 
@@ -29,7 +36,9 @@ class Gen(Training):
             (self.detached, 1), (self.under_no_grad, 2), (self.backward, 2),
             (self.use_module, 3 if self.modules else 0), (self.gather, 2), (self.aug, 3), (self.rebind, 1),
             (self.spatial, 1), (self.gradient, 1), (self.inner_leaf, 1), (self.state_write, 2), (self.helper, 1),
-            (self.early, 1), (self.clip, 1), (self.ordered, 2), (self.picked, 2),
+            (self.early, 1), (self.clip, 1), (self.ordered, 3), (self.picked, 2), (self.low, 2), (self.layered, 2),
+            (self.advanced, 3), (self.scattered, 3), (self.nested_views, 2), (self.penalty, 1), (self.custom, 1),
+            (self.hooked, 1), (self.checkpointed, 1), (self.controlled, 1), (self.effect, 4 if self.effects else 0),
         ]  # fmt: skip
         choice = self.rng.choices([w[0] for w in weighted], [w[1] for w in weighted])[0]
         choice()
@@ -79,9 +88,9 @@ class Gen(Training):
             "std": f"({v.name} - {v.name}.mean()) / ({v.name}.var(correction=0) + 0.1).sqrt()",
         }.get(name, f"{v.name}.{name}()")
         if name == "cast":
-            to = self.rng.choice(["float32", "float64", "int64", "bool"])
-            if to == "int64" and v.real:
-                text, dtype = f"{v.name}.nan_to_num().clamp(-5, 5).long()", "int64"
+            to = self.rng.choice(["float32", "float64", "int64", "bool", *REAL, *WHOLE])
+            if KIND[to] == 1 and v.real:
+                text, dtype = f"{v.name}.nan_to_num().clamp(-5, 5).to(graphc.{to})", to
             else:
                 text, dtype = f"{v.name}.to(graphc.{to})", to
             if dtype == v.dtype:
@@ -114,13 +123,14 @@ class Gen(Training):
             dtype = "bool" if op in "><==" else with_number(v.dtype, number)
             if op == "/" and KIND[dtype] < 2:
                 dtype = "float32"
-            if number.startswith("n") and dtype == "int64":
+            if number.startswith("n") and KIND[dtype] == 1:
                 return  # whether the number is an int is not known here
             text = f"{v.name} {op} {number}" if self.chance(0.7) else f"{number} {op} {v.name}"
             self.new(text, v.shape, dtype, v.grad and op not in "><==")
             return
         shape = np.broadcast_shapes(v.shape, o.shape)
         dtype = promote(v, o)
+        divided = promote(v, o if o.real else replace(o, dtype="float32"))
         if dtype == "bool":
             op = self.rng.choice(["&", "|", "^", "=="])
             self.new(f"{v.name} {op} {o.name}", shape, "bool")
@@ -135,7 +145,7 @@ class Gen(Training):
             self.new(
                 f"{v.name} / ({o.name} + 0.5)" if o.real else f"{v.name} / ({o.name} * 1.0 + 0.5)",
                 shape,
-                dtype if KIND[dtype] == 2 else "float32",
+                divided,
                 grad,
             )
         elif op == "max":
@@ -253,8 +263,8 @@ class Gen(Training):
         o = self.pick(fits) if self.chance(0.6) else None
         if o is not None:
             return (o.name, o.grad) if self.chance(0.7) or o.dtype == "bool" else (f"{o.name} * 2", o.grad)
-        if t.dtype == "int64":
-            return self.rng.choice(["2", "-1", "3", "k"]), False
+        if t.whole:
+            return self.rng.choice(["2", "1" if t.dtype == "uint8" else "-1", "3", "k"]), False
         return (self.number(), False) if t.real else ("True", False)
 
     def written(self, t: Var, grad: bool) -> None:
@@ -270,7 +280,7 @@ class Gen(Training):
         kinds += ["tanh_", "relu_", "neg_", "uniform_", "sigmoid_", "masked"] if t.real else ["masked"]
         kind = self.rng.choice(kinds)
         if kind == "fill_":
-            value, grad = ("True" if t.dtype == "bool" else "2" if t.dtype == "int64" else self.number()), False
+            value, grad = ("True" if t.dtype == "bool" else "2" if t.whole else self.number()), False
         if kind == "copy_" and not (value[0] in "vxycw" and value[1:].isdigit()):
             return
         if kind == "masked":
@@ -348,7 +358,7 @@ class Gen(Training):
     def plain_value(self, t: Var) -> str:
         if t.dtype == "bool":
             return "True"
-        return self.rng.choice(["2", "-1", "k"]) if t.dtype == "int64" else self.number()
+        return self.rng.choice(["2", "3" if t.dtype == "uint8" else "-1", "k"]) if t.whole else self.number()
 
     def reduce(self) -> None:
         v = self.pick()
@@ -356,7 +366,7 @@ class Gen(Training):
         name = self.rng.choice(["sum", "mean", "amax", "prod", "argmax", "any", "var", "max", "logsumexp", "min"])
         if v.dtype == "bool":
             name = self.rng.choice(["any", "all", "sum"])
-        if v.dtype == "int64" and name in ("mean", "var", "logsumexp"):
+        if v.whole and name in ("mean", "var", "logsumexp"):
             name = "sum"
         if name in ("logsumexp",) and not v.shape:
             name = "sum"
@@ -388,7 +398,7 @@ class Gen(Training):
         o = self.pick(lambda o: o.shape == v.shape)
         assert o is not None
         d = self.axis(v)
-        dtype = max(v.dtype, o.dtype, key=RANK.__getitem__)
+        dtype = joined(v.dtype, o.dtype)
         if self.chance(0.5):
             self.new(
                 f"graphc.cat([{v.name}, {o.name}], {d})",
@@ -444,57 +454,6 @@ class Gen(Training):
             "bernoulli": f"graphc.bernoulli({v.name}.detach().sigmoid())",
         }[kind]
         self.new(text, v.shape, v.dtype, v.grad and kind in ("dropout", "randn"))
-
-    def gather(self) -> None:
-        v = self.pick(lambda v: bool(v.shape))
-        if v is None:
-            return
-        d = self.axis(v)
-        i = self.pick(lambda i: i.dtype == "int64" and len(i.shape) == 1)
-        if i is None:
-            self.new(f"graphc.arange({v.shape[d]}) * 2 % {v.shape[d]}", (v.shape[d],), "int64")
-            return
-        index = f"{i.name} % {v.shape[d]}"
-        kind = self.rng.choice(["index_select", "key", "add"])
-        shape = (*v.shape[:d], i.shape[0], *v.shape[d + 1 :])
-        if kind == "index_select":
-            self.new(f"{v.name}.index_select({d}, {index})", shape, v.dtype, v.grad)
-        elif kind == "key":
-            self.new(f"{v.name}[{':, ' * d}{index}]", shape, v.dtype, v.grad)
-        elif v.dtype != "bool":
-            self.new(f"{v.name}.index_add({d}, {index}, {v.name}.index_select({d}, {index}))", v.shape, v.dtype, v.grad)
-
-    def ordered(self) -> None:
-        v = self.pick(lambda v: bool(v.shape) and v.dtype != "bool")
-        if v is None:
-            return
-        d = self.axis(v)
-        kind = self.rng.choice(["sort", "argsort", "cumsum", "cummax", "cumprod", "median"])
-        if kind == "sort":
-            self.new(f"{v.name}.sort(dim={d}, stable=True).values", v.shape, v.dtype, v.grad)
-        elif kind == "argsort":
-            self.new(f"{v.name}.argsort(dim={d}, stable=True, descending=True)", v.shape, "int64")
-        elif kind == "cummax":
-            self.new(f"{v.name}.cummax({d}).values", v.shape, v.dtype, v.grad)
-        elif kind == "median":
-            self.new(f"{v.name}.median({d}).values", (*v.shape[:d], *v.shape[d + 1 :]), v.dtype, v.grad)
-        else:
-            self.new(f"{v.name}.{kind}({d})", v.shape, v.dtype, v.grad)
-
-    def picked(self) -> None:
-        """Sizes that depend on values."""
-        v = self.pick(lambda v: bool(v.shape) and v.dtype != "bool")
-        if v is None:
-            return
-        n = self.name("n")
-        forms = [f"{v.name}[{v.name} > 0].sum()", f"({v.name}[{v.name} < s] * 2).sum()", f"{v.name}.unique().sum()"]
-        if self.chance(0.25):
-            self.say(f"{n} = {v.name}[{v.name} > 0].shape[0]")
-            self.new(f"{v.name} * {n}", v.shape, v.dtype, v.grad)
-        elif self.chance(0.2):
-            self.new(f"graphc.nonzero({v.name}).sum()", (), "int64")
-        else:
-            self.new(self.rng.choice(forms), (), v.dtype, v.grad)
 
     def item(self) -> None:
         v = self.pick(lambda v: v.real)
@@ -584,9 +543,9 @@ class Gen(Training):
         self.say(f"return {text}")
 
 
-def source(seed: int) -> str:
-    """The program of a seed."""
-    return Gen(seed).program()
+def source(seed: int, effects: bool = False) -> str:
+    """The program of a seed; with `effects`, one that also does what no graph holds."""
+    return Gen(seed, effects).program()
 
 
 if __name__ == "__main__":

@@ -796,3 +796,18 @@ def test_a_long_list_that_grows_is_an_effect() -> None:
         return step, lambda: len(losses)
 
     both(make)
+
+
+def test_callbacks_and_frozen_values_after_the_script_was_left() -> None:
+    def make() -> Made:
+        seen: list[Any] = []
+
+        def step(x: Tensor, y: Tensor) -> Tensor:
+            seen.append(len(seen))
+            x = x * 2 if len(seen) % 7 else x - 1
+            graphc.host(lambda t: seen.append(t.sum().item()), x)
+            return x + graphc.freeze(x)
+
+        return step, lambda: seen
+
+    both(make, locked=None, calls=14)

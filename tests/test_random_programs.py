@@ -15,8 +15,8 @@ from graphc.testing import assert_same
 from tests.program_checks import check, check_lockstep, history, same_histories
 from tests.random_programs import source
 
-SEEDS = 150
-PART = 10
+SEEDS = 1000
+PART = 25
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, PART))
@@ -318,6 +318,20 @@ def test_index_out_of_range_raises_in_a_compiled_call(how: str) -> None:
     assert compiled(graphc.tensor([1, 1])).tolist() == fns[how](graphc.tensor([1, 1])).tolist()
 
 
+def test_filled_places_count_from_the_end_and_places_may_be_int32() -> None:
+    table = graphc.arange(6).reshape(3, 2).float()
+
+    def f(i: Any) -> Any:
+        j = i.int().abs()
+        found = nn.functional.embedding(j, table), table.gather(0, j.reshape(2, 1)), table.scatter(0, j[None], 5.0)
+        return table.index_fill(0, i, 9.0), *found
+
+    assert f(graphc.tensor([0, -1]))[0].tolist() == [[9.0, 9.0], [2.0, 3.0], [9.0, 9.0]]
+    assert_same(f, graphc.tensor([0, -1]))
+    with pytest.raises(graphc.errors.IndexingError, match="index_fill: index -4"):
+        f(graphc.tensor([0, -4]))
+
+
 def test_ignored_targets_are_no_index() -> None:
     compiled = graphc.compile(lambda x, y: nn.functional.cross_entropy(x, y), fullgraph=True)
     for _ in range(4):
@@ -378,5 +392,29 @@ def test_node_that_saved_nothing_runs_twice() -> None:
             return y
 
         return f, (x3(),), [w]
+
+    outer_backward(make)
+
+
+def test_numbers_stored_before_an_error_are_plain_numbers() -> None:
+    log: list[Any] = []
+
+    def f(x: Any) -> Any:
+        log.append(x.sum().item())
+        x.backward()
+
+    with pytest.raises(AutogradError, match="does not require grad"):
+        graphc.compile(f)(x3())
+    assert [type(n) for n in log] == [float]
+
+
+# ---- narrow types
+
+
+@pytest.mark.parametrize("dtype", [graphc.float16, graphc.bfloat16], ids=str)
+def test_rules_on_narrow_types_round_once_outside(dtype: Any) -> None:
+    def make() -> Any:
+        w = weight()
+        return lambda x: (w * x).to(dtype).softmax(-1).logsumexp(0), (x3(),), [w]
 
     outer_backward(make)

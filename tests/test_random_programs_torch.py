@@ -18,7 +18,10 @@ from tests.random_programs import source
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: random programs are not compared with it")
 
 RANDOM = ("dropout", "Dropout", "uniform_", "bernoulli", "rand_like", "randn(")
-SEEDS = [seed for seed in range(400) if not any(word in source(seed).split("def f(")[1] for word in RANDOM)][:120]
+ONLY_OURS = ("graphc.cond", "graphc.scan", "graphc.while_loop")
+SEEDS = [
+    seed for seed in range(400) if not any(word in source(seed).split("def f(")[1] for word in RANDOM + ONLY_OURS)
+][:120]
 PART = 10
 
 
@@ -26,7 +29,7 @@ def compare(seed: int) -> str:
     """Run the program of a seed with both; returns "same" or why there was nothing to compare."""
     text = source(seed)
     theirs = text.replace("import graphc\n", "import torch as graphc\n").replace("from graphc", "from torch")
-    if "nn.Dropout" in text:
+    if "nn.Dropout" in text or "nn.TransformerEncoderLayer" in text:
         return "random"
     with imported(text, f"ours_{seed}") as ours, imported(theirs, f"theirs_{seed}") as other:
         f, args, state = ours.make()
@@ -36,12 +39,16 @@ def compare(seed: int) -> str:
             mine, error = _run(f, args)
             yours, other_error = _run(g, other_args)
             if error or other_error:
-                if "modified by an inplace operation" in other_error:  # PyTorch saves more than the rules here need
+                # PyTorch saves more than the rules here need, and refuses values that share memory with the target
+                if "modified by an inplace" in other_error or "refer to a single memory location" in other_error:
                     return "raises"
                 assert bool(error) == bool(other_error), f"call {call + 1}: {error!r} and {other_error!r}"
                 return "raises"
-            _same(mine, yours, call)
-            _same([x for x in args if isinstance(x, Tensor)], [x for x in other_args if torch.is_tensor(x)], call)
+            narrow = "float16" in text
+            _same(mine, yours, call, narrow)
+            _same(
+                [x for x in args if isinstance(x, Tensor)], [x for x in other_args if torch.is_tensor(x)], call, narrow
+            )
     return "same"
 
 
@@ -59,27 +66,29 @@ def _copy(mine: Any, yours: Any) -> None:
             if isinstance(a, graphc.nn.Module):
                 _copy([*a.parameters(), *a.buffers()], [*b.parameters(), *b.buffers()])
             elif isinstance(a, Tensor):
-                content = torch.from_numpy(np.array(a.detach().numpy()))
+                content = torch.from_numpy(np.array(a.detach().double().numpy()))
                 if not all(s for s, n in zip(b.stride(), b.shape, strict=True) if n > 1):
                     b[0].copy_(content[0])  # an expanded tensor
                 else:
                     b.copy_(content)
 
 
-def _same(mine: Any, yours: Any, call: int) -> None:
+def _same(mine: Any, yours: Any, call: int, narrow: bool) -> None:
     ours, _ = flatten(mine)
     theirs, _ = flatten(yours)
     assert len(ours) == len(theirs)
     for k, (a, b) in enumerate(zip(ours, theirs, strict=True)):
         where = f"call {call + 1}, value {k}"
         if not isinstance(a, Tensor):
-            assert a == b or a == pytest.approx(b, rel=1e-3, abs=1e-4, nan_ok=True), where
+            assert a == b or a == pytest.approx(
+                b, rel=0.1 if narrow else 1e-3, abs=0.1 if narrow else 1e-4, nan_ok=True
+            ), where
             continue
         assert str(b.dtype) == f"torch.{a.dtype.name}", where
         assert tuple(a.shape) == tuple(b.shape), where
         assert a.requires_grad == b.requires_grad, f"{where}: requires_grad"
-        x, y = a.detach().numpy().astype(np.float64), b.detach().numpy().astype(np.float64)
-        np.testing.assert_allclose(x, y, rtol=2e-3, atol=2e-4, err_msg=where)
+        x, y = a.detach().double().numpy(), b.detach().double().numpy()
+        np.testing.assert_allclose(x, y, rtol=0.1 if narrow else 2e-3, atol=0.1 if narrow else 2e-4, err_msg=where)
 
 
 @pytest.mark.parametrize("first", range(0, len(SEEDS), PART))

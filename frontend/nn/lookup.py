@@ -10,8 +10,9 @@ from graphc.frontend.creation import arange, zeros
 from graphc.frontend.functional import eq, gather, index_add, linear, where
 from graphc.frontend.mode import mode, refuse_values
 from graphc.frontend.ops import ops
+from graphc.frontend.promote import convert
 from graphc.frontend.tensor import Tensor
-from graphc.ir.types import int64
+from graphc.ir.types import int32, int64
 
 __all__ = ["embedding", "embedding_bag", "linear", "one_hot"]
 
@@ -37,15 +38,17 @@ def embedding(
     scale_grad_by_freq: bool = False,
     sparse: bool = False,
 ) -> Tensor:
-    """Rows of `weight` [V, D] at the int64 indices `input`; row `padding_idx` gets no gradient.
+    """Rows of `weight` [V, D] at the int64 or int32 indices `input`; row `padding_idx` gets no gradient.
 
     Raises IndexingError for an index out of range, UnsupportedError for max_norm, scale_grad_by_freq and sparse.
     """
     refuse_table("embedding", max_norm=max_norm, scale_grad_by_freq=scale_grad_by_freq, sparse=sparse)
     if padding_idx is not None and padding_idx < 0:
         padding_idx += weight._l.shape[0]
+    if input.dtype is int32:
+        input = convert(input, int64)
     if input.dtype is not int64:
-        raise DTypeError(f"embedding: expected int64 indices, got {input._l.type}")
+        raise DTypeError(f"embedding: expected int64 or int32 indices, got {input._l.type}; convert it with .long()")
     if input._l.size:
         low, high = int(input._a.min()), int(input._a.max())
         if low < 0 or high >= weight._l.shape[0]:

@@ -19,6 +19,7 @@ from graphc.frontend.record.cut import choose
 from graphc.frontend.record.tape import NodePlan, SavedPlan
 from graphc.frontend.record.trace import Trace
 from graphc.ir.graph import Graph, Value, copy_graph
+from graphc.ir.narrow import vjp
 from graphc.ir.op import Array, op_named
 from graphc.ir.types import Layout, TensorType
 
@@ -231,14 +232,13 @@ class _Builder:
         return True
 
     def _rule(self, plan: NodePlan, slot: dict[int, Value]) -> tuple[Value | None, ...]:
-        assert plan.op.vjp is not None
         many = len(plan.outs) > 1
         g: Any = tuple(slot.get(k) for k in range(len(plan.outs))) if many else slot[0]
         ins = [self._saved(s, t) for s, t in zip(plan.saved_in, plan.ins, strict=True)]
         saved_out = plan.saved_out or (None,) * len(plan.outs)
         outs = [self._saved(s, t) for s, t in zip(saved_out, plan.outs, strict=True)]
         needs = tuple(self._wants(link, self.needed) for link in plan.links)
-        return tuple(plan.op.vjp(g, tuple(outs) if many else outs[0], *ins, needs=needs, **plan.attrs))
+        return vjp(plan.op, g, tuple(outs) if many else outs[0], ins, needs, plan.attrs)
 
     def _saved(self, s: SavedPlan | None, type: TensorType) -> Value | TypeOnly:
         if s is None:

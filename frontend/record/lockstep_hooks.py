@@ -22,7 +22,12 @@ class Hooks:
     settings: list[tuple[Any, ...]] | None  # (group, key, tensor): numbers an optimiser asked for in a region
     randoms: list[Tensor] | None  # random states used in a region
     values_used: bool  # our own Python looked at values from outside
+    counted: tuple[Any, ...] = ()  # sizes that depend on values are numbers here
     _paused: int
+
+    def recording(self) -> bool:
+        """No graph is made."""
+        return False
 
     def touch(self) -> None:
         """Compute all there is to compute."""

@@ -128,13 +128,17 @@ def record_call(
     if hasattr(type(function), "_graphc_module"):
         target = target.forward
     watcher.start(target, [*given[0], *given[1].values()])
+    ended = False
     try:
         try:
             with using(recorder=recorder), asked_sizes(recorder):
                 result = function(*args, **kwargs)
                 after = mode.get().grad
+                ended = True
         finally:
             watcher.stop()
+            if not ended:
+                watcher.replace_scalars()
             if recorder.refusal is None:
                 recorder.advance_random()
         _follow_grad_mode(function, recorder, after)
