@@ -131,7 +131,7 @@ def _decided(pred: Any, op: str, what: str) -> bool:
         return bool(pred)
     if not _flag(op, what, pred):
         raise ArgumentError(f"{op}: {what} is a {type(pred).__name__}, expected a bool or a tensor")
-    return bool(pred)
+    return bool(pred._a.reshape(())) if branches.watched() else bool(pred)
 
 
 def _length(leaves: Sequence[Any], dim: int) -> Any:

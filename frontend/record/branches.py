@@ -17,7 +17,7 @@ from graphc.errors import RecordingError
 from graphc.frontend.functional_shape import movedim, select
 from graphc.frontend.mode import mode
 from graphc.frontend.ops import ops
-from graphc.frontend.record.carve import Region, cut, flag_of
+from graphc.frontend.record.carve import Region, cut, flag_of, require
 from graphc.frontend.record.roots import Root
 from graphc.frontend.record.trace import ValueGuard
 from graphc.frontend.record.tree import TreeSpec, flatten, unflatten
@@ -26,6 +26,7 @@ from graphc.frontend.tensor import Tensor, fresh
 from graphc.ir.graph import Value
 from graphc.ir.op import Array, op_named
 from graphc.ir.subgraph import Subgraph
+from graphc.ir.types import TensorType, bool_
 
 CHECKED = 3  # rounds of a loop that are recorded and compared; those after them are watched only
 
@@ -36,6 +37,12 @@ def recording() -> Any:
     if recorder is None or recorder.lockstep is not None or not recorder.recording():
         return None
     return recorder
+
+
+def watched() -> bool:
+    """True in a round of a loop that is not recorded: what decides there decides in the graph."""
+    recorder: Any = mode.get().recorder
+    return hasattr(recorder, "region") and bool(recorder.real._paused)
 
 
 def without_gradients(tree: Any) -> bool:
@@ -101,14 +108,21 @@ def branch(recorder: Any, pred: Tensor, functions: Sequence[Any], operands: Sequ
             result = found
     then, other = regions
     if not (then.fits and other.fits and then.like(other) and then.results):
+        regions[not number].flush()
         _tell(recorder)
         return False, result
     del real.value_guards[guards:]
     regions[not number].close()
     captures = list(dict.fromkeys([*then.captures, *other.captures]))
-    attrs = {"then": then.graph("then", captures), "other": other.graph("other", captures)}
+    checked = bool(then.checks or other.checks)
+    attrs = {
+        name: r.graph(name, captures, checked=checked) for name, r in zip(("then", "other"), regions, strict=True)
+    }
     real._place()
     made = real.graph.add(op_named("cond"), [flag, *captures], attrs)
+    if checked:
+        *made, holds = made
+        require(recorder, holds, here())
     taken = regions[not number]
     return True, _filled(taken, _results(real, [t._a for t in taken.tensors], made))
 
@@ -156,7 +170,7 @@ class Loop:
         for region in reversed(regions):
             region.close(params)
         return [
-            (r.captures, r.graph(name, [*params, *r.captures])) for r, name in zip(regions, self.names, strict=True)
+            (r.captures, r.graph(name, [*params, *r.captures], checked=bool(r.checks))) for r, name in zip(regions, self.names, strict=False)
         ]
 
     def placed(self, arrays: Sequence[Array]) -> list[Tensor]:
@@ -185,7 +199,7 @@ class Loop:
         same = all(not r.unfit if watched else r.fits for r in regions)
         if same and not watched:
             shapes = self._shapes(regions, self.places)
-            same = all(a == b for a, b in zip(shapes, self.shapes, strict=True))
+            same = shapes == self.shapes[: len(shapes)]  # the last round is a test alone
         if not same:
             where = next((r.unfit for r in regions if r.unfit), f"at {here()}")
             self.real.refuse(
@@ -195,10 +209,29 @@ class Loop:
     def node(self, op: str, attrs: dict[str, Any], arrays: Sequence[Array]) -> list[Tensor]:
         """Add the node; its results are these arrays."""
         captures = list(dict.fromkeys(v for r in self.first for v in r.captures))
-        for region, name in zip(self.first, self.names, strict=True):
-            attrs[name] = region.graph(name, [*self.params, *captures])
+        graph, count = self.real.graph, attrs["carries"]
         self.real._place()
-        return _results(self.real, arrays, self.real.graph.add(op_named(op), [*self.initial, *captures], attrs))
+        given, params = list(self.initial), list(self.params)
+        checked = bool(self.first[-1].checks)
+        holds = Value(graph, TensorType(bool_, ()), None, -1) if checked else None
+        if holds is not None:  # a carry of its own: a loop that went wrong ends
+            given.insert(count, graph.constant(np.asarray(True)))
+            params.insert(count, holds)
+        for region, name in zip(self.first, self.names, strict=True):
+            attrs[name] = region.graph(name, [*params, *captures], holds, checked and region is self.first[-1])
+        if checked:
+            attrs["body"] = _moved(attrs["body"], count)
+        made = list(graph.add(op_named(op), [*given, *captures], attrs | {"carries": count + checked}))
+        if checked:
+            require(self.recorder, made.pop(count), here())
+        return _results(self.real, arrays, made)
+
+
+def _moved(graph: Subgraph, place: int) -> Subgraph:
+    """The last output at another place."""
+    outputs = graph.graph.outputs
+    outputs.insert(place, outputs.pop())
+    return Subgraph(graph.graph)
 
 
 def repeat(
@@ -216,6 +249,8 @@ def repeat(
     with test:
         pred = cond_fn(*carries)
         test.tested(pred)
+    if test.checks:  # the last test decides nothing that the graph could still say
+        test.note("an index")
     if not test.fits:
         return False, carries, pred
     number = bool(pred._a.reshape(()))
@@ -226,6 +261,7 @@ def repeat(
         after = body_fn(*carries)
         body.returned(after)
     if not body.fits or [v.type for v in body.results] != [v.type for v in loop.params]:
+        body.flush()
         if body.trial:
             body.close()
         _tell(recorder)
@@ -290,6 +326,7 @@ def walk(
     carry_types = [v.type for v in loop.params[:count]]
     tensors = all(there for _, there in body.leaves)
     if not body.fits or not tensors or [v.type for v in body.results[:count]] != carry_types:
+        body.flush()
         return False, result[0], [flatten(result[1])]
     shape = flatten(result[1])[1]
     rows = [[t._a for t in body.tensors]]

@@ -10,23 +10,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import reduce
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from graphc.frontend.mode import mode, using
-from graphc.frontend.record.trace import same_bits
+from graphc.frontend.record.trace import ValueGuard, same_bits
 from graphc.frontend.record.tree import TreeSpec, flatten
 from graphc.frontend.record.undo import noting, undoing
 from graphc.frontend.record.where import here
 from graphc.frontend.tensor import Tensor, alias_of
-from graphc.ir.graph import Graph, Node, Value
-from graphc.ir.op import Attrs, Op
+from graphc.ir.graph import Graph, Location, Node, Value
+from graphc.ir.op import Attrs, Op, op_named
 from graphc.ir.subgraph import Subgraph
-from graphc.ir.types import bool_
+from graphc.ir.types import Dim, bool_
 
 # what a function may not do that is to become a graph: the hooks of a recorder that hear of it
 _UNFIT = (
-    "on_random", "on_seed", "on_bool", "on_int", "on_range", "on_failure", "on_escape", "on_show", "on_text",
+    "on_random", "on_seed", "on_bool", "on_int", "on_failure", "on_escape", "on_show", "on_text",
     "on_grad_read", "on_grad_write", "on_metadata", "on_ambient", "on_attribute", "on_setting", "on_new_module",
     "on_size",
 )  # fmt: skip
@@ -54,6 +57,15 @@ class Watch:
         if mode.get().grad and any(t.requires_grad for t in operands):
             self.region.note("gradients")
         self.outer.on_op(op, operands, attrs, outputs)
+
+    def on_range(self, index: Tensor, low: float | None, high: float | Dim, ignored: int | None = None) -> None:
+        """Places must be in range whenever the graph runs: it says so itself."""
+        if self.region.unfit:
+            self.outer.on_range(index, low, high, ignored)
+        elif not self.real._paused:
+            flag = self.real.in_range(index, low, high, ignored)
+            if flag is not None:
+                self.region.checks.append((flag, here()))
 
     def on_write(self, target: Tensor, value: Tensor) -> None:
         """A write to what was there before does not fit."""
@@ -87,6 +99,7 @@ class Region:
         self.trial = trial
         self.unfit = ""
         self.results: list[Value] = []
+        self.checks: list[tuple[Value, Location]] = []  # what must hold whenever the graph runs
         self.tensors: list[Tensor] = []
         self.leaves: list[tuple[Any, bool]] = []  # what was returned: (None, True) for a tensor
         self.spec: TreeSpec | None = None
@@ -127,15 +140,26 @@ class Region:
         if kind is None:
             if fits and self.fits and self._held():
                 self.unfit = "a value that is kept"
+            if self.unfit:
+                self.flush()
             return False
         self.unfit = self.unfit or kind.__name__
+        self.flush()
         return self.trial and issubclass(kind, (Exception, Unfit))
 
     def note(self, what: str) -> None:
         """Something does not fit."""
         self.unfit = self.unfit or f"{what} at {here()}"
+        self.flush()
         if self.trial:
             raise Unfit
+
+    def flush(self) -> None:
+        """It does not fit: what must hold is a condition of the recording, or of the region around."""
+        if not self.trial:
+            for flag, where in self.checks:
+                require(self.recorder, flag, where)
+        self.checks = []
 
     def nodes(self) -> dict[Node, None]:
         """The nodes recorded in the region so far."""
@@ -211,14 +235,15 @@ class Region:
         another call may have otherwise.
         """
         nodes = self.nodes()
-        needed = dict.fromkeys(self.results)
+        ends = [*self.results, *(flag for flag, _ in self.checks)]
+        needed = dict.fromkeys(ends)
         for node in reversed(nodes):
             if any(v in needed for v in node.outputs) and node.op.name != "constant":
                 needed.update(dict.fromkeys(node.inputs))
                 self._kept.append(node)
         self._kept.reverse()
         given = dict.fromkeys(params)
-        read = dict.fromkeys(v for v in [*(v for n in self._kept for v in n.inputs), *self.results])
+        read = dict.fromkeys(v for v in [*(v for n in self._kept for v in n.inputs), *ends])
         self.captures = [v for v in read if v not in given and v.node not in nodes and not _constant(v)]
         real = self.real
         for name, count in zip(_LISTS, self._before, strict=False):
@@ -231,8 +256,10 @@ class Region:
         del real.made[made:]
         cut(real, self.start, nodes)
 
-    def graph(self, name: str, inputs: Sequence[Value]) -> Subgraph:
-        """What was taken out, as a graph of these values; constants stand where they are read first."""
+    def graph(self, name: str, inputs: Sequence[Value], before: Value | None = None, checked: bool = False) -> Subgraph:
+        """What was taken out, as a graph of these values; constants stand where they are read first. With `checked`
+        the last result says whether all that must hold does, and `before` did; else results are `before` with `before`.
+        """
         out = Graph(name)
         mapping = {v: out.add_input(v.type, f"x{k}") for k, v in enumerate(inputs)}
         for node in self._kept:
@@ -240,8 +267,14 @@ class Region:
                 operands = [_inside(out, v, mapping) for v in node.inputs]
                 made = out.add(node.op, operands, node.attrs)
             mapping.update(zip(node.outputs, made, strict=True))
-        for k, v in enumerate(self.results):
-            out.add_output(_inside(out, v, mapping), f"y{k}")
+        results = [_inside(out, v, mapping) for v in self.results]
+        if checked:
+            flags = [_inside(out, v, mapping) for v in (before, *(flag for flag, _ in self.checks)) if v is not None]
+            results.append(reduce(op_named("bitwise_and"), flags) if flags else out.constant(np.asarray(True)))
+        elif before is not None:
+            results = [op_named("bitwise_and")(v, mapping[before]) for v in results]
+        for k, v in enumerate(results):
+            out.add_output(v, f"y{k}")
         return Subgraph(out)
 
 
@@ -250,6 +283,17 @@ def _inside(out: Graph, value: Value, mapping: dict[Value, Value]) -> Value:
     if value not in mapping and value.node is not None:
         mapping[value] = out.add(value.node.op, (), value.node.attrs)[0]
     return mapping[value]
+
+
+def require(recorder: Any, flag: Value, where: Location) -> None:
+    """`flag` must be true in every call."""
+    region = getattr(recorder, "region", None)
+    if region is None:
+        recorder.value_guards.append(ValueGuard(flag, True, where))
+    elif region.unfit:
+        require(recorder.outer, flag, where)
+    else:
+        region.checks.append((flag, where))
 
 
 def flag_of(real: Any, pred: Tensor) -> Value:

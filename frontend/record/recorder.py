@@ -371,15 +371,25 @@ class Recorder(rng.Replays, Phases, CountedSizes):
             number = self.source_roots.index(root)
             least = -high if low is None else low
             self.ranges.append(RangeGuard(number, rest, least, high, ignored, here()))
-        elif root.value.node is None or root.value.node.op.name not in _IN_RANGE:
-            with using(grad=False):
-                limit = size_scalar(high).tensor if isinstance(high, Dim) else high
-                least = low if low is not None else op_named("neg")(limit) if isinstance(limit, Tensor) else -limit
-                inside = op_named("bitwise_and")(op_named("ge")(index, least), op_named("lt")(index, limit))
-                if ignored is not None:
-                    inside = op_named("bitwise_or")(inside, op_named("eq")(index, ignored))
-                flag = op_named("all")(inside.reshape((-1,)), dim=(0,), keepdim=False)
-            self.value_guards.append(ValueGuard(self.value_of(flag), True, here()))
+            return
+        flag = self.in_range(index, low, high, ignored)
+        if flag is not None:
+            self.value_guards.append(ValueGuard(flag, True, here()))
+
+    def in_range(self, index: Tensor, low: float | None, high: float | Dim, ignored: int | None) -> Value | None:
+        """The value that says whether all elements are in range; None where they are by nature."""
+        self.value_of(index)
+        root = self._root_of(index)
+        if root.value.node is not None and root.value.node.op.name in _IN_RANGE:
+            return None
+        with using(grad=False):
+            limit = size_scalar(high).tensor if isinstance(high, Dim) else high
+            least = low if low is not None else op_named("neg")(limit) if isinstance(limit, Tensor) else -limit
+            inside = op_named("bitwise_and")(op_named("ge")(index, least), op_named("lt")(index, limit))
+            if ignored is not None:
+                inside = op_named("bitwise_or")(inside, op_named("eq")(index, ignored))
+            flag = op_named("all")(inside.reshape((-1,)), dim=(0,), keepdim=False)
+        return self.value_of(flag)
 
     def _has_names(self, chain: Any) -> bool:
         return any(has_dim(value) for _, attrs in chain for value in attrs.values())
