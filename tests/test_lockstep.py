@@ -775,6 +775,24 @@ def test_auto_takes_what_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     assert large.stats.lockstep == 16 - 1 - 2 - 3 and len(kept) == 32
 
 
+def test_auto_of_a_module_compiled_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "lockstep", "auto")
+
+    class Noted(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            self.seen.append(len(self.seen))
+            return super().forward(x)
+
+    module = Noted(2, 2)
+    module.seen = []
+    expected = module.forward(graphc.ones(3, 2)).tolist()
+    module.compile()
+    with pytest.warns(graphc.RecordingWarning):
+        for _ in range(12):
+            assert module(graphc.ones(3, 2)).tolist() == expected
+    assert module.seen == list(range(13))
+
+
 def test_never(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "lockstep", "never")
     kept: list[Any] = []

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from types import FrameType, MethodType
+from types import MethodType
 from typing import Any
 
 from graphc.config import config
@@ -33,7 +33,7 @@ from graphc.frontend.record.trace import Trace, branches_differ, difference
 from graphc.frontend.record.tree import TreeSpec, flatten
 from graphc.frontend.record.typetest import type_test
 from graphc.frontend.record.watch import is_module
-from graphc.frontend.record.where import kind_of
+from graphc.frontend.record.where import outside
 from graphc.frontend.tensor import Tensor
 
 MAX_TRACES = 8
@@ -204,7 +204,7 @@ class Compiled:
         if plan is None or plan.off:
             self.stats.eager += 1
             return self.plain(*args, **kwargs)
-        result, whole = plan.call(self.function, args, kwargs)
+        result, whole = plan.call(self.plain, args, kwargs)
         if whole:
             self.stats.lockstep += 1
         else:
@@ -332,7 +332,8 @@ class Compiled:
             return
         entry.pending.append(trace)
         if len(entry.pending) > MAX_TRACES:
-            self._refuse(entry, f"more than {MAX_TRACES} different recordings and no two alike")
+            last = difference(entry.pending[-2], trace)
+            self._refuse(entry, f"more than {MAX_TRACES} different recordings and no two alike; the last two: {last}")
 
     def _refuse(self, entry: Entry, why: str) -> None:
         self.stats.refused += 1
@@ -415,16 +416,6 @@ def wrap(function: Any, fullgraph: bool = False, dynamic: bool = False, in_place
 
 def _call(call_module: Any, module: Any, *args: Any, **kwargs: Any) -> Any:
     return call_module(module, args, kwargs)
-
-
-def outside() -> int:
-    """The stack level, for a warning of the caller, of the line that called into graphc."""
-    level = 1
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and kind_of(frame.f_code) == "ours":
-        frame = frame.f_back
-        level += 1
-    return level
 
 
 def reset_all() -> None:
