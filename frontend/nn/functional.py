@@ -15,6 +15,7 @@ from graphc.frontend.nn import (
     normalise,
     pointwise,
     pooling,
+    sampling,
     sequence_loss,
     shrink,
     spatial,
@@ -31,6 +32,7 @@ from graphc.frontend.nn.noise import *
 from graphc.frontend.nn.normalise import *
 from graphc.frontend.nn.pointwise import *
 from graphc.frontend.nn.pooling import *
+from graphc.frontend.nn.sampling import *
 from graphc.frontend.nn.sequence_loss import *
 from graphc.frontend.nn.shrink import *
 from graphc.frontend.nn.spatial import *
@@ -48,6 +50,7 @@ __all__ += noise.__all__
 __all__ += normalise.__all__
 __all__ += pointwise.__all__
 __all__ += pooling.__all__
+__all__ += sampling.__all__
 __all__ += sequence_loss.__all__
 __all__ += shrink.__all__
 __all__ += spatial.__all__

@@ -58,11 +58,12 @@ def interpolate(
     if mode == "area":
         pool = (adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d)[len(sizes) - 1]
         return pool(x, wanted)
-    if mode == "nearest" and not any(o % n for o, n in zip(wanted, sizes, strict=True)):
-        return _repeated(x, [o // n for o, n in zip(wanted, sizes, strict=True)])
-    for k, (n, o, s) in enumerate(zip(sizes, wanted, scales, strict=True)):
-        step = n / o if s is None else 1.0 / s
-        x = _resized(x, 2 + k, n, o, step, mode, bool(align_corners))
+    steps = [n / o if s is None else 1.0 / s for n, o, s in zip(sizes, wanted, scales, strict=True)]
+    if mode.startswith("nearest"):
+        return _nearest(x, sizes, wanted, steps, 0.5 if mode == "nearest-exact" else 0.0)
+    for k, (n, o, step) in enumerate(zip(sizes, wanted, steps, strict=True)):
+        if n != o or mode == "bicubic":  # as PyTorch: the others leave an axis of the right size as it is
+            x = _resized(x, 2 + k, n, o, step, mode, bool(align_corners))
     return x
 
 
@@ -95,6 +96,24 @@ def _sizes(
     return wanted, [float(s) for s in items]
 
 
+def _nearest(x: Tensor, sizes: tuple[int, ...], wanted: list[int], steps: list[float], shift: float) -> Tensor:
+    """The element nearest to each place, moved by `shift`, along every axis."""
+    tables = []
+    for n, o, step in zip(sizes, wanted, steps, strict=True):
+        # PyTorch computes the places in float32, and in images leaves out the step for the same and for twice the size
+        at = (np.arange(o) + np.float32(shift)).astype(np.float32) * np.float32(step)
+        short = len(sizes) == 2 and not shift and o in (n, 2 * n)
+        tables.append(np.arange(o) // (o // n) if short else np.minimum(np.floor(at).astype(np.int64), n - 1))
+    times = [o // n for n, o in zip(sizes, wanted, strict=True)]
+    if all(
+        o == n * t and (at == np.arange(o) // t).all() for n, o, t, at in zip(sizes, wanted, times, tables, strict=True)
+    ):
+        return _repeated(x, times)
+    for k, places in enumerate(tables):
+        x = _picked(x, 2 + k, places)
+    return x
+
+
 def _repeated(x: Tensor, times: list[int]) -> Tensor:
     """Every element repeated along each place."""
     n, c, *sizes = x.ttype.shape
@@ -105,12 +124,8 @@ def _repeated(x: Tensor, times: list[int]) -> Tensor:
 
 
 def _resized(x: Tensor, dim: int, size: int, wanted: int, step: float, mode: str, corners: bool) -> Tensor:
-    """Axis `dim` of `size` elements as a weighted sum of two or four neighbours (one for nearest)."""
+    """Axis `dim` of `size` elements as a weighted sum of two or four neighbours."""
     places = np.arange(wanted)
-    if mode.startswith("nearest"):
-        # PyTorch computes the places in float32
-        at = (places + np.float32(0.5 if mode == "nearest-exact" else 0.0)).astype(np.float32) * np.float32(step)
-        return _picked(x, dim, np.minimum(np.floor(at).astype(np.int64), size - 1))
     if corners:
         at = places * ((size - 1) / (wanted - 1) if wanted > 1 else 0.0)
     else:
