@@ -50,6 +50,10 @@ class ArtifactError(GraphcError, ValueError):
     """A file is not a valid model: truncated, altered, too new, or beyond the limits."""
 
 
+class MissingFileError(ArtifactError, FileNotFoundError):
+    """There is no file of this name."""
+
+
 class GraphError(GraphcError, ValueError):
     """A graph or its text is not valid; the message starts with the number of the broken invariant."""
 

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from graphc.errors import ArtifactError, GraphcError
+from graphc.errors import ArtifactError, GraphcError, MissingFileError
 from graphc.ir.graph import Graph
 from graphc.ir.limits import Limits, legal_name
 from graphc.ir.op import Array
@@ -114,7 +114,7 @@ def load(path: str | os.PathLike[str], limits: Limits | None = None) -> Artifact
         with open(path, "rb", opener=_open_file) as file:
             return _load(Container(file, min(limits.file, _memory_limit())), limits)
     except OSError as error:
-        raise ArtifactError(f"cannot read {os.fspath(path)}: {error.strerror or error}") from error
+        raise _unreadable(path, error) from error
     except ArtifactError as error:
         raise ArtifactError(f"{os.fspath(path)}: {error}") from error
     except MemoryError as error:
@@ -136,9 +136,14 @@ def read_manifest(path: str | os.PathLike[str], limits: Limits | None = None) ->
         with open(path, "rb", opener=_open_file) as file:
             return _read_manifest(Container(file, limits.file), limits)[0]
     except OSError as error:
-        raise ArtifactError(f"cannot read {os.fspath(path)}: {error.strerror or error}") from error
+        raise _unreadable(path, error) from error
     except ArtifactError as error:
         raise ArtifactError(f"{os.fspath(path)}: {error}") from error
+
+
+def _unreadable(path: str | os.PathLike[str], error: OSError) -> ArtifactError:
+    kind = MissingFileError if isinstance(error, FileNotFoundError) else ArtifactError
+    return kind(f"cannot read {os.fspath(path)}: {error.strerror or error}")
 
 
 def _open_file(path: str, flags: int) -> int:

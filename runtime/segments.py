@@ -25,7 +25,10 @@ class Runs(Protocol):
     """What both kinds of executables are."""
 
     poison: bool
-    stats: Stats
+
+    @property
+    def stats(self) -> Stats:
+        """Counts."""
 
     def run(self, inputs: Sequence[Array], outs: Sequence[Array] | None = None) -> list[Array]:
         """The outputs, in memory of their own, for arrays of the layouts it was made for, unchecked."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+
 from graphc.errors import ArgumentError, DTypeError, IndexingError, ShapeError
-from graphc.frontend.functional import exp, squeeze, unsqueeze
+from graphc.frontend.functional import broadcast_tensors, exp, squeeze, unsqueeze
 from graphc.frontend.mode import mode, refuse_values
 from graphc.frontend.nn.checks import float_input, reduction_of
 from graphc.frontend.nn.pointwise import logsigmoid
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import convert, result_type
+from graphc.frontend.record.where import outside
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import int64
 
@@ -112,12 +115,25 @@ def _pairwise(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]
     return convert(float_input(name, input), dtype), convert(target, dtype)
 
 
+def _spread(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The same for losses that broadcast, with a warning: that is seldom meant."""
+    if tuple(input.shape) != tuple(target.shape):
+        warnings.warn(
+            f"{name}: using a target size ({target.shape}) that is different to the input size ({input.shape}). This "
+            "will likely lead to incorrect results due to broadcasting. Please ensure they have the same size.",
+            UserWarning,
+            stacklevel=outside(),
+        )
+        input, target = broadcast_tensors(input, target)
+    return _pairwise(name, input, target)
+
+
 def mse_loss(
     input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"
 ) -> Tensor:
     """Mean of (input - target)^2."""
     reduction = reduction_of(size_average, reduce, reduction)
-    out: Tensor = ops.mse_loss(*_pairwise("mse_loss", input, target), reduction=reduction)
+    out: Tensor = ops.mse_loss(*_spread("mse_loss", input, target), reduction=reduction)
     return out
 
 
@@ -126,7 +142,7 @@ def l1_loss(
 ) -> Tensor:
     """Mean of |input - target|."""
     reduction = reduction_of(size_average, reduce, reduction)
-    out: Tensor = ops.l1_loss(*_pairwise("l1_loss", input, target), reduction=reduction)
+    out: Tensor = ops.l1_loss(*_spread("l1_loss", input, target), reduction=reduction)
     return out
 
 
@@ -142,13 +158,13 @@ def smooth_l1_loss(
     reduction = reduction_of(size_average, reduce, reduction)
     if beta == 0:
         return l1_loss(input, target, reduction=reduction)
-    out: Tensor = ops.smooth_l1_loss(*_pairwise("smooth_l1_loss", input, target), reduction=reduction, beta=float(beta))
+    out: Tensor = ops.smooth_l1_loss(*_spread("smooth_l1_loss", input, target), reduction=reduction, beta=float(beta))
     return out
 
 
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """Quadratic below `delta`, linear above, continuous in slope."""
-    out: Tensor = ops.huber_loss(*_pairwise("huber_loss", input, target), reduction=reduction, delta=float(delta))
+    out: Tensor = ops.huber_loss(*_spread("huber_loss", input, target), reduction=reduction, delta=float(delta))
     return out
 
 

@@ -24,8 +24,6 @@ from graphc.frontend.record.door import Door, door
 from graphc.frontend.record.dynamic import loosened, named_sizes, named_types
 from graphc.frontend.record.export import Around, restoring
 from graphc.frontend.record.kinds import signature
-from graphc.frontend.record.lockstep import Lockstep
-from graphc.frontend.record.lockstep_plan import LockstepPlan
 from graphc.frontend.record.play import play, prepare
 from graphc.frontend.record.results import MISS
 from graphc.frontend.record.session import argument_names, check_function, is_small, record_call
@@ -341,6 +339,8 @@ class Compiled:
         if self.fullgraph:
             raise RecordingError(f"{self._name()} cannot be compiled whole: {why}")
         if config.lockstep != "never" and type_test(self.function) is None:  # pending tensors have one of their own
+            from graphc.frontend.record.lockstep_plan import LockstepPlan  # seven modules that most programs never need
+
             entry.lockstep = LockstepPlan(self._name())
         how = "runs eagerly" if entry.lockstep is None else "runs eagerly, where it can in lockstep with compiled code"
         warnings.warn(f"{self._name()} {how}: {why}", RecordingWarning, stacklevel=outside())
@@ -437,4 +437,4 @@ def no_retrace() -> Iterator[None]:
 def is_compiling() -> bool:
     """True while a function is being recorded."""
     recorder = mode.get().recorder
-    return recorder is not None and not isinstance(recorder, Lockstep)
+    return recorder is not None and recorder.lockstep is None

@@ -9,8 +9,9 @@ from typing import Any
 
 from graphc.errors import ArgumentError, UnsupportedError
 from graphc.frontend.mode import mode as current_mode
-from graphc.frontend.record.compiled import disabled, is_compiling, outside, reset_all, wrap
+from graphc.frontend.record.compiled import disabled, is_compiling, reset_all, wrap
 from graphc.frontend.record.watch import is_module
+from graphc.frontend.record.where import outside
 
 __all__ = ["CompileNote", "compile", "disable", "is_compiling", "reset"]
 

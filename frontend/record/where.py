@@ -63,6 +63,16 @@ def user_frame(start: int = 1) -> FrameType | None:
     return frame
 
 
+def outside() -> int:
+    """The stack level, for a warning of the caller, of the line that called into graphc."""
+    level = 1
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and kind_of(frame.f_code) == "ours":
+        frame = frame.f_back
+        level += 1
+    return level
+
+
 def here() -> Location:
     """The user's line that is running."""
     frame = user_frame(2)

@@ -49,4 +49,5 @@ class _Nothing:
     stats = Stats(0, 0)
 
     def run(self, inputs: Sequence[Any], outs: Sequence[Any] | None = None) -> list[Any]:
+        """Never called."""
         raise NotImplementedError

@@ -1,0 +1,94 @@
+"""What everyday programs do, some of it by mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import graphc
+from graphc import nn
+from graphc.errors import ArtifactError, MissingFileError
+from graphc.nn import functional as F
+from graphc.runtime.artifact import read_manifest
+
+HERE = Path(__file__).name
+
+
+@pytest.mark.parametrize("name", ["mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"])
+def test_losses_of_unequal_sizes_broadcast_with_a_warning(name: str) -> None:
+    """Was refused."""
+    loss = getattr(F, name)
+    x, y = graphc.randn(3, 1, requires_grad=True), graphc.randn(3)
+    with pytest.warns(UserWarning, match=r"target size \(graphc.Size\(\[3\]\)\) that is different") as caught:
+        found = loss(x, y)
+    assert Path(caught[0].filename).name == HERE
+    wanted = loss(x.expand(3, 3), y.expand(3, 3))
+    assert graphc.equal(found, wanted)
+    found.backward()
+    assert x.grad is not None and x.grad.shape == (3, 1)
+
+
+def test_a_missing_file_is_what_python_calls_it(tmp_path: Path) -> None:
+    """`try: load(...) except FileNotFoundError: start anew` is how programs resume. Was an ArtifactError alone."""
+    for load in (graphc.load, read_manifest):
+        with pytest.raises(FileNotFoundError, match=r"cannot read .*none.pt: No such file"):
+            load(tmp_path / "none.pt")
+    assert issubclass(MissingFileError, ArtifactError)
+    with pytest.raises(ArtifactError) as caught:
+        graphc.load(tmp_path)
+    assert not isinstance(caught.value, FileNotFoundError)
+
+
+def test_recordings_that_never_agree_say_what_differs() -> None:
+    compiled = graphc.compile(lambda x, k: x[:k] * 2)
+    with pytest.warns(graphc.RecordingWarning, match=rf"no two alike; the last two: .*{HERE}:\d+") as caught:
+        for k in range(1, 13):
+            compiled(graphc.ones(20), k)
+    assert "None" not in str(caught[0].message)
+
+
+def test_a_language_model_step_is_one_graph() -> None:
+    """Embeddings tied to the head, attention, a schedule, clipping: the same bits as eagerly."""
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tok, self.pos = nn.Embedding(11, 8), nn.Embedding(6, 8)
+            self.norm, self.qkv = nn.LayerNorm(8), nn.Linear(8, 24, bias=False)
+            self.head = nn.Linear(8, 11, bias=False)
+            self.head.weight = self.tok.weight
+
+        def forward(self, ids: Any) -> Any:
+            b, t = ids.shape
+            x = self.tok(ids) + self.pos(graphc.arange(t))
+            q, k, v = (p.view(b, t, 2, 4).transpose(1, 2) for p in self.qkv(self.norm(x)).split(8, dim=2))
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            return self.head(x + y.transpose(1, 2).reshape(b, t, 8))
+
+    def fit(compiled: bool) -> list[Any]:
+        graphc.manual_seed(0)
+        model = Model()
+        opt = graphc.optim.AdamW(model.parameters(), lr=1e-2)
+        plan = graphc.optim.lr_scheduler.LambdaLR(opt, lambda k: 1 / (1 + k))
+
+        def step(ids: Any) -> Any:
+            opt.zero_grad()
+            logits = model(ids[:, :-1])
+            loss = F.cross_entropy(logits.reshape(-1, 11), ids[:, 1:].reshape(-1))
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+            opt.step()
+            return loss.detach()
+
+        run = graphc.compile(step, fullgraph=True) if compiled else step
+        losses = []
+        for _ in range(5):
+            losses.append(run(graphc.randint(0, 11, (3, 7))))
+            plan.step()
+        if compiled:
+            assert run.stats.recordings <= 3 and run.stats.hits >= 2
+        return [*losses, *model.state_dict().values()]
+
+    assert all(graphc.equal(a, b) for a, b in zip(fit(False), fit(True), strict=True))
