@@ -35,6 +35,15 @@ class Storage:
     slot: Any = None  # what a recorder knows of it
 
 
+def _name_fields(storage: Any) -> None:
+    """Give the class's table of names all of them at once: what comes late costs each storage a dict of its own."""
+    for name in ("root", "owner", "value", "version", "history", "exposed", "constant", "slot"):
+        setattr(storage, name, None)
+
+
+_name_fields(Storage())
+
+
 class VersionCounter:
     """An autograd version of its own, for `.data`: writes through it are not noticed by the tensors it came from."""
 

@@ -100,11 +100,11 @@ class Watch:
 
 @once
 def _native() -> Callable[[int, int], int]:
-    loaded = library().module(lambda _: _TEXT, llvm_target())
+    loaded = library().module(lambda _: _TEXT, plain_target())
     return ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)(loaded.address("graphc_unchanged"))
 
 
-def llvm_target() -> Any:
+def plain_target() -> Any:
     """The plainest target of this machine."""
     from graphc.runtime.driver import _target
 
@@ -198,6 +198,22 @@ def same_instance(obj: Any) -> Words:
     _, entries, _ = _class_slots(type(obj))
     values = found[0][1] + (_INLINE == _DICT)
     return [*found, *((values + 8 * k, word(values + 8 * k)) for k in range(entries))]
+
+
+def inline_place(obj: Any, name: str) -> tuple[int, int, int] | None:
+    """Where an instance attribute that is set is kept while the instance has no dict: address of the pointer to its
+    values, that pointer, address of the value.
+    """
+    if not readable() or not type(obj).__flags__ & _MANAGED:
+        return None
+    pointer = word(id(obj) + _INLINE)
+    if not pointer or (_INLINE == _DICT and not pointer & 1):
+        return None
+    slot = _class_slots(type(obj))[2].get(name)
+    if slot is None:
+        return None
+    at = pointer + (_INLINE == _DICT) + 8 * slot
+    return (id(obj) + _INLINE, pointer, at) if word(at) else None
 
 
 def _inline(obj: Any, names: Sequence[str], pointer: int, values: int) -> Words:
@@ -357,7 +373,7 @@ def _instances(dict_first: bool) -> bool:
     changes: list[Callable[[Any], Any]] = [
         lambda x: setattr(x, "b", None), lambda x: setattr(x, "usual", 1), lambda x: delattr(x, "a"),
         lambda x: vars(x).update(b=2), lambda x: setattr(x, "__dict__", {}), lambda x: setattr(x, "other", 1),
-        lambda x: (vars(x).update({f"more{k}": k for k in range(40)}), setattr(x, "a", 5)),
+        lambda x: vars(x).update({f"more{k}": k for k in range(40)}, a=5),
     ]  # fmt: skip
     right = True
     for change in changes:
@@ -367,5 +383,4 @@ def _instances(dict_first: bool) -> bool:
     right = right and _notices(same_dict(x), lambda: setattr(x, "__dict__", dict(vars(x))))
     y = make()
     kept: list[Any] = []
-    right = right and _notices(references(y, sys.getrefcount(y) - 2), lambda: kept.append(weakref.ref(y)))
-    return right
+    return right and _notices(references(y, sys.getrefcount(y) - 2), lambda: kept.append(weakref.ref(y)))

@@ -136,9 +136,7 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
     "a list of modules": lambda w: w.net.parts.append(nn.Identity()) or w.net.parts.insert(0, nn.ReLU()),
     "a dict of a module": lambda w: set_item(w.net.names, "k", 0.75),
     "a longer dict": lambda w: set_item(w.net.names, "l", 0.75),
-    "a parameter, directly": lambda w: set_item(
-        w.net.inner[0]._parameters, "weight", nn.Parameter(graphc.ones(4, 3))
-    ),
+    "a parameter, directly": lambda w: set_item(w.net.inner[0]._parameters, "weight", nn.Parameter(graphc.ones(4, 3))),
     "a submodule, directly": lambda w: set_item(w.net.inner._modules, "0", nn.Linear(3, 4, bias=False)),
     "a buffer": lambda w: setattr(w.net, "seen", graphc.ones(2)),
     "training": lambda w: w.net.train(),

@@ -46,12 +46,12 @@ class Door:
                 self._objects.append((k, x))
         self._pairs = list(combinations([k for k, *_ in self._tensors], 2))
 
-    def fits(self, args: Sequence[Any], here: Mode) -> bool:
-        """True when the signature of a call with these arguments is that of the last one."""
+    def fits(self, args: Any, here: Mode) -> bool:
+        """True when the signature of a call with these arguments (a tuple) is that of the last one."""
         if len(args) != self._count or here.grad is not self.grad or get_default_dtype() is not self._dtype:
             return False
         for k, kind, layout, needs in self._tensors:
-            t: Any = args[k]
+            t = args[k]
             if (
                 type(t) is not kind
                 or t._l is not layout

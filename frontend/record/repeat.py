@@ -26,6 +26,7 @@ from graphc.ir.op import Array
 from graphc.ir.types import Layout
 from graphc.runtime import words
 from graphc.runtime.bound import Bound, bindable
+from graphc.runtime.counters import Counters
 from graphc.runtime.words import Watch, Word
 
 _NUMBERS = {"float": np.float64, "int": np.int64, "setting": np.float64}
@@ -140,10 +141,7 @@ class Repeat:
         self.copies: list[tuple[Array, Array]] = []
         states = [e for e in self.trace.effects if e.kind == "state"]
         tensors: list[Any] = [self.tensors[e.number] for e in states]
-        self.storages = [t._s for t in tensors]
-        self.counters = [t._v for t in tensors]
-        if all(t._s is t._v for t in tensors):
-            self.counters = []
+        self.versions = Counters([*((t._s, "version") for t in tensors), *((t._v, "value") for t in tensors)])
         for effect, t in zip(states, tensors, strict=True):
             array = t._a
             if outputs[effect.output].donated is None:  # written at the end, from room of our own
@@ -241,10 +239,7 @@ class Repeat:
         trace = self.trace
         for old, new in self.copies:
             np.copyto(old, new)
-        for storage in self.storages:
-            storage.version += 1
-        for counter in self.counters or self.storages:
-            counter.value += 1
+        self.versions.add_one()
         if trace.randoms or trace.seed is not None:
             rng.advance(trace.randoms, trace.seed)
         operands = self.bound.operands
