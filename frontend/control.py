@@ -15,7 +15,7 @@ from graphc.errors import ArgumentError, ShapeError
 from graphc.frontend.functional_shape import axis_of, select, stack
 from graphc.frontend.ops import ops
 from graphc.frontend.record import branches
-from graphc.frontend.record.tree import flatten, unflatten
+from graphc.frontend.record.tree import TreeSpec, flatten, unflatten
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import Dim
@@ -90,7 +90,8 @@ def scan(combine_fn: Callable[..., Any], init: Any, xs: Any, *, dim: int = 0, re
     size = _length(leaves, dim)
     length = leaves[0]._a.shape[dim]
     order = range(length - 1, -1, -1) if reverse else range(length)
-    carry, steps = init, []
+    carry = init
+    steps: list[tuple[list[Any], TreeSpec]] = []
     recorder = branches.recording()
     graph = recorder is not None and (isinstance(size, Dim) or length > UNROLLED)
     if graph and branches.without_gradients((init, leaves)):
@@ -98,7 +99,7 @@ def scan(combine_fn: Callable[..., Any], init: Any, xs: Any, *, dim: int = 0, re
         if done:
             return carry, unflatten(steps[0][1], steps[0][0])
     if isinstance(size, Dim):
-        order = order[: int(size)]  # a number from here on
+        branches.fix_length(size)
     for k in order[len(steps) :]:
         carry, y = step(carry, unflatten(spec, [select(x, dim, k) for x in leaves]))
         steps.append(flatten(y))

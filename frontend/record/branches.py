@@ -8,7 +8,7 @@ decision is a condition as that of an `if`, and the statements go on from there.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from graphc.frontend.tensor import Tensor, fresh
 from graphc.ir.graph import Value
 from graphc.ir.op import Array, op_named
 from graphc.ir.subgraph import Subgraph
-from graphc.ir.types import TensorType, bool_
+from graphc.ir.types import Dim, TensorType, bool_
 
 CHECKED = 3  # rounds of a loop that are recorded and compared; those after them are watched only
 
@@ -48,6 +48,17 @@ def watched() -> bool:
 def without_gradients(tree: Any) -> bool:
     """Whether `tree` holds no tensor that requires gradients, where they are recorded."""
     return not mode.get().grad or not any(isinstance(x, Tensor) and x.requires_grad for x in flatten(tree)[0])
+
+
+def fix_length(size: Dim) -> None:
+    """The steps of a scan are written out: their number is a condition. Raises RecordingError for a named size."""
+    recorder: Any = mode.get().recorder
+    if recorder.plain_size(size) is None:
+        raise RecordingError(
+            f"scan at {here()} goes through the named size {size}, but cannot be a loop of the graph: a gradient flows "
+            "through it, or combine_fn does more than compute; run it under no_grad(), or trace it without making the "
+            "size dynamic"
+        )
 
 
 def _real(recorder: Any) -> Any:
@@ -170,41 +181,43 @@ class Loop:
         for region in reversed(regions):
             region.close(params)
         return [
-            (r.captures, r.graph(name, [*params, *r.captures], checked=bool(r.checks))) for r, name in zip(regions, self.names, strict=False)
+            (r.captures, r.graph(name, [*params, *r.captures], checked=bool(r.checks)))
+            for r, name in zip(regions, self.names, strict=False)
         ]
 
     def placed(self, arrays: Sequence[Array]) -> list[Tensor]:
-        """What another round is given. Its values stand for those of any round."""
+        """What another recorded round is given. Its values stand for those of any round."""
         tensors = [fresh(a) for a in arrays]
-        if self.rounds < CHECKED:
-            self.places = [Value(self.real.graph, p.type, None, -1) for p in self.params]
-            for t, value in zip(tensors, self.places, strict=True):
-                self.real._slot(t).roots.append(Root((), value, None, None))
+        self.places = [Value(self.real.graph, p.type, None, -1) for p in self.params]
+        for t, value in zip(tensors, self.places, strict=True):
+            self.real._slot(t).roots.append(Root((), value, None, None))
         return tensors
 
-    @contextmanager
-    def region(self, regions: list[Region]) -> Iterator[Region]:
-        """Around a function of another round: recorded in the first few, later watched only."""
-        region = Region(self.recorder)
-        regions.append(region)
-        with region, self.real.paused() if self.rounds >= CHECKED else nullcontext():
-            yield region
-
-    def ended(self, regions: list[Region]) -> None:
-        """Another round ran. Refused where it does something else than the first."""
-        watched = self.rounds >= CHECKED
+    def ended(self, regions: Sequence[Region]) -> None:
+        """Another round was recorded. Refused where it does something else than the first."""
         self.rounds += 1
         if self.real.refusal is not None:
             return
-        same = all(not r.unfit if watched else r.fits for r in regions)
-        if same and not watched:
+        same = all(r.fits and r.like(first) for r, first in zip(regions, self.first, strict=False))
+        if same:
             shapes = self._shapes(regions, self.places)
             same = shapes == self.shapes[: len(shapes)]  # the last round is a test alone
         if not same:
-            where = next((r.unfit for r in regions if r.unfit), f"at {here()}")
-            self.real.refuse(
-                RecordingError(f"a round of the loop at {here()} does something else than the first one ({where})")
-            )
+            self._refuse(next((r.unfit for r in regions if r.unfit), "other operations"))
+
+    @contextmanager
+    def watched(self) -> Iterator[Region]:
+        """Around the rounds after those: nothing is recorded; refused where one does what does not fit."""
+        region = Region(self.recorder)
+        with region, self.real.paused():
+            yield region
+        if region.unfit and self.real.refusal is None:
+            self._refuse(region.unfit)
+
+    def _refuse(self, what: str) -> None:
+        self.real.refuse(
+            RecordingError(f"a round of the loop at {here()} does something else than the first one ({what})")
+        )
 
     def node(self, op: str, attrs: dict[str, Any], arrays: Sequence[Array]) -> list[Tensor]:
         """Add the node; its results are these arrays."""
@@ -269,11 +282,16 @@ def repeat(
     arrays = [t._a for t in (body.tensors if number else leaves)]
     del pred, after
     loop.began([test, body])
-    while number:
+    while number and loop.rounds < CHECKED:
         given = unflatten(spec, loop.placed(arrays))
         number, values, arrays = _round(loop, cond_fn, body_fn, given, arrays)
         if loop.real.refusal is not None:
             return False, values, None if number else False
+    if number:
+        values, pred = _rest(loop, cond_fn, body_fn, unflatten(spec, list(map(fresh, arrays))))
+        if loop.real.refusal is not None:
+            return False, values, pred
+        arrays = [t._a for t in flatten(values)[0]]
     made = loop.node("while_loop", {"carries": len(leaves)}, arrays)
     return True, unflatten(spec, made), None
 
@@ -282,22 +300,36 @@ def _round(
     loop: Loop, cond_fn: Callable[..., Any], body_fn: Callable[..., Any], given: Any, arrays: list[Array]
 ) -> tuple[bool, Any, list[Array]]:
     """Another round: whether the body ran, the values it left, and their arrays."""
-    regions: list[Region] = []
-    with loop.region(regions) as test:
+    test, body = Region(loop.recorder), Region(loop.recorder)
+    with test:
         pred = cond_fn(*given)
         test.tested(pred)
     if not test.tensors:
-        loop.ended(regions)  # refused
+        loop.ended([test])  # refused
     number = bool(pred._a.reshape(())) if test.tensors else bool(pred)
     after = given
     if number:
-        with loop.region(regions) as body:
+        with body:
             after = body_fn(*given)
             body.returned(after)
         arrays = [t._a for t in body.tensors]
     del pred
-    loop.ended(regions)
+    loop.ended([test, body] if number else [test])
     return number, after, arrays
+
+
+def _rest(loop: Loop, cond_fn: Callable[..., Any], body_fn: Callable[..., Any], values: Any) -> tuple[Any, Any]:
+    """All other rounds: the values at the end, and what cond_fn says of them."""
+    pred: Any = None
+    with loop.watched() as region:
+        while not region.unfit:
+            pred = cond_fn(*values)
+            region.tested(pred)
+            if region.unfit or not pred._a.reshape(()):
+                break
+            values, pred = body_fn(*values), None
+        region.tensors = []
+    return values, pred
 
 
 # ---------------------------------------------------------------- scan
@@ -328,23 +360,38 @@ def walk(
     if not body.fits or not tensors or [v.type for v in body.results[:count]] != carry_types:
         body.flush()
         return False, result[0], [flatten(result[1])]
-    shape = flatten(result[1])[1]
+    shape, types = flatten(result[1])[1], [t._l.type for t in body.tensors]
     rows = [[t._a for t in body.tensors]]
     del result, given
     loop.began([body])
-    for k in order[1:]:
-        slices = [np.array(np.moveaxis(x._a, dim, 0)[k], order="C") for x in xs]
-        placed = loop.placed([*rows[-1][:count], *slices])
-        regions: list[Region] = []
-        with loop.region(regions) as body:
+    for k in order[1:CHECKED]:
+        placed = loop.placed([*rows[-1][:count], *_slices(xs, dim, k)])
+        body = Region(recorder)
+        with body:
             result = step(unflatten(carried, placed[:count]), unflatten(spec, placed[count:]))
             body.returned(result)
         rows.append([t._a for t in body.tensors])
-        loop.ended(regions)
-        if real.refusal is not None:
-            return False, result[0], [(list(map(fresh, row[count:])), shape) for row in rows]
         del result
+        loop.ended([body])
+    if real.refusal is None and len(order) > CHECKED:
+        with loop.watched() as region:
+            for k in order[CHECKED:]:
+                carry = unflatten(carried, list(map(fresh, rows[-1][:count])))
+                result = step(carry, unflatten(spec, list(map(fresh, _slices(xs, dim, k)))))
+                region.returned(result)
+                if region.spec != loop.first[0].spec or [t._l.type for t in region.tensors] != types:
+                    region.note("another y")
+                rows.append([t._a for t in region.tensors])
+                if region.unfit:
+                    break
+    if real.refusal is not None:
+        carry = unflatten(carried, list(map(fresh, rows[-1][:count])))
+        return False, carry, [(list(map(fresh, row[count:])), shape) for row in rows]
     return True, *_stacked(loop, rows, count, (carried, shape), dim, len(xs), order.step < 0)
+
+
+def _slices(xs: Sequence[Tensor], dim: int, k: int) -> list[Array]:
+    return [np.array(np.moveaxis(x._a, dim, 0)[k], order="C") for x in xs]
 
 
 def _stacked(

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from graphc.frontend.mode import mode, using
+from graphc.frontend.record.ranges import in_range
 from graphc.frontend.record.trace import ValueGuard, same_bits
 from graphc.frontend.record.tree import TreeSpec, flatten
 from graphc.frontend.record.undo import noting, undoing
@@ -63,7 +64,7 @@ class Watch:
         if self.region.unfit:
             self.outer.on_range(index, low, high, ignored)
         elif not self.real._paused:
-            flag = self.real.in_range(index, low, high, ignored)
+            flag = in_range(self.real, index, low, high, ignored)
             if flag is not None:
                 self.region.checks.append((flag, here()))
 

@@ -18,11 +18,11 @@ from graphc.errors import GraphcError, RecordingError
 from graphc.frontend import autograd
 from graphc.frontend.dispatch import has_dim
 from graphc.frontend.mode import using
-from graphc.frontend.promote import size_scalar
 from graphc.frontend.record import rng
 from graphc.frontend.record.attributes import Rebindings
 from graphc.frontend.record.counted import CountedSizes, forget_names
 from graphc.frontend.record.phases import Phases
+from graphc.frontend.record.ranges import in_range
 from graphc.frontend.record.roots import Root, Slot, starts_with
 from graphc.frontend.record.texts import Texts
 from graphc.frontend.record.trace import HostCall, RangeGuard, Source, ValueGuard
@@ -34,7 +34,6 @@ from graphc.ir.op import Attrs, Op, op_named
 from graphc.ir.types import Dim, TensorType, float64, int64
 
 F = TypeVar("F", bound=Callable[..., Any])
-_IN_RANGE = frozenset({"constant", "iota", "argmax", "argmin"})  # whose values are known, or places by nature
 
 
 def _hook(method: F) -> F:
@@ -372,24 +371,9 @@ class Recorder(rng.Replays, Phases, CountedSizes):
             least = -high if low is None else low
             self.ranges.append(RangeGuard(number, rest, least, high, ignored, here()))
             return
-        flag = self.in_range(index, low, high, ignored)
+        flag = in_range(self, index, low, high, ignored)
         if flag is not None:
             self.value_guards.append(ValueGuard(flag, True, here()))
-
-    def in_range(self, index: Tensor, low: float | None, high: float | Dim, ignored: int | None) -> Value | None:
-        """The value that says whether all elements are in range; None where they are by nature."""
-        self.value_of(index)
-        root = self._root_of(index)
-        if root.value.node is not None and root.value.node.op.name in _IN_RANGE:
-            return None
-        with using(grad=False):
-            limit = size_scalar(high).tensor if isinstance(high, Dim) else high
-            least = low if low is not None else op_named("neg")(limit) if isinstance(limit, Tensor) else -limit
-            inside = op_named("bitwise_and")(op_named("ge")(index, least), op_named("lt")(index, limit))
-            if ignored is not None:
-                inside = op_named("bitwise_or")(inside, op_named("eq")(index, ignored))
-            flag = op_named("all")(inside.reshape((-1,)), dim=(0,), keepdim=False)
-        return self.value_of(flag)
 
     def _has_names(self, chain: Any) -> bool:
         return any(has_dim(value) for _, attrs in chain for value in attrs.values())
