@@ -31,7 +31,7 @@ class Door:
         self.grad = mode.get().grad
         self._dtype = get_default_dtype()
         self._count = len(leaves)
-        self._tensors: list[tuple[int, type, Layout, bool]] = []
+        self._tensors: list[tuple[int, type[Any], Layout, bool]] = []
         self._floats: list[int] = []
         self._values: list[tuple[int, type, Any]] = []
         self._objects: list[tuple[int, Any]] = []

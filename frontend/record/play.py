@@ -14,8 +14,8 @@ from graphc.frontend.record.applies import confirm, fits, tensors_of
 from graphc.frontend.record.backward_graph import BackwardPlan
 from graphc.frontend.record.guards import holds
 from graphc.frontend.record.hosted import Hosted, Miss
+from graphc.frontend.record.places import places_fit
 from graphc.frontend.record.quick import Picture, bounds
-from graphc.frontend.record.ranges import in_range
 from graphc.frontend.record.repeat import prepare_repeat
 from graphc.frontend.record.results import MISS, make_leaves
 from graphc.frontend.record.sized import Sized
@@ -71,7 +71,7 @@ def _general(trace: Trace, leaves: Sequence[Any]) -> Any:
         if _overlaps(trace, arrays):
             return MISS
         trace.picture.note_apart(arrays)
-    if not all(in_range(g, arrays) for g in trace.ranges):
+    if not all(places_fit(g, arrays) for g in trace.ranges):
         return MISS
     if trace.sized is not None:
         bound = trace.sized.bind(arrays)

@@ -16,8 +16,8 @@ import numpy as np
 from graphc.config import config
 from graphc.frontend.record import rng
 from graphc.frontend.record.applies import confirm, fits
+from graphc.frontend.record.places import places_fit
 from graphc.frontend.record.quick import Picture
-from graphc.frontend.record.ranges import in_range
 from graphc.frontend.record.results import MISS, make_leaves
 from graphc.frontend.record.trace import Effect, Leaf, Trace
 from graphc.frontend.record.tree import LEAF, unflatten
@@ -215,7 +215,7 @@ class Repeat:
             self.bound.put(k, rng.state_array())
         if self.spans and not self._apart():
             return False
-        return not self.trace.ranges or all(in_range(g, self.bound.operands) for g in self.trace.ranges)
+        return not self.trace.ranges or all(places_fit(g, self.bound.operands) for g in self.trace.ranges)
 
     def _apart(self) -> bool:
         """True when nothing that moved shares memory with what is written."""
