@@ -207,6 +207,29 @@ def test_second_derivative_through_a_compiled_call() -> None:
     assert second.tolist() == eager.tolist()
 
 
+@pytest.mark.parametrize("how", ["transposed", "slice", "product", "narrow"])
+def test_second_derivative_reads_kept_views(how: str) -> None:
+    def f(w: Any) -> Any:
+        h = w * 1.5
+        if how == "slice":
+            return (h.repeat(2, 1)[::2, 1:].sin() * h[:, :1]).t().exp()
+        if how == "product":
+            return (h @ h.t()).softmax(-1) @ h
+        if how == "narrow":
+            return h.bfloat16().t().sin().softmax(0)
+        return h.t().sin()
+
+    w = graphc.tensor([[1.0, 2.0], [3.0, 5.0]], requires_grad=True)
+    found = []
+    for fn in (f, graphc.compile(f, fullgraph=True)):
+        for _ in range(4):
+            w.grad = None
+            (first,) = graphc.autograd.grad(fn(w).float().square().sum(), [w], create_graph=True)
+            first.square().sum().backward()
+        found.append((first.tolist(), w.grad.tolist()))
+    assert found[0] == found[1]
+
+
 def test_input_that_gets_a_history_by_a_write_is_refused() -> None:
     def make() -> Any:
         w = weight()

@@ -13,6 +13,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from graphc import compiler
 from graphc.frontend.autograd import TypeOnly
 from graphc.frontend.record.cut import choose
@@ -106,7 +108,7 @@ class BackwardPlan:
                 for k, v in enumerate(wanted):
                     graph.add_output(values.get(v), f"saved{k}")
                 self._again = compiler.compile_graph(graph)
-        found: list[Array] = self._again(kept)
+        found: list[Array] = self._again([np.asarray(a, order="C") for a in kept])  # an output may be strided
         return found
 
     def value_behind(self, owner: Owner) -> Value:

@@ -278,7 +278,8 @@ class Tape:
             array = op.reference(array, **attrs)
         saved: Saved = _new(Saved)
         saved.array, saved.storage, saved.chain = array, storage, (*chain, *plan.chain)
-        saved.layout = Layout.of(array) if plan.layout is None else plan.layout
+        # what a graph gives has other strides than eager's view had
+        saved.layout = Layout.of(array) if plan.layout is None or plan.kind == "saved" else plan.layout
         saved.versions = versions
         saved.version = version - plan.stale
         saved.edge = self.edge(plan.link)
