@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import MethodType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphc.config import config
 from graphc.errors import GraphcError, GuardError, RecordingError
@@ -33,6 +33,9 @@ from graphc.frontend.record.typetest import type_test
 from graphc.frontend.record.watch import is_module
 from graphc.frontend.record.where import outside
 from graphc.frontend.tensor import Tensor
+
+if TYPE_CHECKING:
+    from graphc.frontend.record.lockstep_plan import LockstepPlan
 
 MAX_TRACES = 8
 MAX_OBJECTS = 32  # arguments known by identity, in calls that are otherwise alike
@@ -437,4 +440,8 @@ def no_retrace() -> Iterator[None]:
 def is_compiling() -> bool:
     """True while a function is being recorded."""
     recorder = mode.get().recorder
-    return recorder is not None and recorder.lockstep is None
+    if recorder is None:
+        return False
+    from graphc.frontend.record.lockstep import Lockstep
+
+    return not isinstance(recorder, Lockstep)

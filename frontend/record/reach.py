@@ -42,6 +42,7 @@ _MAX_BYTES = 1 << 18
 _DEPTH = 8
 _HIDDEN = frozenset({"__builtins__"})
 _STORES = ("_parameters", "_buffers", "_modules")
+_FILED = frozenset({"_state_callbacks", "_non_persistent"})  # of Modules, read for their files alone
 _CALLED = frozenset({"forward", "backward", "vjp", "setup_context", "__call__"})  # looked up by our own code
 
 
@@ -283,23 +284,27 @@ class Reach:
 
     def _module(self, x: Any, step: int, depth: int) -> None:
         fields = x.__dict__
-        self._guard("fields", step, tuple(fields))
+        self._guard("fields", step, tuple(fields), 0)  # what every module has is no data of the user's: not counted
         for store in _STORES:
             holder = self.table.step("var", step, store, self.table.names[step])
             entries = fields.get(store, {})
-            self._guard("keys", holder, (type(entries), tuple(entries)))
+            self._guard("keys", holder, (type(entries), tuple(entries)), 0)
             for name, item in entries.items():
                 prefix = self.table.names[step]
                 path = self.table.step("item", holder, name, f"{prefix}.{name}" if prefix else name)
                 if item is None:
-                    self._guard("bits", path, None)
+                    self._guard("bits", path, None, 0)
                 else:
                     self.visit(item, path, max(depth - 1, 0))
         own = not is_user_class(type(x))
         for name in sorted(fields):
-            used = own or name in self.names or name in _CALLED or name == "training" or name.endswith("_hooks")
-            if used and name not in _STORES:
+            hooks = name.endswith("_hooks")
+            used = own or name in self.names or name in _CALLED or name == "training" or hooks
+            if used and name not in _STORES and (name not in _FILED or name in self.names):
+                before = self._leaves
                 self.visit(fields[name], self.table.step("var", step, name), depth + 1)
+                if not fields[name] if hooks else own or name == "training":
+                    self._leaves = before
         if not own:
             self._class(type(x), depth)
 

@@ -31,7 +31,8 @@ def undoing(watcher: Watcher) -> Iterator[Undone]:
     before = [_state(kind, x, held) for kind, x, held, _ in watcher._notes]
     values = {k: globals_.get(name, _MISSING) for k, (globals_, name, _) in watcher._globals.items()}
     cells = {k: _inside(cell) for k, (cell, _, _) in watcher._cells.items()}
-    drawn, python, numpy = _random_states(), random.getstate(), np.random.get_state()
+    python, numpy = random.getstate(), np.random.get_state()
+    drawn = _random_states()
     try:
         yield report
     finally:

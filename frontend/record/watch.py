@@ -47,6 +47,7 @@ _DEPTH = 6
 _HOOKS = ("_modules", "_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
 _LIBRARIES = frozenset({"graphc", "numpy", "sys", "builtins"})
 _WRITES = frozenset({"write", "writelines"})
+_RANDOM = frozenset({"random", "numpy.random"})  # how code calls the module
 _STARTS = frozenset({"call", "c_call"})
 
 Effect = tuple[str, Location | None]
@@ -90,6 +91,7 @@ class Watcher:
         self._roots += [(x, "an argument") for x in arguments]
         self._roots.append((function, getattr(function, "__name__", "the function")))
         self._random = _random_states()
+        self._expect_random()
         self._walk()
         self._previous = sys.getprofile()
         sys.setprofile(self._event)
@@ -178,6 +180,7 @@ class Watcher:
             return
         self.codes[code] = frame.f_globals
         self._names |= names_of(code)
+        self._expect_random()
         for name in code.co_names:
             value = frame.f_globals.get(name, _MISSING)
             self._globals.setdefault((id(frame.f_globals), name), (frame.f_globals, name, value))
@@ -186,6 +189,11 @@ class Watcher:
         for name in sorted(imported_modules(code) & sys.modules.keys()):
             self._roots.append((sys.modules[name], name))
         self._walk()
+
+    def _expect_random(self) -> None:
+        """numpy.random takes a while to import: it is looked at once code that may use it is about to run."""
+        if self._random[1] is None and not _RANDOM.isdisjoint(self._names):
+            self._random = (self._random[0], _numpy_state())
 
     # ---- noting
 
@@ -303,7 +311,7 @@ class Watcher:
 
     def _effects(self) -> Iterator[Effect]:
         for name, before, now in zip(("random", "numpy.random"), self._random, _random_states(), strict=True):
-            if before != now:
+            if before is not None and before != now:
                 line = self._line(("LOAD_GLOBAL", "LOAD_ATTR", "LOAD_DEREF", "LOAD_METHOD"), "random")
                 drawn = self._draws[0] if self._draws else self._first_line()
                 yield f"the state of {name} is moved on", line or drawn
@@ -450,8 +458,13 @@ def _identical(a: Any, b: Any) -> bool:
 
 
 def _random_states() -> tuple[Any, Any]:
+    """The states of Python's generator and of NumPy's; None for that of a numpy.random that nobody has imported."""
+    return random.getstate(), _numpy_state() if "numpy.random" in sys.modules else None
+
+
+def _numpy_state() -> Any:
     name, keys, *rest = np.random.get_state(legacy=True)
-    return random.getstate(), (name, bytes(keys), *rest)  # type: ignore[arg-type]
+    return name, bytes(keys), *rest  # type: ignore[arg-type]
 
 
 def _content(x: Any) -> list[Any]:

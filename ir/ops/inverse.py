@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -273,6 +272,8 @@ def _erfinv_number(v: float) -> float:
         return v
     if abs(v) >= 1:
         return math.copysign(math.inf, v) if abs(v) == 1 else math.nan
+    from statistics import NormalDist  # takes longer to import than all the ops of this package
+
     y = math.copysign(-NormalDist().inv_cdf((1 - abs(v)) / 2) / math.sqrt(2), v)
     for _ in range(2 if abs(v) < 0.7 else 0):
         y -= (math.erf(y) - v) / (2 / math.sqrt(math.pi) * math.exp(-y * y))
