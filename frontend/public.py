@@ -22,6 +22,7 @@ from graphc.frontend import (
     random_tensors,
     reinterpret,
     size,
+    switches,
     threads,
 )
 from graphc.frontend.compaction import *
@@ -44,6 +45,7 @@ from graphc.frontend.reinterpret import *
 from graphc.frontend.record import api
 from graphc.frontend.record.api import *
 from graphc.frontend.size import *
+from graphc.frontend.switches import *
 from graphc.frontend.threads import *
 
 from graphc.frontend.dtypes import *  # isort: skip  (last: `bool` and `float` are dtypes here)
@@ -68,4 +70,5 @@ __all__ += random.__all__
 __all__ += reinterpret.__all__
 __all__ += api.__all__
 __all__ += size.__all__
+__all__ += switches.__all__
 __all__ += threads.__all__

@@ -11,6 +11,7 @@ from graphc.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from graphc import autograd as autograd
+    from graphc import backends as backends
     from graphc import cuda as cuda
     from graphc import errors as errors
     from graphc import profiler as profiler
@@ -45,12 +46,25 @@ if TYPE_CHECKING:
     from graphc.frontend.record.api import *
     from graphc.frontend.reinterpret import *
     from graphc.frontend.size import *
+    from graphc.frontend.switches import *
     from graphc.frontend.tensor import Tensor as Tensor
     from graphc.frontend.threads import *
 
     from graphc.frontend.dtypes import *  # isort: skip
 
-_MODULES = ("autograd", "compiler", "config", "cuda", "errors", "nn", "optim", "profiler", "testing", "utils")
+_MODULES = (
+    "autograd",
+    "backends",
+    "compiler",
+    "config",
+    "cuda",
+    "errors",
+    "nn",
+    "optim",
+    "profiler",
+    "testing",
+    "utils",
+)
 
 
 if not TYPE_CHECKING:

@@ -92,3 +92,30 @@ def test_a_language_model_step_is_one_graph() -> None:
         return [*losses, *model.state_dict().values()]
 
     assert all(graphc.equal(a, b) for a, b in zip(fit(False), fit(True), strict=True))
+
+
+def test_the_switches_at_the_start_of_programs() -> None:
+    """Were AttributeErrors."""
+    from graphc.backends import cudnn
+
+    assert graphc.backends.cudnn is cudnn and not cudnn.is_available() and not graphc.backends.mps.is_available()
+    before = cudnn.benchmark
+    cudnn.benchmark = not before
+    assert graphc.backends.cudnn.benchmark is not before
+    cudnn.benchmark = before
+    graphc.backends.cuda.matmul.allow_tf32 = False
+    assert graphc.get_float32_matmul_precision() == "highest"
+    graphc.set_float32_matmul_precision("high")
+    assert graphc.get_float32_matmul_precision() == "high"
+    graphc.set_float32_matmul_precision("highest")
+    with pytest.raises(ValueError, match="one of highest, high, medium, got 'low'"):
+        graphc.set_float32_matmul_precision("low")
+    graphc.use_deterministic_algorithms(True, warn_only=True)
+    assert graphc.are_deterministic_algorithms_enabled()
+    assert graphc.is_deterministic_algorithms_warn_only_enabled()
+    graphc.use_deterministic_algorithms(False)
+    assert not graphc.are_deterministic_algorithms_enabled()
+    graphc.set_default_device("cpu")
+    assert graphc.get_default_device() == graphc.device("cpu")
+    with pytest.raises(RuntimeError, match="set_default_device: device: 'cuda' is not available"):
+        graphc.set_default_device("cuda")

@@ -1,0 +1,6 @@
+"""mkl: not used here."""
+
+
+def is_available() -> bool:
+    """False."""
+    return False
