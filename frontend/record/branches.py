@@ -108,7 +108,7 @@ def branch(recorder: Any, pred: Tensor, functions: Sequence[Any], operands: Sequ
         if region.trial and (any(not r.fits for r in regions) or shows(function)):
             region.unfit = "not tried"
         regions.append(region)
-        if region.unfit:
+        if region.trial and region.unfit:
             continue
         with region:
             found = function(*operands)
@@ -160,7 +160,9 @@ class Loop:
         self.start = len(self.real.graph.nodes)
         self.guards = len(self.real.value_guards)
         self.rounds = 1
+        self.constants = 0
         self.params: list[Value] = []
+        self.places: list[Value] = []
         self.first: list[Region] = []
         self.shapes: list[Shape] = []
 
@@ -188,6 +190,7 @@ class Loop:
     def placed(self, arrays: Sequence[Array]) -> list[Tensor]:
         """What another recorded round is given. Its values stand for those of any round."""
         tensors = [fresh(a) for a in arrays]
+        self.constants = len(self.real.constants)
         self.places = [Value(self.real.graph, p.type, None, -1) for p in self.params]
         for t, value in zip(tensors, self.places, strict=True):
             self.real._slot(t).roots.append(Root((), value, None, None))
@@ -198,6 +201,7 @@ class Loop:
         self.rounds += 1
         if self.real.refusal is not None:
             return
+        del self.real.constants[self.constants :]  # those of the first round are noted
         same = all(r.fits and r.like(first) for r, first in zip(regions, self.first, strict=False))
         if same:
             shapes = self._shapes(regions, self.places)

@@ -25,7 +25,7 @@ from graphc.frontend.record.where import here
 from graphc.frontend.tensor import Tensor, alias_of
 from graphc.ir.graph import Graph, Location, Node, Value
 from graphc.ir.op import Attrs, Op, op_named
-from graphc.ir.subgraph import Subgraph
+from graphc.ir.subgraph import MAX_NESTING, Subgraph
 from graphc.ir.types import Dim, bool_
 
 # what a function may not do that is to become a graph: the hooks of a recorder that hear of it
@@ -98,7 +98,8 @@ class Region:
         self.recorder = recorder
         self.real = getattr(recorder, "real", recorder)
         self.trial = trial
-        self.unfit = ""
+        self.depth: int = 1 + getattr(getattr(recorder, "region", None), "depth", 0)
+        self.unfit = "" if self.depth <= MAX_NESTING else "nested too deep"
         self.results: list[Value] = []
         self.checks: list[tuple[Value, Location]] = []  # what must hold whenever the graph runs
         self.tensors: list[Tensor] = []
@@ -212,7 +213,7 @@ class Region:
         leaves, self.spec = flatten(result)
         self.tensors = [x for x in leaves if isinstance(x, Tensor)]
         self.leaves = [(None, True) if isinstance(x, Tensor) else (x, False) for x in leaves]
-        if any(t.requires_grad for t in self.tensors):
+        if mode.get().grad and any(t.requires_grad for t in self.tensors):
             self.unfit = self.unfit or "gradients"
         elif not all(x is None or type(x) in (bool, int, float, str) for x, _ in self.leaves):
             self.unfit = self.unfit or "a result that is no tensor"
@@ -222,8 +223,8 @@ class Region:
     @property
     def fits(self) -> bool:
         """Whether it can become a graph."""
-        if not self.ended and (self.real.refusal is not None or self._counts() != self._before):
-            self.unfit = self.unfit or "a condition, or an effect"
+        if not self.unfit and not self.ended and (self.real.refusal is not None or self._counts() != self._before):
+            self.unfit = "a condition, or an effect"
         return not self.unfit
 
     def like(self, other: Region) -> bool:
