@@ -15,10 +15,11 @@ from graphc.frontend.tensor import Tensor
 from graphc.ir.types import bool_, float64
 
 __all__ = [
-    "acos", "acosh", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "asin", "asinh", "atan",
-    "atan2", "atanh", "bitwise_left_shift", "bitwise_right_shift", "copysign", "cosh", "erfinv", "exp2", "fix",
-    "float_power", "fmax", "fmin", "heaviside", "hypot", "isneginf", "isposinf", "isreal", "ldexp", "logaddexp2",
-    "logit", "polar", "rad2deg", "sgn", "signbit", "sinc", "sinh", "xlogy",
+    "acos", "acosh", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "asin", "asinh",
+    "atan", "atan2", "atanh", "bitwise_left_shift", "bitwise_right_shift", "copysign", "cosh", "digamma", "erfc",
+    "erfinv", "exp2", "fix", "float_power", "fmax", "fmin", "heaviside", "hypot", "isneginf", "isposinf", "isreal",
+    "ldexp", "lgamma", "logaddexp2", "logit", "polar", "polygamma", "rad2deg", "sgn", "signbit", "sinc", "sinh",
+    "xlogy",
 ]  # fmt: skip
 
 
@@ -41,7 +42,23 @@ atan = _unary("atan", "The angle in radians, -pi/2 to pi/2, with this tangent.")
 atanh = _unary("atanh", "The inverse of tanh; NaN outside -1 to 1.")
 cosh = _unary("cosh", "The hyperbolic cosine.")
 sinh = _unary("sinh", "The hyperbolic sine.")
+erfc = _unary("erfc", "1 - erf(x), accurate where it is small.")
+lgamma = _unary("lgamma", "log |Gamma(x)|.")
 erfinv = _unary("erfinv", "The inverse of erf; NaN outside -1 to 1.")
+
+
+def digamma(input: Tensor) -> Tensor:
+    """The derivative of lgamma; NaN for negative integers. Integers become the default floating-point dtype."""
+    (x,) = floating("digamma", input)
+    made: Tensor = ops.polygamma(x, n=0)
+    return made
+
+
+def polygamma(n: int, input: Tensor) -> Tensor:
+    """The n-th derivative of digamma, n up to 10. Integers become the default dtype. Raises ArgumentError."""
+    (x,) = floating("polygamma", input)
+    made: Tensor = ops.polygamma(x, n=n)
+    return made
 
 
 def atan2(input: Operand, other: Operand) -> Tensor:

@@ -19,6 +19,11 @@ from graphc.frontend.promote import Operand
 from graphc.frontend.tensor import Tensor
 
 
+def _polygamma(self: Tensor, n: int) -> Tensor:
+    """The n-th derivative of digamma, n up to 10. Integers become the default dtype. Raises ArgumentError."""
+    return fz.polygamma(n, self)
+
+
 def _rlshift(self: Tensor, other: Operand) -> Tensor:
     return fz.bitwise_left_shift(other, self)
 
@@ -54,7 +59,11 @@ class MoreMethods:
     diagonal_scatter = fp.diagonal_scatter
     diff = fg.diff
     dist = fg.dist
+    digamma = fz.digamma
+    erfc = fz.erfc
     erfinv = fz.erfinv
+    lgamma = fz.lgamma
+    polygamma = _polygamma
     exp2 = fz.exp2
     fix = fm.trunc
     float_power = fz.float_power
@@ -114,7 +123,10 @@ class InplaceMethods:
     div_ = divide_ = inplace(fm.div)
     eq_ = inplace(fm.eq)
     erf_ = inplace(fm.erf)
+    digamma_ = inplace(fz.digamma)
+    erfc_ = inplace(fz.erfc)
     erfinv_ = inplace(fz.erfinv)
+    lgamma_ = inplace(fz.lgamma)
     exp_ = inplace(fm.exp)
     expm1_ = inplace(fm.expm1)
     exponential_ = ip.exponential_
