@@ -13,6 +13,7 @@ import numpy as np
 from graphc.errors import ArgumentError, DTypeError, IndexingError, ShapeError
 from graphc.frontend.functional_shape import axis_of, expand
 from graphc.frontend.mode import mode, refuse_values
+from graphc.frontend.numpy_names import numpy_names
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import Number, Operand, can_cast, check_fits, convert, lift, result_type, tensor_operand
 from graphc.frontend.tensor import Tensor
@@ -53,6 +54,7 @@ def _placed(name: str, input: Tensor, dim: int, index: Tensor, low: int | None =
     return x, d, check_range(name, places, x.ttype.shape[d] if x._l.ndim else 1, d, low)
 
 
+@numpy_names
 def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """out[i, j] = input[i, index[i, j]] for dim 1, and so on. Raises IndexingError, ShapeError."""
     x, d, places = _placed("gather", input, dim, index)
@@ -62,6 +64,7 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     return made
 
 
+@numpy_names
 def take_along_dim(input: Tensor, indices: Tensor, dim: int) -> Tensor:
     """gather() with the other axes broadcast. Raises IndexingError, ShapeError."""
     x = tensor_operand("take_along_dim", input)
@@ -76,6 +79,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int) -> Tensor:
     return gather(expand(x, wide), d, expand(indices, narrow))
 
 
+@numpy_names
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The slices of `input` at the places of a 1-d `index` along `dim`. Raises IndexingError, ShapeError."""
     x, d, places = _placed("index_select", input, dim, index)

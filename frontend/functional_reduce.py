@@ -11,6 +11,7 @@ from graphc.errors import ArgumentError, DimError, DTypeError
 from graphc.frontend import functional_math as fm
 from graphc.frontend import functional_mixed as fx
 from graphc.frontend import hot
+from graphc.frontend.numpy_names import numpy_names
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import Operand, as_dtype, convert, floating, real_operand, tensor_operand
 from graphc.frontend.tensor import Tensor
@@ -107,6 +108,7 @@ def _spread(op: Any, input: Tensor, dim: Any, unbiased: bool | None, keepdim: bo
     return made
 
 
+@numpy_names
 def var(
     input: Tensor,
     dim: Dims = None,
@@ -119,6 +121,7 @@ def var(
     return _spread(ops.var, input, dim, unbiased, keepdim, correction)
 
 
+@numpy_names
 def std(
     input: Tensor,
     dim: Dims = None,
@@ -131,6 +134,7 @@ def std(
     return _spread(ops.std, input, dim, unbiased, keepdim, correction)
 
 
+@numpy_names
 def var_mean(
     input: Tensor,
     dim: Dims = None,
@@ -144,6 +148,7 @@ def var_mean(
     return var(input, dim, unbiased, keepdim, correction=correction), mean(input, along, keepdim)
 
 
+@numpy_names
 def std_mean(
     input: Tensor,
     dim: Dims = None,
@@ -179,6 +184,7 @@ def amin(input: Tensor, dim: Dims = (), keepdim: bool = False) -> Tensor:
     return _extreme(ops.amin, input, dim, keepdim)
 
 
+@numpy_names
 def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> MinMax:
     """(amin, amax)."""
     return MinMax(amin(input, dim, keepdim), amax(input, dim, keepdim))
@@ -231,6 +237,7 @@ def _along(name: str, op: Any, input: Tensor, dim: int, keepdim: bool) -> Values
     return ValuesIndices(values, indices)
 
 
+@numpy_names
 def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Operand | None = None) -> Any:
     """max(x): the largest element; max(x, dim): (values, indices) along an axis; max(x, other): maximum(x, other)."""
     if isinstance(dim, Tensor) or other is not None:
@@ -238,6 +245,7 @@ def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Operand
     return amax(input) if dim is None else _along("max", ops.argmax, input, dim, keepdim)
 
 
+@numpy_names
 def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Operand | None = None) -> Any:
     """min(x): the smallest element; min(x, dim): (values, indices) along an axis; min(x, other): minimum(x, other)."""
     if isinstance(dim, Tensor) or other is not None:
@@ -255,6 +263,7 @@ def _no_axis(dim: Dims) -> bool:
     return isinstance(dim, (tuple, list)) and not dim
 
 
+@numpy_names
 def any(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Is any element not zero? False for none. As bool, of uint8 as uint8."""
     x = _true("any", input)
@@ -264,6 +273,7 @@ def any(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     return convert(made, uint8) if input.dtype is uint8 else made
 
 
+@numpy_names
 def all(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Are all elements not zero? True for none. As bool, of uint8 as uint8."""
     x = _true("all", input)
@@ -273,6 +283,7 @@ def all(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     return convert(made, uint8) if input.dtype is uint8 else made
 
 
+@numpy_names
 def count_nonzero(input: Tensor, dim: Dims = None) -> Tensor:
     """How many elements are not zero."""
     return sum(_true("count_nonzero", input), dim)
@@ -310,6 +321,7 @@ def log_softmax(input: Tensor, dim: int | None = None, dtype: DType | None = Non
     return _soft(ops.log_softmax, input, dim, dtype)
 
 
+@numpy_names
 def norm(
     input: Tensor, p: float | str | None = "fro", dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None
 ) -> Tensor:

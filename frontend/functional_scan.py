@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graphc.frontend.functional_reduce import ValuesIndices, _accumulated, _real
+from graphc.frontend.numpy_names import numpy_names
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import tensor_operand
 from graphc.frontend.tensor import Tensor
@@ -22,11 +23,13 @@ def _scan(op: Op, x: Tensor, dim: int) -> Tensor:
     return ops.reshape(row, shape=())  # type: ignore[no-any-return]
 
 
+@numpy_names
 def cumsum(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
     """Sum of all so far along `dim`; integers and bools in int64. `dtype` converts the input first. Raises DimError."""
     return _scan(ops.cumsum, _accumulated("cumsum", input, dtype), dim)
 
 
+@numpy_names
 def cumprod(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
     """Product of all so far along `dim`; integers and bools in int64. `dtype` converts the input first.
 
@@ -35,6 +38,7 @@ def cumprod(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
     return _scan(ops.cumprod, _accumulated("cumprod", input, dtype), dim)
 
 
+@numpy_names
 def logcumsumexp(input: Tensor, dim: int) -> Tensor:
     """log of the running sum of exp(input) along `dim`, without overflow. Raises DTypeError for integers, DimError."""
     return _scan(ops.logcumsumexp, _real("logcumsumexp", input), dim)
@@ -49,6 +53,7 @@ def _extreme(op: Op, name: str, input: Tensor, dim: int) -> ValuesIndices:
     return ValuesIndices(ops.clone(x), indices)
 
 
+@numpy_names
 def cummax(input: Tensor, dim: int) -> ValuesIndices:
     """(values, indices): the largest element so far along `dim`, and the place of the last such one; NaN stays.
 
@@ -57,6 +62,7 @@ def cummax(input: Tensor, dim: int) -> ValuesIndices:
     return _extreme(ops.argcummax, "cummax", input, dim)
 
 
+@numpy_names
 def cummin(input: Tensor, dim: int) -> ValuesIndices:
     """(values, indices): the smallest element so far along `dim`, and the place of the last such one; NaN stays.
 

@@ -14,6 +14,7 @@ from graphc.errors import ArgumentError, DimError, ShapeError, UnsupportedError
 from graphc.frontend import hot
 from graphc.frontend.dispatch import concrete
 from graphc.frontend.mode import mode
+from graphc.frontend.numpy_names import numpy_names
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import convert, promote_types, tensor_operand
 from graphc.frontend.scalar import Scalar
@@ -361,6 +362,7 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
     return made
 
 
+@numpy_names
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """The views at each index along `dim`."""
     x = tensor_operand("unbind", input)
@@ -376,6 +378,7 @@ def _many(name: str, parts: Iterable[Tensor]) -> tuple[Tensor, ...]:
     return found
 
 
+@numpy_names
 def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Views of parts along `dim`: of one size (the last may be smaller) or of the sizes listed. Raises ShapeError."""
     x = tensor_operand("split", input)
@@ -403,6 +406,7 @@ def split_with_sizes(input: Tensor, split_sizes: Sequence[int], dim: int = 0) ->
     return _many("split_with_sizes", (narrow(x, d, sum(sizes[:k]), s) for k, s in enumerate(sizes)))
 
 
+@numpy_names
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most `chunks` views of equal size (the last may be smaller) along `dim`.
 
@@ -444,6 +448,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return made
 
 
+@numpy_names
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape joined along a new axis. Raises ShapeError."""
     given = _all_tensors("stack", tensors)

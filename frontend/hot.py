@@ -16,6 +16,7 @@ from graphc import compiler
 from graphc.frontend.autograd import edges_of, observers, put, put_one, put_two
 from graphc.frontend.dispatch import scalar_tensor
 from graphc.frontend.mode import mode, using, watching
+from graphc.frontend.numpy_names import numpy_names
 from graphc.frontend.plan import MAX_PLANS, Plan, plan_for
 from graphc.frontend.tensor import Chain, Storage, Tensor, view_of
 from graphc.ir.op import Array, Attrs, Op
@@ -94,6 +95,7 @@ def binary(general: F) -> F:
 
 def with_arguments(general: F) -> F:
     """`general(x, *arguments)` with a hot path before it: x a tensor, the arguments numbers, names and tuples."""
+    general = numpy_names(general)
     plans: dict[Any, tuple[Plan, tuple[Any, ...], bool]] = {}
 
     def call(input: Any, *arguments: Any, **named: Any) -> Any:
@@ -158,6 +160,7 @@ def mixed(general: F) -> F:
 
 def joined(general: F) -> F:
     """`general([x, y, …], *arguments)` with a hot path before it."""
+    general = numpy_names(general)
     plans: dict[Any, tuple[Plan, tuple[Any, ...], bool]] = {}
 
     def call(tensors: Any, *arguments: Any, **named: Any) -> Any:

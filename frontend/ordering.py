@@ -12,6 +12,7 @@ from graphc.frontend import functional_shape as fs
 from graphc.frontend.creation import arange, tensor
 from graphc.frontend.functional_mixed import lerp
 from graphc.frontend.functional_reduce import ValuesIndices
+from graphc.frontend.numpy_names import numpy_names
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import convert, tensor_operand
 from graphc.frontend.tensor import Tensor
@@ -41,6 +42,7 @@ def _first(x: Tensor, count: Any, dim: int) -> Tensor:
     return made
 
 
+@numpy_names
 def argsort(input: Tensor, dim: int = -1, descending: bool = False, *, stable: bool = True) -> Tensor:
     """The places of the elements in order along `dim`; equal ones keep theirs. Raises DimError."""
     x, d, single = _row("argsort", input, dim)
@@ -48,6 +50,7 @@ def argsort(input: Tensor, dim: int = -1, descending: bool = False, *, stable: b
     return ops.reshape(order, shape=()) if single else order
 
 
+@numpy_names
 def sort(input: Tensor, dim: int = -1, descending: bool = False, *, stable: bool = True) -> Sorted:
     """(values, indices) in order along `dim`; equal elements keep their order; NaN counts as the largest.
 
@@ -64,6 +67,7 @@ def msort(input: Tensor) -> Tensor:
     return sort(input, 0).values
 
 
+@numpy_names
 def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Sorted:
     """The `k` largest (or smallest) elements along `dim` in order, with their places. Raises ShapeError, DimError."""
     x, d, single = _row("topk", input, dim)
@@ -88,6 +92,7 @@ def _needs_elements(name: str, x: Tensor, dim: int) -> int:
     return size
 
 
+@numpy_names
 def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> ValuesIndices:
     """(values, indices): the k-th smallest element along `dim`, k from 1; NaN counts as the largest.
 
@@ -102,6 +107,7 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Val
     return _picked(x, place, d, keepdim and not single)
 
 
+@numpy_names
 def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     """The middle element, the lower of two; NaN where there is one. With `dim`: (values, indices) along it.
 
@@ -126,6 +132,7 @@ def _number(size: Any) -> Tensor:
     return fm.add(tensor(0), size)
 
 
+@numpy_names
 def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> ValuesIndices:
     """(values, indices): the most frequent element along `dim`, the smallest of several, and its last place.
 
@@ -156,6 +163,7 @@ def starts(ordered: Tensor, dim: int) -> Tensor:
 _ROUNDINGS = ("linear", "lower", "higher", "midpoint", "nearest")
 
 
+@numpy_names
 def quantile(
     input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
 ) -> Tensor:

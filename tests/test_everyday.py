@@ -119,3 +119,29 @@ def test_the_switches_at_the_start_of_programs() -> None:
     assert graphc.get_default_device() == graphc.device("cpu")
     with pytest.raises(RuntimeError, match="set_default_device: device: 'cuda' is not available"):
         graphc.set_default_device("cuda")
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "amax", "max", "std", "logsumexp", "argmin", "all", "median"])
+def test_numpys_names_of_arguments(name: str) -> None:
+    """PyTorch takes `axis` and `keepdims`. Was a TypeError."""
+    x = graphc.randn(3, 4)
+    for _ in range(3):  # also on the hot path
+        for call in (getattr(graphc, name), lambda t, **named: getattr(t, name)(**named)):
+            found, wanted = call(x, axis=1, keepdims=True), call(x, dim=1, keepdim=True)
+            pairs = zip(found, wanted, strict=True) if isinstance(found, tuple) else [(found, wanted)]
+            assert all(graphc.equal(a, b) and a.shape == (3, 1) for a, b in pairs)
+    with pytest.raises(TypeError, match=f"{name}: axis and dim are the same argument"):
+        getattr(graphc, name)(x, axis=1, dim=1)
+    with pytest.raises(TypeError):
+        getattr(graphc, name)(x, axes=1)
+
+
+def test_axis_elsewhere_and_compiled() -> None:
+    x = graphc.randn(4, 4)
+
+    def f(x: Any) -> Any:
+        y = graphc.cat([x.cumsum(axis=0), graphc.stack([x, x], axis=0).sum(axis=0)], axis=1)
+        return y.sort(axis=1)[0], x.softmax(axis=-1), graphc.unsqueeze(x, axis=0), x.topk(2, axis=0)[1]
+
+    assert graphc.cat([x, x], axis=1).shape == (4, 8) and graphc.stack([x, x], axis=1).shape == (4, 2, 4)
+    graphc.testing.assert_same(f, x)
