@@ -447,3 +447,32 @@ def test_container_texts() -> None:
         ]
 
     assert texts(nn) == texts(torch.nn)
+
+
+def test_momentum_moves_between_the_libraries() -> None:
+    """SGD goes on from a state PyTorch wrote, which has no count of steps, and PyTorch from ours."""
+    rng = np.random.default_rng(9)
+    start, x = data(rng, 3, 2), data(rng, 4, 2)
+
+    def steps(lib: Any, w: Any, optimizer: Any, count: int) -> Any:
+        for _ in range(count):
+            optimizer.zero_grad()
+            (lib.tensor(x) @ w.T).square().mean().backward()
+            optimizer.step()
+        return w
+
+    def moved(state: dict[str, Any], convert: Callable[[Any], Any]) -> dict[str, Any]:
+        entries = {k: {n: v if v is None else convert(v) for n, v in s.items()} for k, s in state["state"].items()}
+        return {"state": entries, "param_groups": state["param_groups"]}
+
+    for options in ({"momentum": 0.9}, {"momentum": 0.9, "dampening": 0.5}, {"momentum": 0.0}):
+        mine, theirs = both(start, grad=True)
+        theirs_optimizer = torch.optim.SGD([theirs], lr=0.1, **options)
+        steps(torch, theirs, theirs_optimizer, 2)
+        with graphc.no_grad():
+            mine.copy_(graphc.tensor(theirs.detach().numpy()))
+        optimizer = optim.SGD([mine], lr=0.3)
+        optimizer.load_state_dict(moved(theirs_optimizer.state_dict(), lambda t: graphc.tensor(t.numpy())))
+        close(steps(graphc, mine, optimizer, 2), steps(torch, theirs, theirs_optimizer, 2))
+        theirs_optimizer.load_state_dict(moved(optimizer.state_dict(), lambda t: torch.tensor(t.numpy())))
+        close(steps(graphc, mine, optimizer, 2), steps(torch, theirs, theirs_optimizer, 2))

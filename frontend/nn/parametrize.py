@@ -197,7 +197,7 @@ def register_parametrization(
         kept.append(parametrization)
         kept.unsafe = kept.unsafe or unsafe
         return module
-    original = module._parameters.get(tensor_name)
+    original: Tensor | None = module._parameters.get(tensor_name)
     if original is None:
         original = module._buffers.get(tensor_name)
     if original is None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from graphc.errors import ArgumentError
-from graphc.frontend.creation import full_like, zeros, zeros_like
+from graphc.frontend.creation import full_like, ones, zeros, zeros_like
 from graphc.frontend.functional import eq, where
 from graphc.frontend.optim.optimizer import Hyper, Optimizer, Params, check_range, ways
 from graphc.frontend.tensor import Tensor
@@ -61,6 +62,12 @@ class SGD(Optimizer):
         if group["momentum"] == 0:
             return {}
         return {"step": zeros((), dtype=p.dtype), "momentum_buffer": zeros_like(p)}
+
+    def _loaded(self, p: Tensor, entries: Mapping[str, Any]) -> dict[str, Any]:
+        """PyTorch writes a momentum alone, None before the first step: here a count says that there is one."""
+        if entries.get("momentum_buffer") is None:
+            return {}
+        return {"step": ones((), dtype=p.dtype), **super()._loaded(p, entries)}
 
     def _update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], hyper: Hyper) -> None:
         g = signed(p, g, group, hyper)

@@ -186,14 +186,14 @@ def _polygamma_number(v: float, n: int) -> float:
         slope = 0.0
         for k, c in enumerate(reversed(_cotangent(n))):
             slope += c * cot**k if c else 0.0
-        return (-1) ** n * _polygamma_number(1 - v, n) - math.pi ** (n + 1) * slope
+        return float((-1.0) ** n) * _polygamma_number(1 - v, n) - math.pi ** (n + 1) * slope
     terms = [math.factorial(n) / (v + k) ** (n + 1) for k in range(max(30 - int(v), 0))]
     y = v + len(terms)
     terms.append(math.factorial(n - 1) / y**n if n else -math.log(y))
     terms.append(math.factorial(n) / (2 * y ** (n + 1)))
     for k, b in enumerate(_BERNOULLI[:8], 1):
         terms.append(b * math.factorial(2 * k + n - 1) / math.factorial(2 * k) / y ** (2 * k + n))
-    return (-1) ** (n + 1) * math.fsum(terms)
+    return float((-1.0) ** (n + 1)) * math.fsum(terms)
 
 
 def _polygamma_array(x: Array, *, n: int) -> Array:
