@@ -144,3 +144,25 @@ def test_warm_with_named_sizes() -> None:
         x = graphc.rand(rows, 3)
         assert bits(compiled(x)) == bits((x * 2).sum(0))
     assert compiled.stats.hits == 3
+
+
+@pytest.mark.parametrize("viewed", [False, True])
+def test_what_is_refused_in_the_midst_has_numbers_for_names(viewed: bool) -> None:
+    w = graphc.ones(2, 2, requires_grad=True)
+
+    def f(x: Any) -> Any:
+        h = x @ w
+        y = graphc.cat([h, h * 2], 0)[::2]  # every second of 2 n rows: a size that is not followed
+        return y if viewed else y.tanh()
+
+    compiled = graphc.compile(f, dynamic=True)
+    for rows in (3, 4, 4, 5, 5, 5):
+        found = []
+        for fn in (f, compiled):
+            w.grad = None
+            y = fn(graphc.ones(rows, 2))
+            y.sum().backward()
+            z = y.detach()
+            z.add_(1)
+            found.append((bits(w.grad), bits(z), bits(graphc.compile(lambda: z * 2)())))
+        assert found[0] == found[1]

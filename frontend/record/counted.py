@@ -25,7 +25,7 @@ from graphc.frontend.record.trace import same_bits
 from graphc.frontend.record.where import here
 from graphc.frontend.tensor import Tensor, fresh
 from graphc.ir.graph import Location, Value
-from graphc.ir.op import op_named
+from graphc.ir.op import Attrs, Op, op_named
 from graphc.ir.passes.bind import bind_attrs
 from graphc.ir.types import Dim, Size, TensorType, evaluate
 
@@ -116,6 +116,22 @@ class CountedSizes:
     def __init__(self) -> None:
         self.counted = []
         self.named_nodes = []
+
+    # What has names is noted after a refusal, too: the function goes on, and what it gives is used outside.
+
+    def on_op(self: Any, op: Op, operands: tuple[Tensor, ...], attrs: Attrs, outputs: tuple[Tensor, ...]) -> None:
+        """Append the node; its outputs become roots of their new storages."""
+        self._note_op(op, operands, attrs, outputs)
+        if self.counted and self.refusal is not None:
+            self.made += [(weakref.ref(t), None) for t in outputs]
+
+    def on_tape(self: Any, operands: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
+        """Note the values of a tape node's operands and outputs."""
+        edge = next((t._edge for t in outputs if t._edge is not None), None)
+        if edge is not None:
+            if self.counted:
+                self.named_nodes.append(weakref.ref(edge[0]))
+            self._note_tape(edge, operands, outputs)
 
     def symbolic_type(self: Any, tensor: Tensor) -> TensorType:
         """The type with named sizes, where this recording has any."""

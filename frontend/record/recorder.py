@@ -215,7 +215,7 @@ class Recorder(rng.Replays, Phases, CountedSizes):
     # ---- hooks
 
     @_hook
-    def on_op(self, op: Op, operands: tuple[Tensor, ...], attrs: Attrs, outputs: tuple[Tensor, ...]) -> None:
+    def _note_op(self, op: Op, operands: tuple[Tensor, ...], attrs: Attrs, outputs: tuple[Tensor, ...]) -> None:
         """Append the node; its outputs become roots of their new storages."""
         if op.scatter is not None and outputs[0]._s is operands[0]._s:
             self.value_of(operands[0])  # lift what is viewed, not the view
@@ -248,12 +248,9 @@ class Recorder(rng.Replays, Phases, CountedSizes):
         self.made.append((weakref.ref(x), self.graph.loc or Location()))
 
     @_hook
-    def on_tape(self, operands: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
+    def _note_tape(self, edge: autograd.Edge, operands: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
         """Note the values of a tape node's operands and outputs."""
-        edge = next((t._edge for t in outputs if t._edge is not None), None)
-        if self.counted and edge is not None:
-            self.named_nodes.append(weakref.ref(edge[0]))
-        if edge is not None and (edge[0].saved_out or any(s is not None for s in edge[0].saved_in)):
+        if edge[0].saved_out or any(s is not None for s in edge[0].saved_in):
             self.tape[edge[0]] = tuple(map(self.value_of, operands)), tuple(map(self.value_of, outputs))
 
     @_hook
