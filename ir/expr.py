@@ -8,6 +8,7 @@ int64 expressions serve as indices; the smart constructors `iadd` and `imul` kee
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
@@ -59,8 +60,10 @@ class Expr:
 
 
 def _make(op: str, dtype: DType, args: tuple[Expr, ...] = (), value: Any = None) -> Expr:
-    bits = (type(value), value.hex() if isinstance(value, float) else value)
-    key = (op, dtype, bits, *map(id, args))
+    if value is None:
+        key: tuple[Any, ...] = (op, dtype, *map(id, args))
+    else:
+        key = (op, dtype, (type(value), value.hex() if isinstance(value, float) else value), *map(id, args))
     found = Expr._interned.get(key)
     if found is None:
         found = object.__new__(Expr)
@@ -89,6 +92,7 @@ def wrapped(value: int, dtype: DType) -> int:
     return (value + half) % (1 << dtype.bits) - half
 
 
+@functools.lru_cache(64)
 def index(axis: int) -> Expr:
     """The position along iteration axis `axis`, an int64."""
     return _make("index", int64, value=axis)
@@ -128,6 +132,7 @@ def apply(name: str, *args: Expr, dtype: DType | None = None) -> Expr:
     return _make(name, bool_ if name in _COMPARISONS else operands[0].dtype, args)
 
 
+@functools.lru_cache(1024)
 def iconst(value: int) -> Expr:
     """An int64 literal."""
     return const(value, int64)
@@ -250,13 +255,16 @@ def walk(*roots: Expr) -> list[Expr]:
     """Every distinct node under `roots`, operands before users."""
     seen: set[Expr] = set()
     order: list[Expr] = []
-    stack: list[tuple[Expr, bool]] = [(r, False) for r in reversed(roots)]
+    stack: list[Expr | tuple[Expr]] = list(reversed(roots))  # in a tuple: its operands are done
     while stack:
-        e, done = stack.pop()
-        if done:
-            order.append(e)
-        elif e not in seen:
-            seen.add(e)
-            stack.append((e, True))
-            stack.extend((a, False) for a in reversed(e.args) if a not in seen)
+        top = stack.pop()
+        if isinstance(top, tuple):
+            order.append(top[0])
+        elif top not in seen:
+            seen.add(top)
+            if not top.args:
+                order.append(top)
+                continue
+            stack.append((top,))
+            stack.extend([a for a in reversed(top.args) if a not in seen])
     return order

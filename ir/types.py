@@ -298,9 +298,10 @@ Shape = tuple[Size, ...]
 class TensorType:
     """dtype and shape, interned: `TensorType(float32, (32, 64)) is TensorType(float32, (32, 64))`."""
 
-    __slots__ = ("__weakref__", "dtype", "shape")
+    __slots__ = ("__weakref__", "dtype", "shape", "static")
     dtype: DType
     shape: Shape
+    static: bool  # every size is a number
     _interned: ClassVar[WeakValueDictionary[tuple[DType, Shape], TensorType]] = WeakValueDictionary()
 
     def __new__(cls, dtype: DType, shape: Iterable[Size] = ()) -> TensorType:
@@ -312,6 +313,7 @@ class TensorType:
             found = object.__new__(cls)
             found.dtype = dtype
             found.shape = shape
+            found.static = all(isinstance(s, int) for s in shape)
             found = cls._interned.setdefault((dtype, shape), found)
         return found
 
@@ -327,11 +329,6 @@ class TensorType:
         for s in self.shape:
             total = total * s
         return total
-
-    @property
-    def static(self) -> bool:
-        """True when every size is a number."""
-        return all(isinstance(s, int) for s in self.shape)
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphc.errors import InternalError
 from graphc.ir.graph import Graph, Node, Value
-from graphc.ir.narrow import composed, expand
+from graphc.ir.narrow import expand, widens
 from graphc.ir.rewrite import Replacement, rebuild_some
 
 _MAX_DEPTH = 64  # compositions of compositions; more means that a rule expands into itself
@@ -29,7 +29,8 @@ def run(graph: Graph) -> Graph:
 
 def _is_open(node: Node) -> bool:
     """Whether the node may have something to expand."""
-    return node.op.lower is None or composed(node.op, [v.type for v in node.inputs], node.attrs)
+    op = node.op
+    return op.lower is None or op.decompose is not None or widens(op, [v.type for v in node.inputs], node.attrs)
 
 
 def _expand(out: Graph, node: Node, inputs: tuple[Value, ...]) -> Replacement:
