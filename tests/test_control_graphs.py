@@ -325,6 +325,35 @@ def test_the_function_not_taken_leaves_no_trace() -> None:
     assert counts == {"n": 0}
 
 
+class Counter:
+    n = 0
+
+
+@pytest.mark.parametrize("kind", ["list", "field", "variable", "iterator", "generator", "array"])
+def test_what_changes_beside_the_tensors(kind: str) -> None:
+    def f(x: Any) -> Any:
+        count, holder, items, array = 0, Counter(), [0], np.zeros(1)
+        ahead, more = iter([1.0, 2.0, 3.0]), (float(k) for k in range(1, 9))
+
+        def yes() -> Any:
+            nonlocal count
+            if kind == "list":
+                items.append(1)
+            elif kind == "field":
+                holder.n += 1
+            elif kind == "variable":
+                count += 1
+            elif kind == "array":
+                array[0] += 1
+            return x * 2 if "ator" not in kind else x * next(ahead if kind == "iterator" else more)
+
+        y = graphc.cond(x.sum() > 0, yes, lambda: x)
+        return y, len(items), holder.n, count, float(array[0]), next(ahead), next(more)
+
+    in_paths(f, signs(), 2)
+    in_paths(f, [*signs()[::2], *signs()[1::2]] * 2, 2)
+
+
 def test_writes_to_what_was_there_before_are_of_the_way_taken() -> None:
     def f(x: Any) -> Any:
         total = x.clone()
@@ -396,16 +425,29 @@ def test_a_scan_of_a_named_size_that_must_be_written_out_is_refused() -> None:
 
 
 def test_a_round_that_does_something_else_is_refused() -> None:
-    def f(x: Any) -> Any:
-        rounds = iter(range(99))
-        return graphc.while_loop(lambda v: v.sum() < 100, lambda v: v * 2 if next(rounds) < 1 else v * 3, (x,))
+    class Odd:
+        """State that nobody sees."""
 
-    with pytest.raises(RecordingError, match=r"a round of the loop at .* does something else than the first one"):
-        graphc.trace(f, graphc.ones(2))
+        __slots__ = ("_bytes",)
+
+        def __init__(self) -> None:
+            self._bytes = bytearray()
+
+        def __call__(self) -> int:
+            self._bytes.append(1)
+            return len(self._bytes)
+
+    def f(x: Any, rounds: int) -> Any:
+        odd = Odd()
+        return graphc.while_loop(lambda v: v.sum() < 1000, lambda v: v * 2 if odd() < rounds else v * 3, (x,))
+
+    for rounds in (2, 5):
+        with pytest.raises(RecordingError, match=r"a round of the loop at .* does something else than the first one"):
+            graphc.trace(f, graphc.ones(2), rounds)
     run = graphc.compile(f)
     with pytest.warns(graphc.RecordingWarning, match="does something else"):
         for _ in range(3):
-            assert bits(run(graphc.ones(2))) == bits(f(graphc.ones(2)))
+            assert bits(run(graphc.ones(2), 2)) == bits(f(graphc.ones(2), 2))
 
 
 def test_nested_beyond_the_limit() -> None:

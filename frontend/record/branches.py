@@ -24,7 +24,7 @@ from graphc.frontend.record.tree import TreeSpec, flatten, unflatten
 from graphc.frontend.record.where import here, names_of
 from graphc.frontend.tensor import Tensor, fresh
 from graphc.ir.graph import Value
-from graphc.ir.op import Array, op_named
+from graphc.ir.op import Array, Control, op_named
 from graphc.ir.subgraph import Subgraph
 from graphc.ir.types import Dim, TensorType, bool_
 
@@ -104,9 +104,9 @@ def branch(recorder: Any, pred: Tensor, functions: Sequence[Any], operands: Sequ
     result = found = None
     # always in this order, so that recordings of calls that go different ways are equal
     for chosen, function in zip((True, False), functions, strict=True):
-        region = Region(recorder, chosen is not number, function, operands)
+        region = Region(recorder, [function, operands], chosen is not number)
         if region.trial and (any(not r.fits for r in regions) or shows(function)):
-            region.unfit = "not tried"
+            region.unfit = region.unfit or "not tried"
         regions.append(region)
         if region.trial and region.unfit:
             continue
@@ -138,10 +138,13 @@ def branch(recorder: Any, pred: Tensor, functions: Sequence[Any], operands: Sequ
     return True, _filled(taken, _results(real, [t._a for t in taken.tensors], made))
 
 
+_SHOWS = frozenset({"print", "write", "writelines", "open", "warn", "debug", "info", "warning", "error", "exception"})
+
+
 def shows(function: Any) -> bool:
-    """Whether a function prints: it is not called where it would not run."""
+    """Whether a function seems to print, write or log: it is not called where it would not run."""
     code = getattr(getattr(function, "__func__", function), "__code__", None)
-    return code is not None and "print" in names_of(code)
+    return code is not None and not _SHOWS.isdisjoint(names_of(code))
 
 
 # ---------------------------------------------------------------- loops
@@ -161,6 +164,7 @@ class Loop:
         self.guards = len(self.real.value_guards)
         self.rounds = 1
         self.constants = 0
+        self.ops: list[Any] = []  # those of the last round that was recorded
         self.params: list[Value] = []
         self.places: list[Value] = []
         self.first: list[Region] = []
@@ -199,6 +203,7 @@ class Loop:
     def ended(self, regions: Sequence[Region]) -> None:
         """Another round was recorded. Refused where it does something else than the first."""
         self.rounds += 1
+        self.ops = [key for r in regions for key in r.ops]
         if self.real.refusal is not None:
             return
         del self.real.constants[self.constants :]  # those of the first round are noted
@@ -213,6 +218,8 @@ class Loop:
     def watched(self) -> Iterator[Region]:
         """Around the rounds after those: nothing is recorded; refused where one does what does not fit."""
         region = Region(self.recorder)
+        nested = any(isinstance(n.op.lower, Control) for _, g in self.shapes for n in g.graph.nodes)
+        region.expected = None if nested else self.ops  # what is nested runs otherwise where it is recorded
         with region, self.real.paused():
             yield region
         if region.unfit and self.real.refusal is None:
@@ -262,7 +269,7 @@ def repeat(
         return False, values, None
     loop = Loop(recorder, ("test", "body"), leaves)
     carries = unflatten(spec, loop.copies(leaves))
-    test = Region(recorder)
+    test = Region(recorder, [cond_fn])
     with test:
         pred = cond_fn(*carries)
         test.tested(pred)
@@ -272,14 +279,15 @@ def repeat(
         return False, carries, pred
     number = bool(pred._a.reshape(()))
     loop.real.value_guards.append(ValueGuard(test.results[0], number, here()))
-    body = Region(recorder, not number, body_fn, carries)
+    body = Region(recorder, [body_fn], not number)
     after: Any = carries
-    with body:
-        after = body_fn(*carries)
-        body.returned(after)
+    if number or not body.unfit:
+        with body:
+            after = body_fn(*carries)
+            body.returned(after)
     if not body.fits or [v.type for v in body.results] != [v.type for v in loop.params]:
         body.flush()
-        if body.trial:
+        if body.trial and body.ended:
             body.close()
         _tell(recorder)
         return False, after if number else carries, None if number else False
@@ -332,6 +340,7 @@ def _rest(loop: Loop, cond_fn: Callable[..., Any], body_fn: Callable[..., Any], 
             if region.unfit or not pred._a.reshape(()):
                 break
             values, pred = body_fn(*values), None
+            region.round()
         region.tensors = []
     return values, pred
 
@@ -355,7 +364,7 @@ def walk(
     loop = Loop(recorder, ("body",), leaves)
     loop.initial += moved
     given = loop.copies([*leaves, *(select(x, dim, order[0]) for x in xs)])
-    body = Region(recorder)
+    body = Region(recorder, [step])
     with body:
         result = step(unflatten(carried, given[:count]), unflatten(spec, given[count:]))
         body.returned(result)
@@ -383,6 +392,7 @@ def walk(
                 carry = unflatten(carried, list(map(fresh, rows[-1][:count])))
                 result = step(carry, unflatten(spec, list(map(fresh, _slices(xs, dim, k)))))
                 region.returned(result)
+                region.round()
                 if region.spec != loop.first[0].spec or [t._l.type for t in region.tensors] != types:
                     region.note("another y")
                 rows.append([t._a for t in region.tensors])

@@ -8,19 +8,20 @@ that leaves it. Then its nodes are taken out again, and what they read from outs
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import reduce
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
+from graphc.compiler import frozen_attrs
 from graphc.frontend.mode import mode, using
 from graphc.frontend.record.ranges import in_range
 from graphc.frontend.record.trace import ValueGuard, same_bits
 from graphc.frontend.record.tree import TreeSpec, flatten
-from graphc.frontend.record.undo import noting, undoing
+from graphc.frontend.record.undo import changes, noting, unsafe
 from graphc.frontend.record.where import here
 from graphc.frontend.tensor import Tensor, alias_of
 from graphc.ir.graph import Graph, Location, Node, Value
@@ -57,14 +58,22 @@ class Watch:
         """What requires gradients does not fit."""
         if mode.get().grad and any(t.requires_grad for t in operands):
             self.region.note("gradients")
+        self.region.ran(op, operands, attrs)
         self.outer.on_op(op, operands, attrs, outputs)
+
+    def on_item(self, tensor: Tensor, number: bool | int | float) -> Any:
+        """A number is followed where it is recorded; elsewhere it is a constant, another one in every round."""
+        if self.real._paused:
+            self.region.expected = None
+        return self.outer.on_item(tensor, number)
 
     def on_range(self, index: Tensor, low: float | None, high: float | Dim, ignored: int | None = None) -> None:
         """Places must be in range whenever the graph runs: it says so itself."""
         if self.region.unfit:
             self.outer.on_range(index, low, high, ignored)
         elif not self.real._paused:
-            flag = in_range(self.real, index, low, high, ignored)
+            with self.region.unseen():
+                flag = in_range(self.real, index, low, high, ignored)
             if flag is not None:
                 self.region.checks.append((flag, here()))
 
@@ -90,11 +99,11 @@ for _name in _UNFIT:
 
 
 class Region:
-    """Use as a context manager around the call of the user's `function`. With `trial`, the call is undone: nothing of
-    it may last, and what does not fit ends it.
+    """Use as a context manager around the call of a function of the user's. `functions`: it and those around it, whose
+    variables it may change. With `trial`, the call is undone: nothing of it may last, and what does not fit ends it.
     """
 
-    def __init__(self, recorder: Any, trial: bool = False, function: Any = None, given: Any = None) -> None:
+    def __init__(self, recorder: Any, functions: Sequence[Any] = (), trial: bool = False) -> None:
         self.recorder = recorder
         self.real = getattr(recorder, "real", recorder)
         self.trial = trial
@@ -107,7 +116,13 @@ class Region:
         self.spec: TreeSpec | None = None
         self.captures: list[Value] = []
         self.ended = False
-        self._function = function, given
+        self.ops: list[Any] = []  # what ran
+        self.expected: list[Any] | None = None  # what every round is to run, where nothing is recorded
+        self.at = 0
+        self._unseen = False
+        self._local = noting(self.real.watcher, functions)
+        if functions:
+            self.unfit = self.unfit or unsafe(self._local, self.real.watcher)
         self._kept: list[Node] = []
         self._nodes: dict[Node, None] = {}
 
@@ -117,11 +132,11 @@ class Region:
         self._before = self._counts()
         self._lasting = len(real.constants), len(real.texts._pending), len(real.made)
         self._strict = real.strict
+        self._watching = ExitStack()
+        self._changes = [self._watching.enter_context(changes(self._local, self.trial))]
         if self.trial:
             real.strict = True  # a refusal is no more than a reason not to fit
-            watchers = real.watcher, noting(real.watcher, *self._function)
-            self._undo = ExitStack()
-            self._undone = [self._undo.enter_context(undoing(w)) for w in watchers]
+            self._changes.append(self._watching.enter_context(changes(real.watcher, True)))
         self._using = using(recorder=Watch(self, self.recorder))
         self._using.__enter__()
         return self
@@ -134,11 +149,10 @@ class Region:
         self.nodes()
         self.ended = True
         forget(self.real, self._nodes)
-        if self.trial:
-            self._undo.close()
-            self.real.strict = self._strict
-            if any(u.changed for u in self._undone):
-                self.unfit = self.unfit or "an effect on Python"
+        self._watching.close()
+        self.real.strict = self._strict
+        if any(c.found for c in self._changes):
+            self.unfit = self.unfit or "an effect on Python"
         if kind is None:
             if fits and self.fits and self._held():
                 self.unfit = "a value that is kept"
@@ -162,6 +176,32 @@ class Region:
             for flag, where in self.checks:
                 require(self.recorder, flag, where)
         self.checks = []
+
+    def ran(self, op: Op, operands: tuple[Tensor, ...], attrs: Attrs) -> None:
+        """An operation ran. In rounds that are not recorded it must be the one that ran in those that were."""
+        if self._unseen:
+            return
+        key = (op, [t._s.constant for t in operands], None if self.real.sizes else frozen_attrs(attrs))
+        if self.expected is None:
+            self.ops.append(key)
+        elif self.at >= len(self.expected) or self.expected[self.at] != key:
+            self.note("other operations")
+        self.at += 1
+
+    @contextmanager
+    def unseen(self) -> Iterator[None]:
+        """Around operations that are not the user's."""
+        self._unseen = True
+        try:
+            yield
+        finally:
+            self._unseen = False
+
+    def round(self) -> None:
+        """A round ended that was not recorded."""
+        if self.expected is not None and self.at != len(self.expected):
+            self.note("fewer operations")
+        self.at = 0
 
     def nodes(self) -> dict[Node, None]:
         """The nodes recorded in the region so far."""
@@ -206,7 +246,8 @@ class Region:
             return
         self.tensors = [pred]
         if self.fits and not self.real._paused:
-            self.results = [flag_of(self.real, pred)]
+            with self.unseen():
+                self.results = [flag_of(self.real, pred)]
 
     def returned(self, result: Any) -> None:
         """Note what the function returned; call it inside the region."""

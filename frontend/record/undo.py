@@ -1,33 +1,37 @@
-"""Running a function of the user's without a trace: what it changed outside is put back."""
+"""What a function of the user's changes, in what it can reach; where it is run on trial, that is put back."""
 
 from __future__ import annotations
 
 import random
+from array import array
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import CellType
+from types import CellType, CodeType
 from typing import Any
 
 import numpy as np
 
 from graphc.frontend.record.texts import Texts
 from graphc.frontend.record.watch import _MISSING, Watcher, _alike, _fields_of, _inside, _now, _random_states
+from graphc.frontend.record.where import names_of
 
 
-class Undone:
-    """Whether anything had to be put back."""
+_OPAQUE = (np.ndarray, bytearray, memoryview, array)
 
-    changed = False
+
+class Changes:
+    """Whether anything changed."""
+
+    found = False
 
 
 @contextmanager
-def undoing(watcher: Watcher) -> Iterator[Undone]:
-    """Afterwards the outside objects that `watcher` noted, and the random numbers of Python and NumPy, are as before.
-
-    An iterator that moved on stays where it is; the report says so, as of everything that changed.
+def changes(watcher: Watcher, undo: bool) -> Iterator[Changes]:
+    """Report whether the objects that `watcher` noted, or the random numbers of Python and NumPy, change inside; with
+    `undo` they are put back.
     """
-    report = Undone()
+    report = Changes()
     before = [_state(kind, x, held) for kind, x, held, _ in watcher._notes]
     values = {k: globals_.get(name, _MISSING) for k, (globals_, name, _) in watcher._globals.items()}
     cells = {k: _inside(cell) for k, (cell, _, _) in watcher._cells.items()}
@@ -39,33 +43,60 @@ def undoing(watcher: Watcher) -> Iterator[Undone]:
         for k, (kind, x, held, _) in enumerate(watcher._notes):
             old = before[k] if k < len(before) else held  # noted meanwhile, before its code ran
             if not _same(kind, _state(kind, x, held), old):
-                report.changed = True
-                _put_back(kind, x, old)
+                report.found = True
+                if undo:
+                    _put_back(kind, x, old)
         for place, (globals_, name, first) in watcher._globals.items():
             old = values.get(place, first)
             if globals_.get(name, _MISSING) is not old:
-                report.changed = True
-                _put(globals_, name, old)
+                report.found = True
+                if undo:
+                    _put(globals_, name, old)
         for key, (cell, first, _) in watcher._cells.items():
             old = cells.get(key, first)
             if _inside(cell) is not old:
-                report.changed = True
-                _fill(cell, old)
+                report.found = True
+                if undo:
+                    _fill(cell, old)
         if _random_states() != drawn:
-            report.changed = True
-            random.setstate(python)
-            np.random.set_state(numpy)
+            report.found = True
+            if undo:
+                random.setstate(python)
+                np.random.set_state(numpy)
 
 
-def noting(watcher: Watcher, function: Any, given: Any) -> Watcher:
-    """A watcher of what a function reaches by its variables, those of the functions around it included, and by what it
-    is given.
-    """
-    found = Watcher(Texts())
+class Surroundings(Watcher):
+    """What functions reach by their variables. `opaque`: something among them could change unseen."""
+
+    opaque = False
+
+
+def noting(watcher: Watcher, functions: Sequence[Any]) -> Surroundings:
+    """What functions reach, by the variables of the functions around them, too."""
+    found = Surroundings(Texts())
     found._names = set(watcher._names)
-    found._roots = [(function, ""), (given, "")]
+    stack, seen = list(functions), set[int]()
+    while stack:
+        x = stack.pop()
+        x = getattr(x, "__func__", x)
+        found.opaque = found.opaque or isinstance(x, _OPAQUE)
+        code = x if isinstance(x, CodeType) else getattr(x, "__code__", None)
+        if code is None or id(code) in seen:
+            continue
+        seen.add(id(code))  # held by the functions
+        found._names |= names_of(code)
+        stack += [c for c in code.co_consts if isinstance(c, CodeType)]
+        stack += [_inside(cell) for cell in getattr(x, "__closure__", None) or ()]
+    found._roots = [(f, "") for f in functions]
     found._walk()
     return found
+
+
+def unsafe(local: Surroundings, watcher: Watcher) -> str:
+    """What there is among the things noted that cannot be put back, or whose changes are not seen; "" for nothing."""
+    if local.opaque:
+        return "an array of Python's or NumPy's"
+    return "an iterator" if any(kind == "iterator" for w in (local, watcher) for kind, *_ in w._notes) else ""
 
 
 def _state(kind: str, x: Any, held: Any) -> Any:
@@ -83,8 +114,9 @@ def _put_back(kind: str, x: Any, old: Any) -> None:
         else:
             x.clear()
             x.extend(old) if isinstance(x, deque) else x.update(old)
-    elif kind == "size" and isinstance(x, list):
-        del x[old:]
+    elif kind == "size" and isinstance(x, (list, deque, dict)):
+        while len(x) > old:
+            x.popitem() if isinstance(x, dict) else x.pop()
     elif kind not in ("size", "iterator"):
         now = _fields_of(kind, x, old)
         put, take = (setattr, delattr) if isinstance(x, type) else (object.__setattr__, object.__delattr__)
