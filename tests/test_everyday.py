@@ -145,3 +145,14 @@ def test_axis_elsewhere_and_compiled() -> None:
 
     assert graphc.cat([x, x], axis=1).shape == (4, 8) and graphc.stack([x, x], axis=1).shape == (4, 2, 4)
     graphc.testing.assert_same(f, x)
+
+
+def test_state_of_another_optimiser_is_a_value_error() -> None:
+    """As in PyTorch; was not."""
+    one, two = nn.Linear(2, 2), nn.Linear(2, 2, bias=False)
+    state = graphc.optim.Adam(one.parameters()).state_dict()
+    with pytest.raises(ValueError, match="loaded group 0 has 2 parameters, expected 1"):
+        graphc.optim.Adam(two.parameters()).load_state_dict(state)
+    groups = graphc.optim.Adam([{"params": [p]} for p in one.parameters()]).state_dict()
+    with pytest.raises(ValueError, match="loaded state dict has 2 parameter groups, expected 1"):
+        graphc.optim.Adam(one.parameters()).load_state_dict(groups)

@@ -164,18 +164,18 @@ class Optimizer:
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over settings and a copy of the state, in the dtypes of the parameters.
 
-        Raises StateError when the groups do not fit.
+        Raises ArgumentError when the groups do not fit.
         """
         groups = state_dict["param_groups"]
         if len(groups) != len(self.param_groups):
-            raise StateError(
+            raise ArgumentError(
                 f"{type(self).__name__}: loaded state dict has {len(groups)} parameter groups, "
                 f"expected {len(self.param_groups)}"
             )
         params: dict[int, Tensor] = {}
         for k, (mine, given) in enumerate(zip(self.param_groups, groups, strict=True)):
             if len(given["params"]) != len(mine["params"]):
-                raise StateError(
+                raise ArgumentError(
                     f"{type(self).__name__}: loaded group {k} has {len(given['params'])} parameters, "
                     f"expected {len(mine['params'])}"
                 )

@@ -56,8 +56,7 @@ def compile(
 
 def compile_in_place(module: Any, **options: Any) -> None:
     """Let calls of `module` run compiled, with the arguments of compile()."""
-    decorate = functools.partial(compile, **options)
-    made = decorate(module)
+    made = compile(module, **options)
     fields = module.__dict__
     fields.pop("_compiled_call", None)
     if made is not module:
