@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from graphc.errors import AutogradError
@@ -35,13 +35,13 @@ class Storage:
     slot: Any = None  # what a recorder knows of it
 
 
-def _name_fields(storage: Any) -> None:
-    """Give the class's table of names all of them at once: what comes late costs each storage a dict of its own."""
-    for name in ("root", "owner", "value", "version", "history", "exposed", "constant", "slot"):
-        setattr(storage, name, None)
+def _name_fields(made: Any, names: Iterable[str]) -> None:
+    """Give a class's table of names all of them at once: one that comes late costs the instance a dict of its own."""
+    for name in names:
+        object.__setattr__(made, name, None)
 
 
-_name_fields(Storage())
+_name_fields(Storage(), ("root", "owner", "value", "version", "history", "exposed", "constant", "slot"))
 
 
 class VersionCounter:
@@ -84,6 +84,11 @@ class Tensor(TensorMethods):
         from graphc.frontend.legacy import legacy_tensor
 
         return legacy_tensor(data)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if all(name not in cls.__dict__ for name in _FIELDS):  # a class that computes one of them has other ways
+            _name_fields(_new(cls), _FIELDS)
 
     apply_op: Callable[[Op, tuple[Any, ...], Attrs], Any]  # set by frontend.dispatch
 
@@ -138,6 +143,10 @@ class Tensor(TensorMethods):
         if self.is_leaf:
             self._requires_grad = bool(requires_grad)
         return self
+
+
+_FIELDS = tuple(name for name in Tensor.__annotations__ if name.startswith("_") and name != "_plain_class")
+_name_fields(_new(Tensor), _FIELDS)
 
 
 def fresh(array: Array, layout: Layout | None = None) -> Tensor:

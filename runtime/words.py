@@ -97,6 +97,10 @@ class Watch:
         """The number of the first word that differs; `count` where all are as expected."""
         return self._ask(self._address, self.count)
 
+    def holds(self, start: int, end: int) -> bool:
+        """Whether the words from number `start` up to `end`, which stand for themselves, are as expected."""
+        return self._ask(self._address + 16 * start, end - start) == end - start
+
 
 @once
 def _native() -> Callable[[int, int], int]:

@@ -28,6 +28,16 @@ def test_random_programs(first: int) -> None:
             raise AssertionError(f"seed {seed}: {error}\n{source(seed)}") from error
 
 
+def test_random_programs_with_every_condition_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a call like the last one did not look at must hold as well: else there is an InternalError."""
+    monkeypatch.setattr(config, "verify", True)
+    for seed in range(2000, 2012):
+        try:
+            check(seed, threads=(2,))
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}: {error}\n{source(seed)}") from error
+
+
 def test_random_programs_in_lockstep(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "lockstep", "always")
     calls = []

@@ -323,6 +323,20 @@ def test_gradients_nobody_holds_stay_where_they_are() -> None:
     kept = w.first.grad
     step(x, t)
     assert gradients.renewals == renewals + 1 and w.first.grad is not kept
+    renewals, values = gradients.renewals, bits(w.first.grad)
+    del kept
+    for _ in range(5):
+        w.opt.zero_grad()  # outside: they are put back
+        assert w.first.grad is None
+        step(x, t)
+        assert bits(w.first.grad) != values
+        values = bits(w.first.grad)
+    assert gradients.renewals <= renewals + 2
+    kept = w.first.grad
+    w.opt.zero_grad()
+    values = bits(kept)
+    step(x, t)
+    assert kept is not w.first.grad and bits(kept) == values
     ref = weakref.ref(w.first.grad)
     for _ in range(3):
         step(x, t)

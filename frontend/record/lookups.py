@@ -118,6 +118,7 @@ class Watched:
         if self.rest.tensors:
             self.rest.tests.append(_same_each(_array, self.rest.tensors, [t._a for t in self.rest.tensors]))
         self.watch = Watch(self._words)
+        self._words = []
 
     def same(self) -> bool:
         """True when everything is as it was found."""
@@ -125,12 +126,9 @@ class Watched:
 
     def changed(self) -> list[Any]:
         """The objects whose words are others now."""
-        ends = [*self._starts[1:], len(self._words)]
-        found = []
-        for start, end, owner in zip(self._starts, ends, self._owners, strict=True):
-            if not all(words.word(address) == expected for address, expected in self._words[start:end]):
-                found.append(owner)
-        return found
+        ends = [*self._starts[1:], self.watch.count]
+        groups = zip(self._starts, ends, self._owners, strict=True)
+        return [owner for start, end, owner in groups if not self.watch.holds(start, end)]
 
     def _say(self, owner: Any, found: Words, kind: str = "") -> bool:
         """Take these words on `owner`; once for each kind. False when there are none."""

@@ -105,9 +105,10 @@ class Picture:
     def _sources(self, tensors: Sequence[Tensor | None]) -> None:
         sources = self.trace.sources
         self.fixed = [k for k, s in enumerate(sources) if s.kind == "path" and s.number not in self.changing]
-        self.moving = [k for k in range(len(sources)) if k not in set(self.fixed)]
+        fixed = set(self.fixed)
+        self.moving = [k for k in range(len(sources)) if k not in fixed]
         self.borrowed = [k for k in self.moving if sources[k].kind in ("arg", "path")]  # the rest are arrays of our own
-        self.tensors: list[Tensor | None] = [t if k in set(self.fixed) else None for k, t in enumerate(tensors)]
+        self.tensors: list[Tensor | None] = [t if k in fixed else None for k, t in enumerate(tensors)]
         self.known = [t for t in self.tensors if t is not None]
         self.lookups.tensors = self.known
         self.arrays: list[Array] = []  # of the known tensors, when they were last found not to overlap

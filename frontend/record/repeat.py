@@ -49,15 +49,22 @@ class Gradients:
         self._rooms = rooms
         self._arrays: list[Array] | None = None  # new ones, in this call
         self._made: list[Tensor] = []
-        self._watch: Watch | None = None
+        self._watch: Watch | None = None  # they are in place, and nobody else holds them
+        self._released: Watch | None = None  # zero_grad() outside took them away, and nobody holds them
+        self._away = False
         self._age, self._wait, self._patience = 0, 0, 1
 
     def room(self, put: Callable[[int, Array], None]) -> None:
         """See that native code has memory to write to."""
-        watch = self._watch
-        if watch is not None and watch.first_change() == watch.count:
+        watch, released = self._watch, self._released
+        if watch is not None and released is not None:
             self._age += 1
-            return
+            self._away = False
+            if watch.first_change() == watch.count:
+                return
+            self._away = released.first_change() == released.count
+            if self._away:
+                return
         self._watch = None
         self._arrays = [make(shape, dtype) for make, shape, dtype in self._rooms]
         for k, array in zip(self.outputs, self._arrays, strict=True):
@@ -65,7 +72,7 @@ class Gradients:
 
     def commit(self) -> None:
         """Put new ones in place."""
-        if self._watch is not None:
+        if self._watch is not None and not self._away:
             return
         if self._arrays is not None:
             self._made, self._arrays = list(map(fresh, self._arrays)), None
@@ -74,7 +81,7 @@ class Gradients:
             owner._grad = made
         if self._wait:
             self._wait -= 1
-        else:
+        elif self._watch is None:
             self._look_out()
 
     def _look_out(self) -> None:
@@ -82,12 +89,14 @@ class Gradients:
         self._patience = 1 if self._age > MAX_WAIT else min(2 * self._patience, MAX_WAIT)
         self._age, self._wait = 0, self._patience
         found: list[Word] = []
+        released: list[Word] = []
         for owner, made in zip(self.owners, self._made, strict=True):
             more = _held_here(owner, made)
             if more is None:
                 return
             found += more
-        self._watch = Watch(found)
+            released += _taken_away(owner, made, more)
+        self._watch, self._released = Watch(found), Watch(released)
 
 
 def _held_here(owner: Tensor, made: Tensor) -> list[Word] | None:
@@ -97,6 +106,13 @@ def _held_here(owner: Tensor, made: Tensor) -> list[Word] | None:
     if owner._grad is not made or None in parts:
         return None
     return [w for part in parts for w in part or ()]
+
+
+def _taken_away(owner: Tensor, made: Tensor, held: Sequence[Word]) -> list[Word]:
+    """The same words for `owner.grad = None`."""
+    place = (words.same_fields(owner, ("_grad",)) or [(0, 0)])[-1][0]
+    now = {place: id(None), id(made): _GRADIENT[0] - 1}
+    return [(address, now.get(address, expected)) for address, expected in held]
 
 
 class Repeat:
