@@ -16,7 +16,6 @@ from graphc.frontend.record.texts import Texts
 from graphc.frontend.record.watch import _MISSING, Watcher, _alike, _fields_of, _inside, _now, _random_states
 from graphc.frontend.record.where import names_of
 
-
 _OPAQUE = (np.ndarray, bytearray, memoryview, array)
 
 
