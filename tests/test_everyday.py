@@ -156,3 +156,29 @@ def test_state_of_another_optimiser_is_a_value_error() -> None:
     groups = graphc.optim.Adam([{"params": [p]} for p in one.parameters()]).state_dict()
     with pytest.raises(ValueError, match="loaded state dict has 2 parameter groups, expected 1"):
         graphc.optim.Adam(one.parameters()).load_state_dict(groups)
+
+
+def test_a_trace_with_keywords(tmp_path: Path) -> None:
+    """Was refused: `trace(net, x)` knew positions alone."""
+
+    def f(x: Any, *, scale: float = 1.0, both: bool = False) -> Any:
+        return (x * scale, x) if both else x * scale
+
+    x = graphc.randn(3)
+    graphc.trace(f, x, kwargs={"scale": 2.0, "both": True}).save(tmp_path / "f.gcz")
+    loaded = graphc.load(tmp_path / "f.gcz")
+    found = loaded(x, scale=2.0, both=True)
+    assert len(found) == 2 and graphc.equal(found[0], x * 2.0)
+    with pytest.raises(ValueError, match="expected"):
+        loaded(x)
+    named = graphc.trace(f, kwargs={"x": x}, dynamic={"x": {0: "N"}})
+    assert graphc.equal(named(x=graphc.ones(5)), graphc.ones(5))
+
+
+def test_an_item_set_by_name_in_a_hook_has_its_line() -> None:
+    """Was "an unknown line"."""
+    seen: dict[str, Any] = {}
+    net = nn.Linear(2, 2)
+    net.register_forward_hook(lambda module, given, out: seen.__setitem__("out", out))
+    with pytest.warns(graphc.RecordingWarning, match=rf"seen.* is changed at {HERE}:\d+"):
+        graphc.compile(net)(graphc.ones(1, 2))

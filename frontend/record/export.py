@@ -202,20 +202,27 @@ class Program:
         return f"<graphc program {self.graph.name}: {len(self.graph.nodes)} nodes, {len(self.state)} state tensors>"
 
 
-def trace(fn: Callable[..., Any], *inputs: Any, dynamic: Mapping[str, Mapping[int, Any]] | None = None) -> Program:
-    """Record `fn(*inputs)` and give the program: `.graph`, `.explain()`, `.save(path)`, callable.
+def trace(
+    fn: Callable[..., Any],
+    *inputs: Any,
+    dynamic: Mapping[str, Mapping[int, Any]] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+) -> Program:
+    """Record `fn(*inputs, **kwargs)` and give the program: `.graph`, `.explain()`, `.save(path)`, callable in the same
+    way.
 
     `dynamic` names sizes that may change: `{"x": {0: "N"}}` (argument name -> axis -> name). The function is run twice
     from the same state, which is restored afterwards: parameters, buffers, optimiser and random state are as before.
     Raises RecordingError at the line of anything a graph cannot repeat.
     """
     check_function("trace", fn)
-    leaves, spec = flatten((inputs, {}))
-    names = argument_names(fn, inputs, {}, spec)
+    given = (inputs, dict(kwargs or {}))
+    leaves, spec = flatten(given)
+    names = argument_names(fn, *given, spec)
     types, sizes = _named_types(leaves, names, dynamic or {})
     with restoring() as around:
-        first = _record(fn, inputs, leaves, spec, names, types, sizes, around)
-        second = _record(fn, inputs, leaves, spec, names, types, sizes, around)
+        first = _record(fn, given, leaves, spec, names, types, sizes, around)
+        second = _record(fn, given, leaves, spec, names, types, sizes, around)
         text = difference(first, second)
         if text is not None:
             raise RecordingError(
@@ -226,7 +233,7 @@ def trace(fn: Callable[..., Any], *inputs: Any, dynamic: Mapping[str, Mapping[in
 
 def _record(
     fn: Callable[..., Any],
-    inputs: Sequence[Any],
+    given: tuple[Sequence[Any], dict[str, Any]],
     leaves: Sequence[Any],
     spec: TreeSpec,
     names: Sequence[str],
@@ -240,7 +247,7 @@ def _record(
             leaves,
             spec,
             names,
-            given=(inputs, {}),
+            given=given,
             types=types,
             sizes=sizes,
             on_lift=around.note,

@@ -335,6 +335,7 @@ class Watcher:
             now = _content(x)
             if len(now) != len(before) or not all(map(_identical, now, before)):
                 where = called or self._line(("STORE_SUBSCR", "DELETE_SUBSCR"), None)
+                where = where or self._line(("LOAD_METHOD", "LOAD_ATTR"), "__setitem__")  # not seen as a call
                 yield f"{label} ({type(x).__name__}) is changed", where or self._owner_called(x)
         elif kind == "size":
             if len(x) != before:
