@@ -310,7 +310,7 @@ def _made_up(func: Function, given: tuple[Any, ...], strided: bool) -> tuple[Ten
         outputs = _differentiable(func(*given))
     made = []
     for k, o in enumerate(outputs):
-        values = (_row(o._l.shape, k + 3) * 3).astype(o.dtype.np)
+        values = np.array(_row(o._l.shape, k + 3) * 3, o.dtype.np)  # of 0-d too, not a NumPy scalar
         if strided and values.ndim:
             room = np.zeros((*values.shape[:-1], 2 * values.shape[-1]), values.dtype)
             room[..., ::2] = values

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from graphc.frontend import functional_copies as fc
 from graphc.frontend import functional_counting as fk
 from graphc.frontend import functional_index as fi
@@ -22,6 +24,19 @@ from graphc.frontend.tensor import Tensor
 def _polygamma(self: Tensor, n: int) -> Tensor:
     """The n-th derivative of digamma, n up to 10. Integers become the default dtype. Raises ArgumentError."""
     return fz.polygamma(n, self)
+
+
+def _matrix_method(name: str) -> Any:
+    """A function of frontend/matrices.py, which is imported at the first use."""
+
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+        from graphc.frontend import matrices
+
+        return getattr(matrices, name)(self, *args, **kwargs)
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"graphc.{name}() of this tensor."
+    return method
 
 
 def _rlshift(self: Tensor, other: Operand) -> Tensor:
@@ -63,6 +78,11 @@ class MoreMethods:
     erfc = fz.erfc
     erfinv = fz.erfinv
     lgamma = fz.lgamma
+    cholesky = _matrix_method("cholesky")
+    det = _matrix_method("det")
+    inverse = _matrix_method("inverse")
+    logdet = _matrix_method("logdet")
+    slogdet = _matrix_method("slogdet")
     polygamma = _polygamma
     exp2 = fz.exp2
     fix = fm.trunc

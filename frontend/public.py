@@ -14,6 +14,7 @@ from graphc.frontend import (
     indexing,
     legacy,
     limits,
+    matrices,
     ordering,
     methods as methods,
     printing,
@@ -35,6 +36,7 @@ from graphc.frontend.grad_mode import *
 from graphc.frontend.indexing import *
 from graphc.frontend.legacy import *
 from graphc.frontend.limits import *
+from graphc.frontend.matrices import *
 from graphc.frontend.tensor import Tensor as Tensor
 from graphc.frontend.ordering import *
 from graphc.frontend.printing import *
@@ -62,6 +64,7 @@ __all__ += grad_mode.__all__
 __all__ += indexing.__all__
 __all__ += legacy.__all__
 __all__ += limits.__all__
+__all__ += matrices.__all__
 __all__ += ordering.__all__
 __all__ += random_tensors.__all__
 __all__ += printing.__all__

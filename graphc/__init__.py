@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from graphc import backends as backends
     from graphc import cuda as cuda
     from graphc import errors as errors
+    from graphc import linalg as linalg
     from graphc import profiler as profiler
     from graphc import testing as testing
     from graphc.frontend.compaction import *
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from graphc.frontend.indexing import *
     from graphc.frontend.legacy import *
     from graphc.frontend.limits import *
+    from graphc.frontend.matrices import *
     from graphc.frontend.ordering import *
     from graphc.frontend.printing import *
     from graphc.frontend.promote import *
@@ -59,6 +61,7 @@ _MODULES = (
     "config",
     "cuda",
     "errors",
+    "linalg",
     "nn",
     "optim",
     "profiler",

@@ -58,6 +58,10 @@ class GraphError(GraphcError, ValueError):
     """A graph or its text is not valid; the message starts with the number of the broken invariant."""
 
 
+class LinAlgError(GraphcError, RuntimeError):
+    """A matrix has no inverse, or no factors of the kind asked for."""
+
+
 class UnsupportedError(GraphcError, NotImplementedError, RuntimeError):
     """A valid request that this version does not support."""
 

@@ -510,3 +510,8 @@ def test_backward_outside_runs_eagerly() -> None:
         return step, (x34(),)
 
     refused(make, trace=False, match="Cube")
+
+
+def test_second_gradients_of_a_function_to_a_single_number() -> None:
+    x = graphc.tensor([1.0, -2.0, 0.5], dtype=graphc.float64, requires_grad=True)
+    assert graphc.autograd.gradgradcheck(lambda x: (x * x * x).sum(), (x,))

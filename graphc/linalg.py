@@ -1,0 +1,3 @@
+"""Linear algebra of small dense matrices."""
+
+from graphc.frontend.linalg import *
