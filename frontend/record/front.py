@@ -56,7 +56,8 @@ def compile(
 
 def compile_in_place(module: Any, **options: Any) -> None:
     """Let calls of `module` run compiled, with the arguments of compile()."""
-    made = compile(module, **options)
+    decorate: Callable[..., Any] = functools.partial(compile, **options)
+    made = decorate(module)
     fields = module.__dict__
     fields.pop("_compiled_call", None)
     if made is not module:
