@@ -17,7 +17,7 @@ from graphc.ir import graph as ir_graph
 from graphc.ir import rewrite
 from graphc.ir.ops.contract import matmul
 from graphc.ir.ops.pointwise import add, mul, neg, tanh
-from graphc.ir.passes import decompose, fold, simplify
+from graphc.ir.passes import decompose, fold, fuse, simplify
 from graphc.ir.quiet import no_collection
 from graphc.ir.types import TensorType, float32
 from graphc.testing import assert_same
@@ -77,6 +77,19 @@ def test_equal_kernel_records_are_lowered_once(monkeypatch: pytest.MonkeyPatch) 
     exe = compiler.compile_graph(graph)
     assert exe.stats.kernels >= 40
     assert len(lowered) == len(set(lowered)) <= 4
+
+
+def test_a_value_with_many_readers_is_not_asked_for_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = ir_graph.Graph("fan")
+    x = graph.add_input(TensorType(float32, (64,)), "x")
+    for k in range(600):
+        graph.add_output(tanh(mul(x, graph.scalar(k + 2.0, float32))), f"out{k}")
+    asked = []
+    original = fuse._Fuser._gains
+    monkeypatch.setattr(fuse._Fuser, "_gains", lambda *args: asked.append(1) or original(*args))
+    fused = fuse.fuse(graph)
+    assert len(fused.groups) < 60
+    assert len(asked) <= len(graph.nodes)
 
 
 def test_one_look_for_the_line_a_node(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,7 +160,7 @@ class _Fuser:
         self.ancestors = Ancestors()  # of each group, by number
         self.users = graph.users()
         self.outputs = dict.fromkeys(o.value for o in graph.outputs)
-        self.siblings: dict[tuple[object, ...], list[Group]] = {}
+        self.siblings: dict[tuple[object, ...], dict[Group, None]] = {}  # groups with room that read a value
 
     def is_alias(self, node: Node) -> bool:
         """True where the node only gives a contiguous buffer another shape."""
@@ -283,9 +283,16 @@ class _Fuser:
         return sorted((g for g in found if g.kind not in ALONE), key=lambda g: (rank[g.kind], -g.number))
 
     def _siblings(self, key: tuple[object, ...], reads: list[Read]) -> list[Group]:
-        return list(
-            dict.fromkeys(g for v, _ in reads if count(v.type.sizes) > 1 for g in self.siblings.get((*key, v), ()))
-        )
+        found: dict[Group, None] = {}
+        room = MAX_READS - len(reads)
+        for v, _ in reads:
+            known = self.siblings.get((*key, v)) if count(v.type.sizes) > 1 else None
+            if known:  # thousands may read a value: most of their groups are full
+                full = [g for g in known if len(g.nodes) >= MAX_NODES or len(g.reads) >= MAX_READS]
+                for g in full:
+                    del known[g]
+                found.update([(g, None) for g in known if len(g.reads) <= room])
+        return list(found)
 
     def _try(self, group: Group, node: Node, reads: list[Read], level: str) -> bool:
         """Add the node to the group where that is legal and within the limits."""
@@ -345,15 +352,13 @@ class _Fuser:
         key: tuple[object, ...] | None = None
         if stage:
             key = ("rows", group.domain, group.dims)
-        elif self._pointwise(node) and level == "full":
+        elif group.kind == "map" and self._pointwise(node) and level == "full":
             key = ("map", squeezed(node.out.type.sizes))
         outside = [(v, index) for v, index in reads if self.owner.get(v) is not group]
         for value, index in outside:
             group.reads.setdefault(value, []).append(index)
             if key is not None:
-                known = self.siblings.setdefault((*key, value), [])
-                if group not in known:
-                    known.append(group)
+                self.siblings.setdefault((*key, value), {})[group] = None
         self.ancestors.wait(group.number, self._needs(outside, group))
 
     # ---- the result
