@@ -114,17 +114,21 @@ class Effects(Parts):
         if v is None or self.depth > 2:
             return
         kind = self.rng.choice(["cond", "scan", "while"])
+        free = self.count % 2 == 1  # no gradient flows: a node of the graph
+        t, grad = f"{v.name}.detach()" if free else v.name, v.grad and not free
         if kind == "cond":
-            text = f"graphc.cond({v.name}.sum() > 0, lambda t: t * 2, lambda t: t.sin(), [{v.name}])"
-            self.new(text, v.shape, v.dtype, v.grad)
+            ways = f"lambda t: t * 2, lambda t: {f't.sin() + {v.name}.detach().mean()' if free else 't.sin()'}"
+            self.new(f"graphc.cond({v.name}.sum() > 0, {ways}, [{t}])", v.shape, v.dtype, grad)
         elif kind == "scan":
-            zero = f"graphc.zeros_like({v.name}[0])"
-            text = f"graphc.scan(lambda c, t: (c * 0.5 + t, c + t), {zero}, {v.name})[1]"
-            self.new(text, v.shape, v.dtype, v.grad)
+            xs = f"graphc.cat([{t}] * 20)[-{v.shape[0]} - 17:]" if free and v.shape[0] else t
+            zero = f"graphc.zeros_like({v.name}[0]).detach()"
+            text = f"graphc.scan(lambda c, t: (c * 0.5 + t, c + t), {zero}, {xs})[1]"
+            self.new(f"{text}[:{v.shape[0]}]" if free else text, v.shape, v.dtype, grad)
         else:
-            text = (f"graphc.while_loop(lambda i, t: i < 3, lambda i, t: (i + 1, t * 0.5), "
-                    f"(graphc.tensor(0), {v.name}))[1]")  # fmt: skip
-            self.new(text, v.shape, v.dtype, v.grad)
+            test = "(i < 5) & (t.abs().sum() > 1)" if free else "i < 3"
+            text = (f"graphc.while_loop(lambda i, t: {test}, lambda i, t: (i + 1, t * 0.5), "
+                    f"(graphc.tensor(0), {t}))[1]")  # fmt: skip
+            self.new(text, v.shape, v.dtype, grad)
 
     def effect(self) -> None:
         """What no graph holds: lists, counters, numbers, text, schedules, callbacks."""

@@ -461,6 +461,67 @@ def test_nested_beyond_the_limit() -> None:
         assert any(n.op.name == "cond" for n in program.graph.nodes) is (level == MAX_NESTING)
 
 
+def test_layers_that_draw_and_count() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.drop, self.norm = nn.Linear(3, 3), nn.Dropout(0.5), nn.BatchNorm1d(3)
+
+        def forward(self, x: Any) -> Any:
+            return self.a(graphc.cond(x.sum() > 0, lambda: self.drop(self.a(x)), lambda: self.norm(x)))
+
+    model = Model()
+    xs = [graphc.randn(4, 3) * 3 for _ in range(8)]
+    state = {name: t.clone() for name, t in model.state_dict().items()}
+
+    def history(run: Any) -> Any:
+        model.load_state_dict(state)
+        graphc.manual_seed(1)
+        with graphc.no_grad():
+            return [bits(run(x)) for x in xs], bits(model.state_dict())
+
+    for training, paths in ((True, 2), (False, 1)):
+        model.train(training)
+        run = graphc.compile(model, fullgraph=True)
+        assert history(run) == history(model)
+        assert len(run.traces) == paths
+
+
+def test_a_gradient_mode_that_stays() -> None:
+    def f(x: Any) -> Any:
+        def yes() -> Any:
+            graphc.set_grad_enabled(False)
+            return x * 2
+
+        with graphc.enable_grad():
+            y = graphc.cond(x.sum() > 0, yes, lambda: x - 1)
+            return y, graphc.is_grad_enabled()
+
+    in_paths(f, signs(), 2)
+
+
+def test_beside_callbacks() -> None:
+    seen: list[Any] = []
+
+    def f(x: Any) -> Any:
+        y = graphc.cond(x.sum() > 0, lambda: x * 2, lambda: x - 1)
+        z = graphc.host(lambda t: seen.append(t.tolist()) or t * 3, y)
+        return graphc.while_loop(lambda v: v.sum() < 50, lambda v: v.abs() * 2 + 1, (z,))
+
+    def g(x: Any) -> Any:
+        return graphc.cond(x.sum() > 0, lambda: graphc.host(lambda t: seen.append(1) or t * 3, x), lambda: x - 1)
+
+    for function, paths in ((f, 1), (g, 2)):
+        run = in_paths(function, signs(), paths)
+        for args in signs():
+            seen.clear()
+            function(*args)
+            expected = list(seen)
+            seen.clear()
+            run(*args)
+            assert seen == expected
+
+
 # ---------------------------------------------------------------- graphs and files
 
 

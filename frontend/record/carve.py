@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import reduce
 from types import TracebackType
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 from graphc.compiler import frozen_attrs
 from graphc.frontend.mode import mode, using
 from graphc.frontend.record.ranges import in_range
+from graphc.frontend.record.roots import drop_slot, slot_in
 from graphc.frontend.record.trace import ValueGuard, same_bits
 from graphc.frontend.record.tree import TreeSpec, flatten
 from graphc.frontend.record.undo import changes, noting, unsafe
@@ -79,9 +81,8 @@ class Watch:
 
     def on_write(self, target: Tensor, value: Tensor) -> None:
         """A write to what was there before does not fit."""
-        slot = target._s.slot
-        made = slot is not None and slot.recording is self.real
-        if not made or not slot.roots or any(r.value.node not in self.region.nodes() for r in slot.roots):
+        slot = slot_in(target._s, self.real)
+        if slot is None or not slot.roots or any(r.value.node not in self.region.nodes() for r in slot.roots):
             self.region.note("a write")
         self.outer.on_write(target, value)
 
@@ -144,7 +145,12 @@ class Region:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
+        after = mode.get().grad
         self._using.__exit__(None, None, None)
+        if after is not mode.get().grad:
+            self.unfit = self.unfit or "a gradient mode that stays"
+            if not self.trial:
+                mode.set(replace(mode.get(), grad=after))
         fits = self.fits
         self.nodes()
         self.ended = True
@@ -235,9 +241,8 @@ class Region:
         return False
 
     def _made_here(self, t: Tensor) -> bool:
-        slot = t._s.slot
-        here = slot is not None and slot.recording is self.real
-        return here and any(r.value.node in self._nodes for r in slot.roots)
+        slot = slot_in(t._s, self.real)
+        return slot is not None and any(r.value.node in self._nodes for r in slot.roots)
 
     def tested(self, pred: Any) -> None:
         """Note what a test returned; call it inside the region."""
@@ -367,12 +372,12 @@ def cut(real: Any, start: int, nodes: dict[Node, None]) -> None:
                 x._memo = None
             else:
                 kept.append(ref)
-        elif x is not None and x.slot is not None and x.slot.recording is real:
-            x.slot.roots = [r for r in x.slot.roots if r.value.node not in nodes]
-            if x.slot.roots:
+        elif x is not None and (slot := slot_in(x, real)) is not None:
+            slot.roots = [r for r in slot.roots if r.value.node not in nodes]
+            if slot.roots:
                 kept.append(ref)
             else:
-                x.slot = None
+                drop_slot(x, real)
     real._noted[:] = kept
 
 
