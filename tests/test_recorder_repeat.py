@@ -201,6 +201,33 @@ def test_changed_globals_are_noticed(name: str) -> None:
     assert found[0][CALLS - 1] != found[0][CALLS]
 
 
+def test_an_attribute_that_comes_while_another_goes_is_noticed() -> None:
+    class Holder:
+        def __init__(self) -> None:
+            self.weight = graphc.ones(3)
+            self.unread = 1
+
+        def run(self, x: Any) -> Any:
+            y = x * self.weight
+            return y + self.__dict__["bonus"] if "bonus" in self.__dict__ else y
+
+        def default(self, x: Any) -> Any:
+            return x * getattr(self, "factor", 2.0) * self.weight
+
+    for name, value in (("run", 3.0), ("default", 5.0)):
+        found = []
+        for how in (lambda f: f, graphc.compile):
+            h = Holder()
+            fn, x = how(getattr(h, name)), graphc.full((3,), 2.0)
+            seen = [bits(fn(x)) for _ in range(CALLS)]
+            del h.unread
+            setattr(h, "bonus" if name == "run" else "factor", value)
+            seen += [bits(fn(x)) for _ in range(CALLS)]
+            assert seen[0] != seen[-1]
+            found.append(seen)
+        assert found[0] == found[1], name
+
+
 def test_changed_entries_and_context_variables_are_noticed() -> None:
     for change in (lambda w: TABLE["list"].__setitem__(0, 9.0), lambda w: HERE.set(5.0)):  # type: ignore[attr-defined]
         found = []

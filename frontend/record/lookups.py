@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import chain
-from operator import attrgetter, getitem, is_
+from operator import attrgetter, contains, getitem, is_
 from types import FunctionType
 from typing import Any
 
@@ -44,6 +44,7 @@ class Lookups:
     variables: list[tuple[Any, Any]] = field(default_factory=list)  # of the context
     sized: list[Any] = field(default_factory=list)  # their lengths matter
     ordered: list[Any] = field(default_factory=list)  # their keys and order matter
+    absent: list[tuple[Any, Any]] = field(default_factory=list)  # dict, a key it does not have
     empties: list[Any] = field(default_factory=list)
     bare: list[Any] = field(default_factory=list)  # tensors that have no .grad
     tensors: list[Tensor] = field(default_factory=list)  # whose layout and place on the tape matter
@@ -63,6 +64,8 @@ class Lookups:
             tests.append(_equal_list(len, sized))
         if self.ordered:
             tests.append(_same_order(self.ordered))
+        if self.absent:
+            tests.append(_none_there(*zip(*self.absent, strict=True)))
         if self.empties:
             tests.append(lambda: not any(map(len, self.empties)))
         if self.bare:
@@ -89,6 +92,10 @@ def _same_each(get: Callable[[Any], Any], owners: Sequence[Any], found: Sequence
 
 def _same_found(find: Any, owners: Sequence[Any], keys: Sequence[Any], found: Sequence[Any]) -> Callable[[], bool]:
     return lambda: all(map(is_, map(find, owners, keys), found))
+
+
+def _none_there(owners: Sequence[Any], keys: Sequence[Any]) -> Callable[[], bool]:
+    return lambda: not any(map(contains, owners, keys))
 
 
 def _equal_list(get: Callable[[Any], Any], owners: Sequence[Any]) -> Callable[[], bool]:
@@ -166,6 +173,7 @@ class Watched:
                 rest.items += rows
         rest.sized += [x for x in lookups.sized if not self._unchanged(x)]
         rest.ordered += [x for x in lookups.ordered if not self._unchanged(x)]
+        rest.absent += [pair for pair in lookups.absent if not self._unchanged(pair[0])]
         rest.empties += [x for x in lookups.empties if not self._unchanged(x)]
 
     def _objects(self, lookups: Lookups) -> None:
@@ -178,6 +186,8 @@ class Watched:
             found: Words = None
             if isinstance(owner, Tensor) and name == "_grad":
                 found = words.same_fields(owner, (name,))
+            elif name == "__dict__":
+                found = words.same_dict(owner)
             elif type(owner) is FunctionType and name in _CODE:
                 found = words.same_code(owner, name)
             if not self._say(owner, found):

@@ -85,7 +85,7 @@ class Picture:
         elif guard.kind == "keys" and not isinstance(value, _IMMUTABLE):
             (found.ordered if isinstance(value, (dict, MappingProxyType)) else found.sized).append(value)
         elif guard.kind == "absent":
-            found.sized.append(value)
+            found.absent += [(value, key) for key in guard.expected]
         elif guard.kind == "flat" and not isinstance(value, _IMMUTABLE):
             if value:
                 self.late.append(guard)

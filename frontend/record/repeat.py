@@ -193,6 +193,8 @@ class Repeat:
         try:
             if not self.ready(leaves):
                 return MISS
+            if config.verify:
+                self.trace.executable._check_fully(self.bound.operands[: len(self.trace.sources)])
             self._room()
             self.bound.run()
             self.calls += 1
