@@ -23,7 +23,7 @@ from graphc.frontend.record.attributes import Rebindings
 from graphc.frontend.record.counted import CountedSizes, forget_names
 from graphc.frontend.record.phases import Phases
 from graphc.frontend.record.ranges import in_range
-from graphc.frontend.record.roots import Root, Slot, starts_with
+from graphc.frontend.record.roots import Root, Slot, drop_slot, make_slot, slot_in, starts_with
 from graphc.frontend.record.texts import Texts
 from graphc.frontend.record.trace import HostCall, RangeGuard, Source, ValueGuard
 from graphc.frontend.record.where import here
@@ -152,12 +152,11 @@ class Recorder(rng.Replays, Phases, CountedSizes):
         return not self._paused and not self.finished and self.refusal is None
 
     def _slot(self, t: Tensor) -> Slot:
-        slot = t._s.slot
-        if slot is None or slot.recording is not self:
-            slot = t._s.slot = Slot(self)
+        slot = slot_in(t._s, self)
+        if slot is None:
+            slot = make_slot(t._s, self)
             self._noted.append(weakref.ref(t._s))
-        found: Slot = slot
-        return found
+        return slot
 
     def value_of(self, t: Tensor) -> Value:
         """The graph value `t` holds now; lifts a tensor from outside."""
@@ -428,8 +427,8 @@ class Recorder(rng.Replays, Phases, CountedSizes):
         if t._born == self.first_ticket:
             self.made.append((weakref.ref(t), here()))
             return True
-        slot = t._s.slot
-        return slot is not None and slot.recording is self and any(r.source is None for r in slot.roots)
+        slot = slot_in(t._s, self)
+        return slot is not None and any(r.source is None for r in slot.roots)
 
     @_hook
     def on_metadata(self, tensor: Tensor, what: str) -> None:
@@ -482,8 +481,8 @@ class Recorder(rng.Replays, Phases, CountedSizes):
             x = ref()
             if isinstance(x, Tensor):
                 x._memo = None
-            elif x is not None and x.slot is not None and x.slot.recording is self:
-                x.slot = None
+            elif x is not None:
+                drop_slot(x, self)
         self._noted.clear()
         for source in self.sources:
             if source.kind not in ("path", "setting"):

@@ -16,6 +16,7 @@ from graphc.errors import RecordingError
 from graphc.frontend import autograd
 from graphc.frontend.autograd import AccumulateGrad, Edge, Node, Saved
 from graphc.frontend.record.recorder import Recorder
+from graphc.frontend.record.roots import slot_in
 from graphc.frontend.tensor import Chain, Storage, Tensor, VersionCounter, fresh
 from graphc.ir.graph import Value
 from graphc.ir.op import Array, Op, op_named
@@ -199,8 +200,8 @@ class TapePlanner:
 
     def _source(self, s: Saved) -> tuple[int, Chain] | None:
         """The input or state whose memory was saved, and the views from there."""
-        slot = s.storage.slot
-        roots = [] if slot is None or slot.recording is not self.recorder else slot.roots
+        slot = slot_in(s.storage, self.recorder)
+        roots = [] if slot is None else slot.roots
         best: tuple[int, Chain] | None = None
         for root in roots:
             n = len(root.chain)
