@@ -231,7 +231,7 @@ def numpy(self: Tensor, *, force: builtins.bool = False) -> Array:
         raise detached_error("numpy()")
     _escape(self, "numpy()")
     self._s.exposed = True
-    return self._a
+    return self._a.view()  # the shape and flags of what is handed out are its own
 
 
 def array_protocol(self: Tensor, dtype: Any = None, copy: builtins.bool | None = None) -> Array:

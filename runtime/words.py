@@ -262,11 +262,14 @@ def _in_dict(obj: Any, names: Sequence[str]) -> Words:
     words = same_dict(obj)
     if words is None or _kind(keys) == _GENERAL or bool(values) is not (_kind(keys) == _SPLIT):
         return None
-    words += [(id(found) + _KEYS, keys), (id(found) + _VALUES, values), (keys + _ENTRIES, word(keys + _ENTRIES))]
-    start = _start(keys)
+    words.append((id(found) + _VALUES, values))
+    start, names_there = _start(keys), (keys + _ENTRIES, word(keys + _ENTRIES))
     if not values:  # a table of its own: all its keys, so that no other can have come
-        words += [(start + 16 * k, word(start + 16 * k)) for k in range(word(keys + _ENTRIES))]
+        words += [(id(found) + _KEYS, keys), names_there]
+        words += [(start + 16 * k, word(start + 16 * k)) for k in range(names_there[1])]
     slots, at, step = (_names(keys), values, 8) if values else (_filled(keys), start + 8, 16)
+    if values and not all(name in slots for name in names):  # the table of the class: it may get more names
+        words.append(names_there)
     words += [(at + step * slots[name], word(at + step * slots[name])) for name in names if name in slots]
     return words
 

@@ -195,11 +195,9 @@ class Watched:
         rest.bare += [t for t in lookups.bare if not self._say(t, words.same_fields(t, ("_grad",)))]
 
     def _tensors(self, tensors: Sequence[Tensor]) -> None:
-        """Layout, place on the tape, array, and whether the array was given to somebody who may change its shape."""
+        """Layout, place on the tape, and the array, which nobody else has."""
         for t in tensors:
-            parts = [words.same_fields(t, ("_a", *STATE, "_s")), words.same_fields(t._s, ("exposed",))]
-            if t._s.exposed:
-                parts.append(words.same_array(t._a))
+            parts = [words.same_fields(t, ("_a", *STATE))]
             if t._hooks is not None:
                 parts.append(words.same_items(t._hooks))
             found = None if None in parts else list(chain.from_iterable(p or () for p in parts))

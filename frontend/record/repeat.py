@@ -139,7 +139,7 @@ class Repeat:
             put(k, fixed[k]._a)
         moving = [(k, sources[k]) for k in picture.moving]
         io = self.bound.io
-        self.arguments = [(k, s.number, io + k, s.layout) for k, s in moving if s.kind == "arg"]
+        self.arguments = [(k, s.number, io + k) for k, s in moving if s.kind == "arg"]
         self.loose = [(k, s) for k, s in moving if s.kind == "path"]
         self.random = [k for k, s in moving if s.kind == "random"]
         self.numbers: list[tuple[Array, bool, int]] = []
@@ -214,16 +214,14 @@ class Repeat:
         if config.verify:
             confirm(self.trace, leaves)
         operands, addresses = self.bound.operands, self.bound.addresses
-        for k, number, at, layout in self.arguments:
+        for k, number, at in self.arguments:
             t = leaves[number]
             operands[k] = array = t._a
-            if t._s.exposed and Layout.of(array) is not layout:
-                return False
             self.tensors[k] = t
             addresses[at] = id(array)
         for k, source in self.loose:
             t = values[source.number]
-            if not fits(source, t) or Layout.of(t._a) is not source.layout:
+            if not fits(source, t):
                 return False
             self.tensors[k] = t
             self.bound.put(k, t._a)
