@@ -337,3 +337,28 @@ def test_recording_under_a_profiler() -> None:
     profile.disable()
     assert step.stats.hits == 2
     assert any("assert_close" in str(entry.code) for entry in profile.getstats())
+
+
+def test_hooks_of_the_import_system_are_no_part_of_the_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    class Finder:
+        """Writes down what is imported, as hooks of test runners do."""
+
+        @staticmethod
+        def find_spec(name: str, path: Any = None, target: Any = None) -> None:
+            seen.append(name)
+
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
+
+    def f(x: Any) -> Any:
+        from colorsys import ONE_THIRD
+
+        return x * 3 * ONE_THIRD
+
+    compiled = graphc.compile(f, fullgraph=True)
+    for _ in range(4):
+        assert compiled(graphc.ones(2)).tolist() == [1.0, 1.0]
+    assert seen == ["colorsys"]
+    assert compiled.stats.hits == 2

@@ -34,7 +34,9 @@ import numpy as np
 from graphc.errors import RecordingError
 from graphc.frontend.mode import using
 from graphc.frontend.record.texts import Texts, is_logging
-from graphc.frontend.record.where import KINDS, imported_modules, is_user_class, kind_of, names_of, users_fields
+from graphc.frontend.record.where import (
+    KINDS, by_import, imported_modules, is_user_class, kind_of, names_of, users_fields,
+)  # fmt: skip
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor
 from graphc.ir.graph import Location
@@ -176,7 +178,7 @@ class Watcher:
 
     def _enter(self, frame: FrameType) -> None:
         code = frame.f_code
-        if code in self.codes:
+        if code in self.codes or by_import(frame):
             return
         self.codes[code] = frame.f_globals
         self._names |= names_of(code)

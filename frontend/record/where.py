@@ -52,6 +52,18 @@ def _classify(filename: str) -> str:
     return "library" if filename.startswith(_STDLIB) else "user"
 
 
+def by_import(frame: FrameType) -> bool:
+    """True for code that the import system calls to find a module (hooks of test runners and of editable installs):
+    what it reads and does is no part of the function. The body of a module is the user's.
+    """
+    above: FrameType | None = frame
+    while above is not None and above.f_code.co_name != "<module>":
+        if above.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        above = above.f_back
+    return False
+
+
 def user_frame(start: int = 1) -> FrameType | None:
     """The innermost frame that runs user code."""
     frame: FrameType | None = sys._getframe(start + 1)
