@@ -164,5 +164,5 @@ def test_what_is_refused_in_the_midst_has_numbers_for_names(viewed: bool) -> Non
             y.sum().backward()
             z = y.detach()
             z.add_(1)
-            found.append((bits(w.grad), bits(z), bits(graphc.compile(lambda: z * 2)())))
+            found.append((bits(w.grad), bits(z), bits(graphc.compile(lambda z=z: z * 2)())))
         assert found[0] == found[1]

@@ -249,8 +249,9 @@ class Recorder(rng.Replays, Phases, CountedSizes):
     @_hook
     def _note_tape(self, edge: autograd.Edge, operands: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
         """Note the values of a tape node's operands and outputs."""
-        if edge[0].saved_out or any(s is not None for s in edge[0].saved_in):
-            self.tape[edge[0]] = tuple(map(self.value_of, operands)), tuple(map(self.value_of, outputs))
+        node: Any = edge[0]
+        if node.saved_out or any(s is not None for s in node.saved_in):
+            self.tape[node] = tuple(map(self.value_of, operands)), tuple(map(self.value_of, outputs))
 
     @_hook
     def on_write(self, target: Tensor, value: Tensor) -> None:
