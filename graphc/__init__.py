@@ -79,7 +79,10 @@ if not TYPE_CHECKING:
             return import_module(f"graphc.{name}")
         if name.startswith("__") and name != "__all__":
             raise AttributeError(f"module 'graphc' has no attribute {name!r}")
-        public = import_module("graphc.frontend.public")
+        from graphc.ir.quiet import no_collection
+
+        with no_collection():
+            public = import_module("graphc.frontend.public")
         if name == "__all__":
             return [*public.__all__, *_MODULES]
         if name not in public.__all__:
