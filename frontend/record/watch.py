@@ -35,7 +35,13 @@ from graphc.errors import RecordingError
 from graphc.frontend.mode import using
 from graphc.frontend.record.texts import Texts, is_logging
 from graphc.frontend.record.where import (
-    KINDS, by_import, imported_modules, is_user_class, kind_of, names_of, users_fields,
+    KINDS,
+    by_import,
+    imported_modules,
+    is_user_class,
+    kind_of,
+    names_of,
+    users_fields,
 )  # fmt: skip
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor
