@@ -141,10 +141,7 @@ def _window(e: Emitter, start: V) -> list[V]:
     words = [e.load(e.gep(first, k, "i64"), I64) for k in range(4)]
     by = e.bin("and", start, 63)
     back = e.bin("sub", e.i64(63), by)
-    return [
-        e.bin("or", e.bin("shl", a, by), e.bin("lshr", e.bin("lshr", b, 1), back))
-        for a, b in pairwise(words)
-    ]
+    return [e.bin("or", e.bin("shl", a, by), e.bin("lshr", e.bin("lshr", b, 1), back)) for a, b in pairwise(words)]
 
 
 def _fraction_times_half_pi(e: Emitter, part: V) -> tuple[F, F]:

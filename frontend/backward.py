@@ -348,9 +348,7 @@ def _before(node: Node | AccumulateGrad, grads: tuple[Tensor | None, ...]) -> tu
     return grads
 
 
-def _replaced(
-    node: Node | AccumulateGrad, changed: Any, grads: tuple[Tensor | None, ...]
-) -> tuple[Tensor | None, ...]:
+def _replaced(node: Node | AccumulateGrad, changed: Any, grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
     """What a hook of a node returned in place of `grads`. Raises AutogradError unless it fits."""
     found = changed if isinstance(changed, tuple) else (changed,)
     if len(found) != len(grads):

@@ -107,9 +107,7 @@ def with_arguments(general: F) -> F:
             plan, kinds, nested = plans[input._l, given, *named]
         except (LookupError, AttributeError, TypeError):
             layout = getattr(input, "_l", None)
-            return _note(
-                plans, (layout, given, *named), given, (input,), lambda: general(input, *arguments, **named)
-            )
+            return _note(plans, (layout, given, *named), given, (input,), lambda: general(input, *arguments, **named))
         if tuple(map(type, given)) != kinds or (nested and not _plain(given)):
             return general(input, *arguments, **named)
         array = plan.run(input._a)

@@ -163,13 +163,7 @@ _LARGEST |= {float32: 2**24 + 1, float64: 2**53 + 1}
 
 def random_(self: Tensor, *limits: int, generator: Generator | None = None) -> Tensor:
     """Integers in [0, to) or [from, to); without limits all non-negative integers the dtype holds exactly."""
-    low, high = (
-        (0, limits[0])
-        if len(limits) == 1
-        else limits
-        if limits
-        else (0, _LARGEST.get(self.dtype, 2**63 - 1))
-    )
+    low, high = (0, limits[0]) if len(limits) == 1 else limits if limits else (0, _LARGEST.get(self.dtype, 2**63 - 1))
     return _drawn(self, "random_", randint(low, high, self.ttype.shape, generator=generator))
 
 

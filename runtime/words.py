@@ -353,11 +353,11 @@ def _lists() -> bool:
 
 
 def _arrays() -> bool:
-    a = np.arange(12.0).reshape(3, 4)
+    a = np.zeros((3, 4))
     held: list[Any] = []
     words = references(a, sys.getrefcount(a) - 2)  # less the argument of both calls
     return (
-        _notices(same_array(a), lambda: setattr(a, "shape", (4, 3)))
+        _notices(same_array(a), lambda: a.resize((4, 3), refcheck=False))
         and _notices(same_array(a), lambda: a.setflags(write=False))
         and _notices(words, lambda: held.append(a))
     )

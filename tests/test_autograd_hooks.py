@@ -281,8 +281,9 @@ def test_global_module_hooks() -> None:
 
 def test_global_hooks_that_replace() -> None:
     layer = nn.Identity()
-    with register_module_forward_pre_hook(lambda m, a: (a[0] + 1,)), register_module_forward_hook(
-        lambda m, a, kw, out: out * 10 if not kw else None, with_kwargs=True
+    with (
+        register_module_forward_pre_hook(lambda m, a: (a[0] + 1,)),
+        register_module_forward_hook(lambda m, a, kw, out: out * 10 if not kw else None, with_kwargs=True),
     ):
         assert layer(graphc.ones(1)).item() == 20.0
     assert layer(graphc.ones(1)).item() == 1.0

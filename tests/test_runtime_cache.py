@@ -97,9 +97,7 @@ def test_a_folder_of_someone_else_is_not_used(store: ObjectCache, monkeypatch: p
 
 
 @pytest.mark.parametrize("name", ["open", "replace", "mkdir"])
-def test_failing_system_calls_only_lose_the_entry(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_failing_system_calls_only_lose_the_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     store = ObjectCache(tmp_path / "objects")
     with monkeypatch.context() as patch:
         patch.setattr(os, name, _fail)

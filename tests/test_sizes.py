@@ -29,7 +29,6 @@ _ON_X86 = pytest.mark.skipif(HOST is AARCH64, reason="not an x86-64")
 TARGETS = [*FULL_WIDTH, pytest.param(NARROW, id="narrow", marks=_ON_X86)]
 
 
-
 def graph_for(arrays: Sequence[Array]) -> tuple[Graph, list[Value]]:
     """A graph with an input for each array."""
     graph = Graph("sizes")
@@ -115,7 +114,7 @@ def test_reductions_of_narrow_types(n: int, target: Target, dtype: DType) -> Non
 @pytest.mark.parametrize("target", TARGETS)
 def test_products_of_narrow_types(k: int, target: Target, dtype: DType) -> None:
     rng = np.random.default_rng(k)
-    for left, right, ta, tb in list(products(k))[1 : 6 : 2]:
+    for left, right, ta, tb in list(products(k))[1:6:2]:
         x, y = some_of(dtype, rng, left), some_of(dtype, rng, right)
         with np.errstate(all="ignore"):
             wanted = contraction(np.swapaxes(x, -1, -2) if ta else x, np.swapaxes(y, -1, -2) if tb else y)

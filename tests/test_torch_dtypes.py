@@ -151,9 +151,7 @@ def test_conversions() -> None:
         if b != "uint8" or a in ("bool", "uint8"):
             cases.append((f"to {a} {b}", lambda N, a=a, b=b: make(N, a).to(getattr(N, b))))
         if b not in ("bool", "float16", "bfloat16", "float32", "float64") and not b.startswith("complex"):
-            cases.append(
-                (f"view {a} {b}", lambda N, a=a, b=b: N.arange(8).to(getattr(N, a)).view(getattr(N, b)))
-            )
+            cases.append((f"view {a} {b}", lambda N, a=a, b=b: N.arange(8).to(getattr(N, a)).view(getattr(N, b))))
     compare(cases)
 
 

@@ -381,15 +381,13 @@ class Module:
         return add_hook(self._forward_hooks, (hook, with_kwargs, always_call), prepend)
 
     def register_full_backward_hook(self, hook: Hook, prepend: bool = False) -> Handle:
-        """Call `hook(module, grad_input, grad_output)` in backward; a returned value replaces the input gradients.
-        """
+        """Call `hook(module, grad_input, grad_output)` in backward; a returned value replaces the input gradients."""
         return add_hook(self._backward_hooks, hook, prepend)
 
     register_backward_hook = register_full_backward_hook
 
     def register_full_backward_pre_hook(self, hook: Hook, prepend: bool = False) -> Handle:
-        """Call `hook(module, grad_output)` before the module's backward; a returned value replaces the gradients.
-        """
+        """Call `hook(module, grad_output)` before the module's backward; a returned value replaces the gradients."""
         return add_hook(self._backward_pre_hooks, hook, prepend)
 
     def register_state_dict_pre_hook(self, hook: Hook) -> Handle:

@@ -126,9 +126,7 @@ def branch(recorder: Any, pred: Tensor, functions: Sequence[Any], operands: Sequ
     regions[not number].close()
     captures = list(dict.fromkeys([*then.captures, *other.captures]))
     checked = bool(then.checks or other.checks)
-    attrs = {
-        name: r.graph(name, captures, checked=checked) for name, r in zip(("then", "other"), regions, strict=True)
-    }
+    attrs = {name: r.graph(name, captures, checked=checked) for name, r in zip(("then", "other"), regions, strict=True)}
     real._place()
     made = real.graph.add(op_named("cond"), [flag, *captures], attrs)
     if checked:
@@ -349,7 +347,12 @@ def _rest(loop: Loop, cond_fn: Callable[..., Any], body_fn: Callable[..., Any], 
 
 
 def walk(
-    recorder: Any, step: Callable[[Any, Any], Any], init: Any, xs: Sequence[Tensor], spec: TreeSpec, dim: int,
+    recorder: Any,
+    step: Callable[[Any, Any], Any],
+    init: Any,
+    xs: Sequence[Tensor],
+    spec: TreeSpec,
+    dim: int,
     order: range,
 ) -> tuple[bool, Any, list[tuple[list[Any], TreeSpec]]]:
     """(True, the last carry, [the ys, stacked]) where scan became a node; else (False, the carry it came to, what the
@@ -409,7 +412,12 @@ def _slices(xs: Sequence[Tensor], dim: int, k: int) -> list[Array]:
 
 
 def _stacked(
-    loop: Loop, rows: list[list[Array]], count: int, specs: tuple[TreeSpec, TreeSpec], dim: int, scanned: int,
+    loop: Loop,
+    rows: list[list[Array]],
+    count: int,
+    specs: tuple[TreeSpec, TreeSpec],
+    dim: int,
+    scanned: int,
     reverse: bool,
 ) -> tuple[Any, list[tuple[list[Any], TreeSpec]]]:
     """The node of a scan: its last carry and the ys of all steps."""  # fmt: skip

@@ -20,8 +20,7 @@ def explain(name: str, stats: Stats, entries: Sequence[Entry]) -> str:
     lines = [
         f"{name}: {stats.calls} calls, {stats.recordings} recorded, {stats.compilations} compiled, {stats.hits} "
         "answered by a compiled graph, "
-        f"{stats.eager} run eagerly after a refusal"
-        + (f", {stats.lockstep} in lockstep" if stats.lockstep else "")
+        f"{stats.eager} run eagerly after a refusal" + (f", {stats.lockstep} in lockstep" if stats.lockstep else "")
     ]
     for entry in entries:
         if entry.refusal:

@@ -175,9 +175,7 @@ def _linear_decompose(x: Any, w: Any, *bias: Any) -> Any:
     return op_named("add")(product, bias[0]) if bias else product
 
 
-def _linear_vjp(
-    g: Any, out: Any, x: Any, w: Any, *bias: Any, needs: tuple[bool, ...]
-) -> tuple[Any, ...]:
+def _linear_vjp(g: Any, out: Any, x: Any, w: Any, *bias: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
     gx = matmul(g, w) if needs[0] else None
     gw = matmul(_rows(g), _rows(x), ta=True) if needs[1] else None
     if not bias:
