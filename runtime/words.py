@@ -67,7 +67,6 @@ _GENERAL, _SPLIT = 0, 2  # kinds of keys
 _MANAGED = 1 << 4  # flag of a class whose instances have the words before them
 _DICT = -24  # from an instance to the address of its dict
 _INLINE = -32 if sys.version_info < (3, 12) else -24  # to the address of its values while it has no dict
-_REFERRERS = 0 if sys.version_info < (3, 12) else -32  # to its weak references; 0: where its class says
 _LOOKS = ("__getitem__", "__iter__", "__len__")  # what a class of dicts must have from dict
 _slots: weakref.WeakKeyDictionary[type, tuple[int, int, dict[str, int]]] = weakref.WeakKeyDictionary()
 
@@ -180,8 +179,7 @@ def same_array(found: np.ndarray[Any, Any]) -> Words:
 
 def references(obj: Any, count: int) -> Words:
     """`obj` is held `count` times, and by no weak reference."""
-    where = _REFERRERS or type(obj).__weakrefoffset__
-    return [(id(obj) + _COUNT, count), (id(obj) + where, 0)]
+    return [(id(obj) + _COUNT, count), (id(obj) + type(obj).__weakrefoffset__, 0)]
 
 
 def same_fields(obj: Any, names: Sequence[str]) -> Words:

@@ -491,6 +491,7 @@ def test_the_default_dtype_is_part_of_the_call() -> None:
     assert bits(compiled(x)) == bits(f(x))
 
 
+@pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")  # NumPy 2.5 advises against it
 def test_the_shape_of_an_array_handed_out_is_its_own() -> None:
     state = graphc.ones(2, 3)
     array = state.numpy()

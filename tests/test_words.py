@@ -113,7 +113,7 @@ def test_references() -> None:
 
 def test_arrays() -> None:
     a = np.zeros((2, 3))
-    check(words.same_array(a), lambda: a.fill(1.0), lambda: setattr(a, "shape", (3, 2)))
+    check(words.same_array(a), lambda: a.fill(1.0), lambda: a.resize((3, 2), refcheck=False))
     check(words.same_array(a), lambda: a.sum(), lambda: a.setflags(write=False))
     assert words.same_array(np.rec.array([1.0])) is None
     assert words.data_of(a) == a.ctypes.data
