@@ -12,6 +12,11 @@ import pytest
 
 GOLDEN = Path(__file__).parent / "golden"
 
+# what the helpers of tests assert also holds under `python -O`
+pytest.register_assert_rewrite(
+    *sorted(f"tests.{p.stem}" for p in GOLDEN.parent.glob("[!t_]*.py") if p.stem != "conftest")
+)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the files under tests/golden")
