@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recorder_checks import bits, refused
 
 import graphc
 from graphc import nn, optim
@@ -16,6 +15,7 @@ from graphc.autograd import Function, grad
 from graphc.errors import ArgumentError, UnsupportedError
 from graphc.testing import assert_same
 from graphc.utils.checkpoint import CheckpointError, checkpoint, checkpoint_sequential
+from tests.recorder_checks import bits, refused
 
 
 def x34() -> graphc.Tensor:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recorder_checks import refused
 
 import graphc
 from graphc import nn, optim
@@ -16,6 +15,7 @@ from graphc.autograd import Function, gradcheck, gradgradcheck
 from graphc.autograd.function import once_differentiable
 from graphc.errors import ArgumentError, AutogradError, ShapeError, UnsupportedError
 from graphc.testing import assert_same
+from tests.recorder_checks import refused
 
 
 def x34() -> graphc.Tensor:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recorder_checks import bits
 
 import graphc
 from graphc.autograd import Function, backward, grad, gradcheck, gradgradcheck
@@ -14,6 +13,7 @@ from graphc.autograd import functional as AF
 from graphc.autograd.function import once_differentiable
 from graphc.errors import ArgumentError, AutogradError, ShapeError, UnsupportedError
 from graphc.testing import assert_close, assert_same
+from tests.recorder_checks import bits
 
 A = np.linspace(-1.2, 2.3, 6).reshape(2, 3)
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recorder_checks import bits, marked_lines, refused
 
 import graphc
 from graphc import nn, optim
@@ -26,6 +25,7 @@ from graphc.nn.modules.module import (
     register_module_full_backward_pre_hook,
 )
 from graphc.testing import assert_same
+from tests.recorder_checks import bits, marked_lines, refused
 
 
 def x34() -> graphc.Tensor:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recorder_checks import bits
 
 import graphc
 from graphc import nn
@@ -26,6 +25,7 @@ from graphc.ir.verify import verify
 from graphc.runtime.reference import run_graph
 from graphc.runtime.segments import Segmented
 from graphc.testing import assert_same
+from tests.recorder_checks import bits
 
 Args = tuple[Any, ...]
 
