@@ -16,7 +16,7 @@ import random
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import (
     BuiltinFunctionType,
     CellType,
@@ -408,11 +408,9 @@ class Watcher:
             if isinstance(globals_.get(name), Scalar):
                 globals_[name] = globals_[name].number
         for cell, _, _ in self._cells.values():
-            try:
+            with suppress(ValueError):
                 if isinstance(cell.cell_contents, Scalar):
                     cell.cell_contents = cell.cell_contents.number
-            except ValueError:
-                continue
 
     def restore_optimizers(self) -> None:
         """Take away the state that optimisers made during the call."""
