@@ -177,9 +177,9 @@ class Watcher:
     def _called(self, frame: FrameType) -> None:
         """The user calls a method of ours: where, should it change its object."""
         caller = frame.f_back
-        if caller is not None and kind_of(caller.f_code) == "user" and frame.f_code.co_varnames[0] == "self":
-            if id(owner := frame.f_locals.get("self")) in self._outside:
-                self._calls.append((owner, Location(caller.f_code, caller.f_lasti)))
+        users = caller is not None and kind_of(caller.f_code) == "user" and frame.f_code.co_varnames[0] == "self"
+        if caller is not None and users and id(owner := frame.f_locals.get("self")) in self._outside:
+            self._calls.append((owner, Location(caller.f_code, caller.f_lasti)))
 
     def _enter(self, frame: FrameType) -> None:
         code = frame.f_code
