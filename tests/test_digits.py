@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -134,8 +133,8 @@ def test_first_step_against_float64(digits: Any) -> None:
         np.testing.assert_allclose(t.grad.numpy(), grads[name], atol=3e-7, rtol=2e-5, err_msg=name)
 
 
-def _step(digits: Any, kind: str, effects: bool) -> tuple[Any, Callable[[], Any]]:
-    """A training step of the example, with effects on Python inside or without; and what they left."""
+def _step(digits: Any, kind: str) -> tuple[Any, Callable[[], Any]]:
+    """A training step of the example with effects on Python inside, and what they left."""
     graphc.manual_seed(0)
     model, loss_fn = digits.Net(), nn.CrossEntropyLoss()
     optimizer = digits.SGD(model.parameters(), lr=0.05, momentum=0.9)
@@ -149,11 +148,10 @@ def _step(digits: Any, kind: str, effects: bool) -> tuple[Any, Callable[[], Any]
         loss: graphc.Tensor = loss_fn(model(x), y)
         loss.backward()
         optimizer.step()
-        if effects:
-            losses.append(loss)
-            print(f"{len(losses)} {loss:.6f}", file=out)
-            scheduler.step()
-            numbers.append(float(loss))
+        losses.append(loss)
+        print(f"{len(losses)} {loss:.6f}", file=out)
+        scheduler.step()
+        numbers.append(float(loss))
         return loss
 
     def seen() -> Any:
@@ -164,12 +162,11 @@ def _step(digits: Any, kind: str, effects: bool) -> tuple[Any, Callable[[], Any]
 
 
 def test_effects_on_python_inside_the_step(digits: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All effects, eager's bits, and most of the compiled speed: 70 % on a machine of its own."""
+    """All effects, eager's bits, and one native call a step."""
     monkeypatch.setattr(config, "lockstep", "always")
     learn, _ = digits.data()
     x, y = learn[:64]
-    (eager, left), (locked, left_too) = (_step(digits, kind, True) for kind in ("eager", "lockstep"))
-    compiled, _ = _step(digits, "compiled", False)
+    (eager, left), (locked, left_too) = (_step(digits, kind) for kind in ("eager", "lockstep"))
     for run in (eager, locked):
         graphc.manual_seed(1)  # dropout
         with pytest.warns(graphc.RecordingWarning, match="lockstep") if run is locked else nullcontext():
@@ -178,17 +175,6 @@ def test_effects_on_python_inside_the_step(digits: Any, monkeypatch: pytest.Monk
     assert left() == left_too()
     assert locked.stats.lockstep == 27
     assert [len(e.lockstep.scripts[0].segments) for e in locked._entries.values()] == [1]
-    ratios: list[float] = []
-    while len(ratios) < 8 and max(ratios, default=0.0) < 0.65:  # others use the machine, too
-        times: dict[str, list[float]] = {"lockstep": [], "compiled": []}
-        for _ in range(40):
-            for name, run in (("lockstep", locked), ("compiled", compiled)):
-                start = time.perf_counter()
-                run(x, y)
-                times[name].append(time.perf_counter() - start)
-        ratios.append(min(times["compiled"]) / min(times["lockstep"]))
-    assert max(ratios) >= 0.65, ratios
-    assert locked.stats.lockstep == locked.stats.calls - 3 and compiled.stats.hits == compiled.stats.calls - 2
 
 
 def test_whole_run() -> None:
