@@ -23,7 +23,8 @@ from graphc.runtime.driver import native
 from graphc.runtime.memory import libc, map_pages, unmap_pages, whole_pages
 
 MAX_THREADS = 256
-SPINS = 2000  # about 40 µs: longer than the gap between two kernels, short beside a time slice
+# about 200 µs: longer than the gaps within a graph (waking a thread takes 50 to 150 µs), short beside a time slice
+SPINS = 10_000
 _STOP_SECONDS = 5.0
 _PAGE_BYTES = pool_ir.RECORDS + pool_ir.RECORD_BYTES * MAX_THREADS
 _COUNTS = (pool_ir.REMAINING, pool_ir.PENDING, pool_ir.SLEEPERS, pool_ir.LOCK, pool_ir.WAITING, pool_ir.LIVE)

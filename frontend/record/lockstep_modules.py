@@ -124,7 +124,7 @@ def _grow(lock: Lockstep, module: Any, args: tuple[Any, ...], found: Found) -> A
     layer.randoms = [n for n in (lock.number_of(t._s) for t in randoms) if n is not None]
     made = {n for e in lock.script.events[start.at : region.end] for n in e.outputs}
     if layer.number in made and len(layer.randoms) == len(randoms):
-        tape = _Tape(lock, found, edges, ticket, made)
+        tape = _Tape(lock, found, edges, ticket, made, layer.randoms)
         if tape.read(result._edge):
             layer.nodes, layer.output = tape.plans, tape.place(result._edge)
             region.layer = layer
@@ -141,8 +141,17 @@ def _plain_result(t: Any) -> bool:
 class _Tape:
     """Writes down the nodes that a layer put on the tape."""
 
-    def __init__(self, lock: Lockstep, found: Found, edges: list[Edge | None], ticket: int, made: set[int]) -> None:
+    def __init__(
+        self,
+        lock: Lockstep,
+        found: Found,
+        edges: list[Edge | None],
+        ticket: int,
+        made: set[int],
+        randoms: list[int],
+    ) -> None:
         self.lock = lock
+        self.randoms = randoms
         self.found = found
         self.ticket = ticket
         self.made = made
@@ -188,7 +197,7 @@ class _Tape:
         if s is None:
             return None
         number = self.lock.number_of(s.storage)
-        known = number in self.made or number in self._memory
+        known = number in self.made or number in self._memory or number in self.randoms
         if not known or s.versions is not s.storage or s.versions.value != s.version:
             return False
         if number in self.made and s.storage.value:
@@ -212,25 +221,26 @@ def _play(lock: Lockstep, module: Any, found: Found) -> Tensor | None:
     with lock.guard:
         if not writable(lock, found, region) or not bind(lock, found, region, None):
             return None
-        for number in layer.randoms:
-            lock.bind(number, lock.on_random()[0]._s)
+        states = {number: lock.on_random()[0]._s for number in layer.randoms}
+        for number, s in states.items():
+            lock.bind(number, s)
         lock.at = region.end
         for k, count in region.writes:
             lock.mark(found.tensors[k])
             found.tensors[k]._s.version += count
             found.tensors[k]._v.value += count
-        return _Again(lock, found).output(layer)
+        return _Again(lock, found, states).output(layer)
 
 
 class _Again:
     """Makes the nodes and the output of one call."""
 
-    def __init__(self, lock: Lockstep, found: Found) -> None:
+    def __init__(self, lock: Lockstep, found: Found, states: dict[int, Storage]) -> None:
         self.lock = lock
         self.late = ref(lock)
         self.tensors = found.tensors
         self.nodes: list[Node] = []
-        self.memory: dict[int, Storage] = {lock.number_of(t._s) or 0: t._s for t in found.tensors}
+        self.memory = {lock.number_of(t._s) or 0: t._s for t in found.tensors} | states
 
     def output(self, layer: Layer) -> Tensor:
         """The tensor the layer gives."""

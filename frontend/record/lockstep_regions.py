@@ -8,6 +8,7 @@ are taken as run, and only what Python can see of it is done: `.grad`, counts of
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,11 +17,11 @@ from graphc.compiler import frozen_attrs
 from graphc.frontend import autograd
 from graphc.frontend.autograd import AccumulateGrad, Node, Saved
 from graphc.frontend.record.lockstep_script import CONSTANT, Script
-from graphc.frontend.record.lockstep_values import PendingTensor, handed_out, pending
+from graphc.frontend.record.lockstep_values import PendingStorage, PendingTensor, handed_out, pending
 from graphc.frontend.record.trace import same_bits
 from graphc.frontend.record.where import kind_of
 from graphc.frontend.tensor import Storage, Tensor, fresh
-from graphc.ir.op import op_named
+from graphc.ir.op import Op, op_named
 
 if TYPE_CHECKING:
     from graphc.frontend.record.lockstep import Lockstep
@@ -44,7 +45,13 @@ class Found:
 
     def memory(self, s: Storage, holder: Tensor | Saved) -> int:
         """A key for memory: its number, or below -1 for the first, second, … unknown one."""
-        number = self.lock.number_of(s) if not handed_out(s) else self.lock.unchanged(s)
+        lock = self.lock
+        if s.__class__ is PendingStorage and s.lock is lock:
+            number = s.number
+        elif not s.exposed or not handed_out(s):
+            number = lock.known.get(s)
+        else:
+            number = lock.unchanged(s)
         if number is not None:
             self.numbers.add(number)
             return number
@@ -154,7 +161,7 @@ def _node(node: Any, places: dict[Any, int], found: Found) -> tuple[Any, ...] | 
         return leaf._l, None if grad is None else found.tensor(grad)
     if type(node) is not Node or node.freed or node.hooks or node.retained or node.op.vjp is None:
         return None
-    if not _in_table(node):
+    if not _in_table(node.op):
         return None
     edges = tuple([None if e is None else (places[e[0]], e[1]) for e in node.edges])
     saved = [_saved(s, found) for s in node.saved_in]
@@ -177,9 +184,10 @@ def _attrs(attrs: dict[str, Any]) -> Any:
     return found[1]
 
 
-def _in_table(node: Node) -> bool:
+@cache
+def _in_table(op: Op) -> bool:
     try:
-        return op_named(node.op.name) is node.op
+        return op_named(op.name) is op
     except KeyError:
         return False
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import weakref
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -231,6 +232,7 @@ def _held() -> int:
 _HELD = _held()  # references to an array that its tensor alone has
 
 
+@lru_cache(maxsize=256)
 def stand_in(layout: Layout) -> Tensor:
     """A tensor of this layout with no memory behind it: for what looks at types and strides alone."""
     item = np.empty(1, layout.type.dtype.np)
