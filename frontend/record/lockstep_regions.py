@@ -46,7 +46,8 @@ class Found:
     def memory(self, s: Storage, holder: Tensor | Saved) -> int:
         """A key for memory: its number, or below -1 for the first, second, … unknown one."""
         lock = self.lock
-        if s.__class__ is PendingStorage and s.lock is lock:
+        number: int | None
+        if isinstance(s, PendingStorage) and s.lock is lock:
             number = s.number
         elif not s.exposed or not handed_out(s):
             number = lock.known.get(s)
