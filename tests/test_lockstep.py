@@ -8,6 +8,7 @@ import io
 import pickle
 import threading
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -825,3 +826,21 @@ def test_callbacks_and_frozen_values_after_the_script_was_left() -> None:
         return step, lambda: seen
 
     both(make, locked=None, calls=14)
+
+
+def test_a_refused_recording_holds_no_tensor() -> None:
+    made: list[weakref.ref[Tensor]] = []
+
+    def f(x: Tensor) -> float:
+        y = x * 2
+        made.append(weakref.ref(y))
+        return float(y.numpy().sum())
+
+    compiled = graphc.compile(f)
+    gc.disable()
+    try:
+        with pytest.warns(graphc.RecordingWarning, match="numpy"):
+            compiled(graphc.ones(3))
+        assert made[0]() is None
+    finally:
+        gc.enable()

@@ -122,7 +122,7 @@ class Recorder(rng.Replays, Phases, CountedSizes):
         """End the recording; the function goes on eagerly, unless `strict`: then raise at the user's line."""
         if self.strict:
             raise error
-        self.refusal = error
+        self.refusal = error.with_traceback(None)  # its frames hold tensors
         self.advance_random()
 
     def advance_random(self) -> None:

@@ -235,7 +235,7 @@ def _finish(recorded: Recorded, finisher: Finisher) -> None:
             finisher.watcher.refuse_outside(recorded.result, finisher.last_line())
             recorded.trace = finisher.run(recorded.result)
     except RecordingError as error:
-        recorded.refusal = error
+        recorded.refusal = error.with_traceback(None)  # its frames hold tensors
     recorder.refusal = recorded.refusal
 
 
