@@ -409,6 +409,7 @@ def edge_of(t: Tensor) -> Edge | None:
 
 
 def autograd_chain(t: Tensor) -> Chain:
+    """The views that lead to `t` from the tensor whose gradient history it shares."""
     return t._chain[t._gskip :]
 
 

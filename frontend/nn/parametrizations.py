@@ -32,6 +32,7 @@ def weighted(g: Tensor, v: Tensor, dim: int) -> Tensor:
 
 
 def check_dim(weight: Tensor, dim: int | None) -> int:
+    """The axis whose slices have lengths of their own, -1 for all of the weight. Raises ArgumentError."""
     found = -1 if dim is None else dim
     if not -1 <= found < weight.ndim:
         raise ArgumentError(f"weight_norm: dim {dim} is out of range for {weight._l.type}; None for the norm over all")
@@ -106,6 +107,7 @@ class Power:
 
 
 def rows_dim(module: Module, dim: int | None) -> int:
+    """The axis of a layer's outputs in its weight, unless `dim` says another."""
     return dim if dim is not None else 1 if isinstance(module, _TRANSPOSED) else 0
 
 

@@ -22,6 +22,15 @@ def signed(p: Tensor, g: Tensor, group: dict[str, Any], hyper: Hyper) -> Tensor:
     return g if group["weight_decay"] == 0 else g + p * hyper.get("weight_decay", p.dtype)
 
 
+def decayed(p: Tensor, g: Tensor, group: dict[str, Any], hyper: Hyper) -> Tensor:
+    """The gradient to go down along, after the weight decay: within it, or of the parameter itself when decoupled."""
+    if not group["decoupled_weight_decay"]:
+        return signed(p, g, group, hyper)
+    if group["weight_decay"] != 0:
+        p.mul_(hyper.once("1 - lr * decay", p.dtype, lambda: 1.0 - hyper["lr"] * hyper["weight_decay"]))
+    return -g if group["maximize"] else g
+
+
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum, as PyTorch: v = momentum * v + (1 - dampening) * g; p -= lr * v.
 
@@ -140,12 +149,7 @@ class Adam(Optimizer):
         return state
 
     def _update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], hyper: Hyper) -> None:
-        if not group["decoupled_weight_decay"]:
-            g = signed(p, g, group, hyper)
-        else:
-            g = -g if group["maximize"] else g
-            if group["weight_decay"] != 0:
-                p.mul_(hyper.once("1 - lr * decay", p.dtype, lambda: 1.0 - hyper["lr"] * hyper["weight_decay"]))
+        g = decayed(p, g, group, hyper)
         step = state["step"]
         step.add_(1)
         average, square = moments(g, state, hyper)

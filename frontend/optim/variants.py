@@ -8,7 +8,7 @@ from graphc.errors import ArgumentError
 from graphc.frontend.creation import full, full_like, ones, zeros, zeros_like
 from graphc.frontend.functional import where
 from graphc.frontend.optim.optimizer import Hyper, Optimizer, Params, check_range, ways
-from graphc.frontend.optim.rules import moments, rest_of, signed
+from graphc.frontend.optim.rules import decayed, moments, rest_of, signed
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import float64
 
@@ -21,15 +21,6 @@ def _check_adam(name: str, lr: float | Tensor, betas: tuple[float, float], eps: 
     check_range(name, "beta parameter at index 0", betas[0], 1.0)
     check_range(name, "beta parameter at index 1", betas[1], 1.0)
     check_range(name, "weight_decay value", weight_decay)
-
-
-def _decayed(p: Tensor, g: Tensor, group: dict[str, Any], hyper: Hyper) -> Tensor:
-    """The gradient, after the weight decay: within it, or of the parameter itself when decoupled."""
-    if not group["decoupled_weight_decay"]:
-        return signed(p, g, group, hyper)
-    if group["weight_decay"] != 0:
-        p.mul_(hyper.once("1 - lr * decay", p.dtype, lambda: 1.0 - hyper["lr"] * hyper["weight_decay"]))
-    return -g if group["maximize"] else g
 
 
 class NAdam(Optimizer):
@@ -78,7 +69,7 @@ class NAdam(Optimizer):
         }
 
     def _update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], hyper: Hyper) -> None:
-        g = _decayed(p, g, group, hyper)
+        g = decayed(p, g, group, hyper)
         step, product = state["step"], state["mu_product"]
         step.add_(1)
         decay, beta1 = hyper["momentum_decay"], hyper.item("betas", 0)
@@ -132,7 +123,7 @@ class RAdam(Optimizer):
         return {"step": zeros((), dtype=float64), "exp_avg": zeros_like(p), "exp_avg_sq": zeros_like(p)}
 
     def _update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], hyper: Hyper) -> None:
-        g = _decayed(p, g, group, hyper)
+        g = decayed(p, g, group, hyper)
         step = state["step"]
         step.add_(1)
         average, square = moments(g, state, hyper)

@@ -52,7 +52,7 @@ from graphc.frontend.record.lockstep_values import (
 )
 from graphc.frontend.record.where import here
 from graphc.frontend.tensor import Storage, Tensor, fresh, view_of
-from graphc.ir.op import Array, Attrs, Op, op_named
+from graphc.ir.op import Array, Attrs, Op
 from graphc.ir.types import Layout
 
 MAX_EVENTS = 20_000
@@ -294,7 +294,7 @@ class Lockstep(Hooks):
     # ---- growing
 
     def _grow(self, plan: Plan | None, tensors: tuple[Tensor, ...]) -> tuple[int, ...] | None:
-        if plan is not None and not _in_table(plan.op):
+        if plan is not None and not lockstep_regions.in_table(plan.op):
             self.leave(f"the operation {plan.op.name!r} at {here()} is one of your own", final=True)
             return None
         if self.at >= MAX_EVENTS:
@@ -467,13 +467,6 @@ def _same_call(event: Event, plan: Plan | None) -> bool:
     if event.plan is None or plan is None or plan.op is not event.op:
         return False
     return Event(plan, (), (), None).frozen == event.frozen and plan.layouts == event.plan.layouts
-
-
-def _in_table(op: Op) -> bool:
-    try:
-        return op_named(op.name) is op
-    except KeyError:
-        return False
 
 
 def _alone() -> int:

@@ -17,7 +17,7 @@ from graphc.compiler import frozen_attrs
 from graphc.frontend import autograd
 from graphc.frontend.autograd import AccumulateGrad, Node, Saved
 from graphc.frontend.record.lockstep_script import CONSTANT, Script
-from graphc.frontend.record.lockstep_values import PendingStorage, PendingTensor, handed_out, pending
+from graphc.frontend.record.lockstep_values import PendingTensor, handed_out, pending
 from graphc.frontend.record.trace import same_bits
 from graphc.frontend.record.where import kind_of
 from graphc.frontend.tensor import Storage, Tensor, fresh
@@ -45,14 +45,7 @@ class Found:
 
     def memory(self, s: Storage, holder: Tensor | Saved) -> int:
         """A key for memory: its number, or below -1 for the first, second, … unknown one."""
-        lock = self.lock
-        number: int | None
-        if isinstance(s, PendingStorage) and s.lock is lock:
-            number = s.number
-        elif not s.exposed or not handed_out(s):
-            number = lock.known.get(s)
-        else:
-            number = lock.unchanged(s)
+        number = self.lock.number_of(s) if not handed_out(s) else self.lock.unchanged(s)
         if number is not None:
             self.numbers.add(number)
             return number
@@ -162,7 +155,7 @@ def _node(node: Any, places: dict[Any, int], found: Found) -> tuple[Any, ...] | 
         return leaf._l, None if grad is None else found.tensor(grad)
     if type(node) is not Node or node.freed or node.hooks or node.retained or node.op.vjp is None:
         return None
-    if not _in_table(node.op):
+    if not in_table(node.op):
         return None
     edges = tuple([None if e is None else (places[e[0]], e[1]) for e in node.edges])
     saved = [_saved(s, found) for s in node.saved_in]
@@ -186,7 +179,8 @@ def _attrs(attrs: dict[str, Any]) -> Any:
 
 
 @cache
-def _in_table(op: Op) -> bool:
+def in_table(op: Op) -> bool:
+    """True for an operation of the op table, not one of the user's own."""
     try:
         return op_named(op.name) is op
     except KeyError:
