@@ -11,9 +11,9 @@ import graphc
 from graphc import nn, optim
 from graphc.config import config
 from graphc.errors import AutogradError, RecordingError
+from graphc.fuzz.checks import check, check_lockstep, history, same_histories
+from graphc.fuzz.programs import source
 from graphc.testing import assert_same
-from tests.program_checks import check, check_lockstep, history, same_histories
-from tests.random_programs import source
 
 SEEDS = 1000
 PART = 25

@@ -12,8 +12,8 @@ import graphc
 from graphc.errors import GraphcError
 from graphc.frontend.record.tree import flatten
 from graphc.frontend.tensor import Tensor
-from tests.program_checks import imported
-from tests.random_programs import source
+from graphc.fuzz.checks import imported
+from graphc.fuzz.programs import source
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: random programs are not compared with it")
 

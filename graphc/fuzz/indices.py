@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.program_parts import KIND, Parts, Var
+from graphc.fuzz.parts import KIND, Parts, Var
 
 
 class Indices(Parts):

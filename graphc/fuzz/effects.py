@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.program_layers import SCHEDULES
-from tests.program_parts import Parts
+from graphc.fuzz.layers import SCHEDULES
+from graphc.fuzz.parts import Parts
 
 FUNCTION = """class Twice(graphc.autograd.Function):
     @staticmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.program_parts import Parts, Var
+from graphc.fuzz.parts import Parts, Var
 
 
 class Training(Parts):

@@ -2,7 +2,7 @@
 
 `source(seed)` is a module with `make() -> (f, args, state)`: `f` a function of tensors, a float and an int that mixes
 arithmetic, views, writes, branches, gradients, modules and optimisers; `args` its arguments; `state` what it reaches
-besides them. `python -m tests.random_programs SEED` prints one; `program_checks.check(seed)` compares its runs.
+besides them. `python -m graphc.fuzz.programs SEED` prints one; `checks.check(seed)` compares its runs.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from tests.program_effects import Effects
-from tests.program_indices import Indices
-from tests.program_layers import Layers
-from tests.program_parts import KIND, MAX_ELEMENTS, REAL, WHOLE, Shape, Var, joined, promote, with_number
-from tests.program_training import Training
+from graphc.fuzz.effects import Effects
+from graphc.fuzz.indices import Indices
+from graphc.fuzz.layers import Layers
+from graphc.fuzz.parts import KIND, MAX_ELEMENTS, REAL, WHOLE, Shape, Var, joined, promote, with_number
+from graphc.fuzz.training import Training
 
 
 class Gen(Training, Indices, Layers, Effects):
@@ -216,13 +216,13 @@ class Gen(Training, Indices, Layers, Effects):
             return self.view(v, f"{n}.squeeze({d})", rest if size == 1 else v.shape)
         if kind == "expand":
             k = self.rng.choice([2, 3])
-            shape = (k, *v.shape)
-            return self.view(v, f"{n}.expand({', '.join(map(str, shape))})", shape, frozen=True)
+            longer = (k, *v.shape)
+            return self.view(v, f"{n}.expand({', '.join(map(str, longer))})", longer, frozen=True)
         if kind in ("reshape", "view", "flatten"):
-            shape = self.factor(v.size) if kind != "flatten" else (v.size,)
+            other = tuple(self.factor(v.size)) if kind != "flatten" else (v.size,)
             if kind == "view" and self.chance(0.8):
                 n = f"{n}.contiguous()"
-            return self.view(v, f"{n}.{'reshape' if kind == 'flatten' else kind}({', '.join(map(str, shape))})", shape)
+            return self.view(v, f"{n}.{'reshape' if kind == 'flatten' else kind}({', '.join(map(str, other))})", other)
         if kind in ("chunk", "split", "unbind"):
             if size < 2:
                 return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.program_parts import Parts, Shape, Var
+from graphc.fuzz.parts import Parts, Shape, Var
 
 # kind -> what is made for n features, the shape of {x}, the call
 LAYERS: dict[str, tuple[str, str, str]] = {

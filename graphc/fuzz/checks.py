@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-import graphc
 from graphc.errors import ArgumentError, AutogradError, GraphcError, RecordingError
+from graphc.frontend.grad_mode import set_grad_enabled
+from graphc.frontend.record import front
 from graphc.frontend.record.lockstep_plan import LockstepPlan
 from graphc.frontend.record.tree import flatten
-from graphc.frontend.same import _leaf_bits, _World
+from graphc.frontend.same import _leaf_bits, _World, assert_same
 from graphc.frontend.tensor import Tensor
-from graphc.testing import assert_same
-from tests.random_programs import source
+from graphc.fuzz.programs import source
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def history(fn: Callable[..., Any], made: tuple[Any, Any, Any], seed: int, outer
     for k in range(calls):
         now = tuple(_vary(x, k, seed) for x in args)
         try:
-            with graphc.set_grad_enabled(k != 6 or not outer):
+            with set_grad_enabled(k != 6 or not outer):
                 result = fn(*now)
             seen = [_leaf_bits(result), _aliases(now, state, result)]
         except RecordingError:
@@ -101,7 +101,8 @@ def _outer_backward(result: Any) -> Any:
     roots = [x for x in flatten(result)[0] if isinstance(x, Tensor) and x.requires_grad and not x.is_leaf]
     try:
         if roots:
-            sum((x.double() * 1.5).sum() for x in roots).backward()
+            total: Any = sum((x.double() * 1.5).sum() for x in roots)
+            total.backward()
     except GraphcError as error:
         return _told(error)
     return None
@@ -126,14 +127,14 @@ def check_module(module: ModuleType, seed: int = 0, threads: tuple[int, ...] = (
         return f"unmade: {error}"
     expected = history(made[0], made, seed, outer)
     made = module.make()
-    compiled = graphc.compile(made[0])
+    compiled: Any = front.compile(made[0])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         actual = history(compiled, made, seed, outer)
     same_histories(expected, actual)
     refused = [str(w.message) for w in caught]
     if isinstance(expected[-1][0], str):
-        return "raises: " + expected[-1][1]
+        return f"raises: {expected[-1][1]}"
     if refused:
         assert all("runs eagerly" in text for text in refused), refused
         return "refused: " + refused[0]

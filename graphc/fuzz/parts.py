@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import graphc
-from graphc import promote_types
+from graphc.frontend.promote import promote_types
+from graphc.ir.types import dtype_named
 
 Shape = tuple[int, ...]
 WHOLE = ("uint8", "int8", "int16", "int32", "int64")
@@ -54,7 +54,7 @@ class Var:
 
 def joined(a: str, b: str) -> str:
     """The smallest dtype that holds both."""
-    return str(promote_types(getattr(graphc, a), getattr(graphc, b))).removeprefix("graphc.")
+    return str(promote_types(dtype_named(a), dtype_named(b))).removeprefix("graphc.")
 
 
 def promote(a: Var, b: Var) -> str:
@@ -231,4 +231,16 @@ class Parts:
 
     def module(self) -> None:
         """A layer with parameters."""
+        raise NotImplementedError
+
+    def statement(self) -> None:
+        """One more statement of the function."""
+        raise NotImplementedError
+
+    def block(self, opening: str, statements: int) -> None:
+        """A nested block."""
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """The last statements."""
         raise NotImplementedError

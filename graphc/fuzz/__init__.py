@@ -1,0 +1,1 @@
+"""Random programs, what compares their runs, and what makes a failing one small."""
