@@ -50,6 +50,8 @@ def unary(general: F) -> F:
         try:
             plan = plans[input._l]
         except (LookupError, AttributeError):
+            plan = None
+        if plan is None:  # out here, so that an error has nothing to do with the miss
             return _first(plans, general, (input,))
         here = _mode()
         if here.recorder is not None:
@@ -74,6 +76,8 @@ def binary(general: F) -> F:
         try:
             plan = plans[input._l, other._l]
         except (LookupError, AttributeError):
+            plan = None
+        if plan is None:
             return _first(plans, general, (input, other))
         here = _mode()
         if here.recorder is not None:
@@ -106,6 +110,8 @@ def with_arguments(general: F) -> F:
         try:
             plan, kinds, nested = plans[input._l, given, *named]
         except (LookupError, AttributeError, TypeError):
+            plan = None
+        if plan is None:
             layout = getattr(input, "_l", None)
             return _note(plans, (layout, given, *named), given, (input,), lambda: general(input, *arguments, **named))
         if tuple(map(type, given)) != kinds or (nested and not _plain(given)):
@@ -146,6 +152,8 @@ def mixed(general: F) -> F:
         try:
             plan, kinds, nested = plans[(*key, *named)]
         except (LookupError, TypeError):
+            plan = None
+        if plan is None:
             return _note(plans, (*key, *named), key, tuple(tensors), lambda: general(*given, **named))
         if tuple(map(type, key)) != kinds or (nested and not _plain(key)):
             return general(*given, **named)
@@ -169,6 +177,8 @@ def joined(general: F) -> F:
             layouts = [x._l for x in tensors]
             plan, kinds, nested = plans[(len(layouts), *layouts, *arguments)]
         except (LookupError, AttributeError, TypeError):
+            plan = None
+        if plan is None:
             if not all(isinstance(x, Tensor) for x in tensors):
                 return general(tensors, *arguments)
             key = (len(tensors), *[x._l for x in tensors], *arguments)
@@ -223,6 +233,8 @@ def indexed(general: F) -> F:
         try:
             link, layout, run, kinds = plans[at]
         except (LookupError, TypeError):
+            run = None
+        if run is None:
             return _part(plans, rows, general, self, key, at)
         if tuple(map(type, flat)) != kinds:
             return general(self, key)
@@ -299,6 +311,8 @@ def _watched(call: Callable[[], Any], tensors: tuple[Tensor, ...]) -> tuple[Any,
         with using(recorder=observer):
             result = call()
     except Exception:  # more than operations, or an error: the same again without an observer
+        observer = None
+    if observer is None:  # out here, so that one error is not told as two
         return call(), None
     if len(observer.seen) != 1:
         return result, None
@@ -353,6 +367,8 @@ def _part(
         with using(recorder=observer):
             result = general(x, key)
     except Exception:  # as in _watched
+        observer = None
+    if observer is None:
         return general(x, key)
     link: Chain = ()
     last = x

@@ -2,9 +2,35 @@
 
 from __future__ import annotations
 
+import os
+import re
+from typing import Any
+
+from graphc.caller import user_place
+
+_LINE = re.compile(r"\bat \S+:\d")  # a message that names a line already
+
 
 class GraphcError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base of all errors raised on purpose.
+
+    `str(error)` is the message and, unless the message names a line, the one of the user's program that ran when the
+    error was made. It is looked for then, so that nothing else pays for it.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        place = user_place()
+        self.place = "" if place is None else f"{os.path.basename(place[0])}:{place[1]}"
+
+    @property
+    def message(self) -> str:
+        """What is wrong, without the place."""
+        return Exception.__str__(self)
+
+    def __str__(self) -> str:
+        text = self.message
+        return f"{text} (at {self.place})" if self.place and not _LINE.search(text) else text
 
 
 class ShapeError(GraphcError, RuntimeError):
@@ -33,9 +59,6 @@ class AutogradError(GraphcError, RuntimeError):
 
 class StateError(GraphcError, RuntimeError, KeyError):
     """A state dict does not fit the module or optimiser (PyTorch: RuntimeError, sometimes KeyError)."""
-
-    def __str__(self) -> str:
-        return Exception.__str__(self)
 
 
 class RecordingError(GraphcError, RuntimeError):

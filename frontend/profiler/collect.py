@@ -17,11 +17,11 @@ from itertools import pairwise
 from types import FrameType
 from typing import Any
 
+from graphc.caller import kind_of
 from graphc.frontend import natives
 from graphc.frontend.mode import watching
 from graphc.frontend.natives import Native
 from graphc.frontend.nn.hooks import call_module
-from graphc.frontend.record.where import kind_of
 from graphc.ir.graph import Location
 from graphc.runtime.profile import KernelTimes, Watch
 from graphc.runtime.program import call_bytes, call_flops

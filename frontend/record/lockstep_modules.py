@@ -10,12 +10,12 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from graphc.caller import kind_of
 from graphc.frontend import autograd
 from graphc.frontend.autograd import Edge, Node, Saved
 from graphc.frontend.promote import get_default_dtype
 from graphc.frontend.record.lockstep_regions import Found, Region, Start, bind, is_plain, writable
 from graphc.frontend.record.lockstep_values import LateSaved, pending_on, pending_storage
-from graphc.frontend.record.where import kind_of
 from graphc.frontend.tensor import Chain, Storage, Tensor
 from graphc.ir.op import Op
 from graphc.ir.types import DType, Layout, TensorType

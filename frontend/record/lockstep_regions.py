@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphc.caller import kind_of
 from graphc.compiler import frozen_attrs
 from graphc.frontend import autograd
 from graphc.frontend.autograd import AccumulateGrad, Node, Saved
 from graphc.frontend.record.lockstep_script import CONSTANT, Script
 from graphc.frontend.record.lockstep_values import PendingTensor, handed_out, pending
 from graphc.frontend.record.trace import same_bits
-from graphc.frontend.record.where import kind_of
 from graphc.frontend.tensor import Storage, Tensor, fresh
 from graphc.ir.op import Op, op_named
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.caller import kind_of
 from graphc.errors import RecordingError
 from graphc.frontend.mode import mode, using
 from graphc.frontend.record.counted import answer
@@ -22,7 +23,7 @@ from graphc.frontend.record.trace import Trace
 from graphc.frontend.record.tree import TreeSpec, flatten, substitute, unflatten
 from graphc.frontend.record.typetest import type_test
 from graphc.frontend.record.watch import Watcher
-from graphc.frontend.record.where import here, kind_of
+from graphc.frontend.record.where import here
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor, fresh
 from graphc.ir.graph import Location

@@ -6,7 +6,7 @@ import dis
 import sys
 from types import CodeType, FrameType
 
-from graphc.frontend.record.where import kind_of
+from graphc.caller import kind_of
 from graphc.frontend.tensor import Tensor
 from graphc.ir.graph import Location
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from types import CodeType, FunctionType
 from typing import Any
 
-from graphc.frontend.record.where import kind_of
+from graphc.caller import kind_of
 from graphc.ir.graph import Location
 
 _COMPARISONS = frozenset({"IS_OP", "COMPARE_OP", "CONTAINS_OP"})

@@ -31,15 +31,15 @@ from typing import Any
 
 import numpy as np
 
+from graphc.caller import KINDS, kind_of
 from graphc.errors import RecordingError
 from graphc.frontend.mode import using
+from graphc.frontend.record.calls import Calls
 from graphc.frontend.record.texts import Texts, is_logging
 from graphc.frontend.record.where import (
-    KINDS,
     by_import,
     imported_modules,
     is_user_class,
-    kind_of,
     names_of,
     users_fields,
 )  # fmt: skip
@@ -76,6 +76,7 @@ class Watcher:
 
     def __init__(self, texts: Texts) -> None:
         self.texts = texts
+        self.foreign = Calls()
         self.codes: dict[CodeType, dict[str, Any]] = {}  # code -> its globals
         self.prints: list[Location] = []
         self.writes: list[Location] = []  # to files, streams and logs
@@ -152,12 +153,17 @@ class Watcher:
                 self._enter(frame)
             elif frame.f_back is not None and is_logging(frame):
                 self.texts.show(frame.f_back)
+            elif self.foreign.entered(frame):
+                self._enter(frame)
         elif kind == "ours":
             return  # functions in C that graphc itself calls
         elif arg.__name__ in _WRITES and isinstance(getattr(arg, "__self__", None), io.IOBase):
             self._written(frame, arg.__self__)
+        elif kind == "library":
+            self.foreign.called_behind(frame, arg)
         elif kind == "user":
             owner = getattr(arg, "__self__", None)
+            self.foreign.called(frame, arg)
             if arg is print:
                 self.prints.append(Location(frame.f_code, frame.f_lasti))
                 self.texts.show(frame)

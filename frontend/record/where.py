@@ -3,53 +3,19 @@
 from __future__ import annotations
 
 import dis
-import os
 import sys
-import sysconfig
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from types import CodeType, FrameType
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from graphc.caller import kind_of, kind_of_file, user_frame
 from graphc.ir.graph import Location
 
-
-def _our_folders() -> tuple[str, ...]:
-    packages = ("graphc", "graphc.frontend", "graphc.ir", "graphc.codegen", "graphc.runtime")
-    paths = [p for name in packages if name in sys.modules for p in sys.modules[name].__path__]
-    folders = {*paths, *map(os.path.realpath, paths), _ROOT, os.path.realpath(_ROOT)}
-    return tuple(sorted(f + os.sep for f in folders))
-
-
-_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # the frontend folder
-_OURS = _our_folders()
-_STDLIB = tuple({sysconfig.get_paths()["stdlib"] + os.sep, sysconfig.get_paths()["platstdlib"] + os.sep})
-_LIBRARIES = tuple(os.sep + part for part in ("site-packages", "dist-packages"))
-# what graphc itself runs on, and may import in the middle of a recording
-_DEPENDENCIES = tuple(f"{os.sep}{name}{os.sep}" for name in ("numpy", "llvmlite", "networkx", "safetensors"))
-KINDS: dict[str, str] = {}  # of files, those met
 _NAMES: dict[CodeType, frozenset[str]] = {}
 _LOADS: dict[CodeType, tuple[frozenset[str], frozenset[str]]] = {}
 _CELLS: dict[CodeType, frozenset[str]] = {}
 _CLASSES: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
-
-
-def kind_of(code: CodeType) -> str:
-    """ "ours" (graphc itself), "library" (standard library, frozen modules, what graphc runs on) or "user"."""
-    found = KINDS.get(code.co_filename)  # by name: the hash of a code object is slow
-    if found is None:
-        found = KINDS[code.co_filename] = _classify(code.co_filename)
-    return found
-
-
-def _classify(filename: str) -> str:
-    if filename.startswith(_OURS):
-        return "ours"
-    if filename.startswith("<frozen"):
-        return "library"
-    if any(part in filename for part in _LIBRARIES):
-        return "library" if any(part in filename for part in _DEPENDENCIES) else "user"
-    return "library" if filename.startswith(_STDLIB) else "user"
 
 
 def by_import(frame: FrameType) -> bool:
@@ -62,17 +28,6 @@ def by_import(frame: FrameType) -> bool:
             return True
         above = above.f_back
     return False
-
-
-def user_frame(start: int = 1) -> FrameType | None:
-    """The innermost frame that runs user code."""
-    frame: FrameType | None = sys._getframe(start + 1)
-    while frame is not None:
-        code = frame.f_code
-        if (KINDS.get(code.co_filename) or kind_of(code)) == "user":  # asked for at every node: one call less a frame
-            break
-        frame = frame.f_back
-    return frame
 
 
 def outside() -> int:
@@ -92,10 +47,13 @@ def here() -> Location:
 
 
 def names_of(code: CodeType) -> frozenset[str]:
-    """Every name the code mentions: names, variables of outer functions, and strings that may be given to getattr()."""
+    """Every name the code mentions: names, variables of outer functions, and strings that may be given to getattr()
+    (or, with points between, to attrgetter()).
+    """
     found = _NAMES.get(code)
     if found is None:
-        strings = {c for c in _constants(code.co_consts) if isinstance(c, str) and c.isidentifier()}
+        words = [c.split(".") for c in _constants(code.co_consts) if isinstance(c, str)]
+        strings = {w for parts in words if all(map(str.isidentifier, parts)) for w in parts}
         found = _NAMES[code] = frozenset(strings).union(code.co_names, code.co_freevars)
     return found
 
@@ -108,6 +66,20 @@ def loaded_globals(code: CodeType) -> frozenset[str]:
 def imported_modules(code: CodeType) -> frozenset[str]:
     """The modules that import statements in the code name."""
     return _instructions(code)[1]
+
+
+def takes_apart(code: CodeType) -> bool:
+    """True for a `match` on classes: it reads the attributes that `__match_args__` names."""
+    return any(i.opname == "MATCH_CLASS" for i in dis.get_instructions(code))
+
+
+def line_with(codes: Iterable[CodeType], names: Collection[str]) -> Location | None:
+    """The first line of these that mentions one of the names."""
+    for code in codes:
+        for instruction in dis.get_instructions(code):
+            if instruction.argval in names and isinstance(instruction.argval, str):
+                return Location(code, instruction.offset)
+    return None
 
 
 def read_cells(code: CodeType) -> frozenset[str]:
@@ -154,4 +126,4 @@ def _defined_by_user(cls: type) -> bool:
     if name == "builtins" or name.split(".")[0] == "graphc":
         return False
     file = getattr(sys.modules.get(name), "__file__", None)
-    return file is None or _classify(file) == "user"
+    return file is None or kind_of_file(file) == "user"
