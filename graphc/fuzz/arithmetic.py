@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from graphc.fuzz.parts import KIND, MAX_ELEMENTS, REAL, WHOLE, Parts, Var, joined, promote, with_number
+from graphc.fuzz.parts import KIND, REAL, WHOLE, Parts, Var, joined, promote, with_number
 
 
 class Arithmetic(Parts):
@@ -73,7 +73,7 @@ class Arithmetic(Parts):
     def partner(self, v: Var) -> Var | None:
         def fits(o: Var) -> bool:
             try:
-                return math.prod(np.broadcast_shapes(o.shape, v.shape)) <= MAX_ELEMENTS
+                return math.prod(np.broadcast_shapes(o.shape, v.shape)) <= self.limit
             except ValueError:
                 return False
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
+from graphc.frontend.tensor import Tensor
 from graphc.fuzz.arithmetic import Arithmetic
-from graphc.fuzz.parts import Var
+from graphc.fuzz.follow import Unknown, Wrong
 from graphc.fuzz.writing import Writing
 
 
@@ -29,19 +32,38 @@ class Flow(Arithmetic, Writing):
         forms += [f"{n} > 0.1" for n in self.numbers if n.startswith("n")]
         return self.rng.choice(forms)
 
-    def block(self, opening: str, statements: int) -> None:
-        """A nested block; names made inside are forgotten."""
+    def block(self, opening: str, statements: int, taken: bool = True) -> None:
+        """A nested block; names made inside are forgotten. One that is not taken now works on copies."""
         self.say(opening)
         self.depth += 1
         kept, numbers, before = list(self.vars), list(self.numbers), len(self.lines)
+        live = self.follow.names if self.follow is not None else {}
+        if self.follow is not None and not taken:
+            self.follow.names = {name: _copied(x) for name, x in live.items()}
         for _ in range(statements):
-            self.rng.choice([self.writes, self.aug, self.index, self.binary, self.views])()
+            self.rng.choice(self.inner())()
         if len(self.lines) == before:
             self.say("pass")
         self.depth -= 1
-        grads = any(v.grad for v in self.vars)
-        self.vars = [replace(v, grad=True) if grads and v.real and not v.leaf else v for v in kept]
+        if self.follow is not None:
+            self.follow.names = live
+            self.vars = kept
+            self.refresh()
+        else:
+            grads = any(v.grad for v in self.vars)
+            self.vars = [replace(v, grad=True) if grads and v.real and not v.leaf else v for v in kept]
         self.numbers = numbers
+
+    def inner(self) -> list[Callable[[], object]]:
+        """The statements of nested blocks."""
+        return [self.writes, self.aug, self.index, self.binary, self.views]
+
+    def holds(self, condition: str) -> bool:
+        """Whether a condition is true now; unknown ones are."""
+        try:
+            return bool(self.now(condition))
+        except (Unknown, Wrong):
+            return True
 
     def branch(self) -> None:
         if self.depth > 3:
@@ -54,11 +76,12 @@ class Flow(Arithmetic, Writing):
             self.say(f"    {made} = {v.name} * 2")
             self.say("else:")
             self.say(f"    {made} = {v.name} - {v.name}")
-            self.vars.append(Var(made, v.shape, v.dtype, v.grad))
+            self.bind(made, f"{v.name} * 2", v)
             return
-        self.block(f"if {condition}:", self.rng.choice([1, 2]))
+        taken = self.holds(condition)
+        self.block(f"if {condition}:", self.rng.choice([1, 2]), taken)
         if self.chance(0.4):
-            self.block("else:", 1)
+            self.block("else:", 1, not taken)
 
     def loop(self) -> None:
         if self.depth > 3:
@@ -80,3 +103,13 @@ class Flow(Arithmetic, Writing):
             return
         self.say(f"{v.name} = {v.name} * 2")
         self.vars = [replace(x, leaf=False, frozen=False, outside=False) if x.name == v.name else x for x in self.vars]
+
+
+def _copied(x: Any) -> Any:
+    """A tensor of its own in place of a tensor: a leaf stays one."""
+    if not isinstance(x, Tensor) or not x.dtype.is_floating_point:
+        return x.clone() if isinstance(x, Tensor) else x
+    copy = x.detach().clone()
+    if x.requires_grad:
+        copy.requires_grad_()
+    return copy if x.is_leaf or not x.requires_grad else copy * 1

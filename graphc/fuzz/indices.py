@@ -127,10 +127,6 @@ class Indices(Parts):
         if o is not None and o.grad:
             self.written(t, True)
 
-    def written(self, t: Var, grad: bool) -> None:
-        """After a write: what may have gradients now."""
-        raise NotImplementedError
-
     def nested_views(self) -> None:
         """A view of a view is written in place; the base and other views see it."""
         v = self.pick(lambda v: len(v.shape) >= 2 and v.dtype != "bool")

@@ -9,33 +9,93 @@ from __future__ import annotations
 
 import sys
 
+from graphc.frontend.random import fork_rng
+from graphc.fuzz.calls import Calls
+from graphc.fuzz.data import Data
 from graphc.fuzz.effects import Effects
 from graphc.fuzz.flow import Flow
+from graphc.fuzz.forms import Forms
 from graphc.fuzz.indices import Indices
 from graphc.fuzz.layers import Layers
+from graphc.fuzz.recipes import Recipes
+from graphc.fuzz.steps import Steps
+from graphc.fuzz.table import Table
 from graphc.fuzz.training import Training
 
 
-class Gen(Flow, Training, Indices, Layers, Effects):
+class Gen(Flow, Training, Indices, Layers, Effects, Data, Steps, Forms, Calls, Table, Recipes):
     """Writes one program."""
 
-    def __init__(self, seed: int, effects: bool = False) -> None:
-        super().__init__(seed)
+    def __init__(self, seed: int, effects: bool = False, gradients: bool = False, portable: bool = False) -> None:
+        super().__init__(seed, portable)
         self.effects = effects
+        self.gradients = gradients
 
     def statement(self) -> None:
+        if self.follow is not None and self.chance(0.6):
+            self.wider()
+            self.refresh()
+            return
         weighted = [
-            (self.unary, 5), (self.binary, 8), (self.views, 9), (self.writes, 9), (self.index, 4), (self.reduce, 4),
-            (self.join, 2), (self.contract, 2), (self.randoms, 2), (self.item, 2), (self.branch, 2), (self.loop, 1),
-            (self.detached, 1), (self.under_no_grad, 2), (self.backward, 2),
-            (self.use_module, 3 if self.modules else 0), (self.gather, 2), (self.aug, 3), (self.rebind, 1),
-            (self.spatial, 1), (self.gradient, 1), (self.inner_leaf, 1), (self.state_write, 2), (self.helper, 1),
-            (self.early, 1), (self.clip, 1), (self.ordered, 3), (self.picked, 2), (self.low, 2), (self.layered, 2),
-            (self.advanced, 3), (self.scattered, 3), (self.nested_views, 2), (self.penalty, 1), (self.custom, 1),
-            (self.hooked, 1), (self.checkpointed, 1), (self.controlled, 1), (self.effect, 4 if self.effects else 0),
-        ]  # fmt: skip
+            (self.unary, 5),
+            (self.binary, 8),
+            (self.views, 9),
+            (self.writes, 9),
+            (self.index, 4),
+            (self.reduce, 4),
+            (self.join, 2),
+            (self.contract, 2),
+            (self.randoms, 2),
+            (self.item, 2),
+            (self.branch, 2),
+            (self.loop, 1),
+            (self.detached, 1),
+            (self.under_no_grad, 2),
+            (self.backward, 2),
+            (self.use_module, 3 if self.modules else 0),
+            (self.gather, 2),
+            (self.aug, 3),
+            (self.rebind, 1),
+            (self.spatial, 1),
+            (self.gradient, 1),
+            (self.inner_leaf, 1),
+            (self.state_write, 2),
+            (self.helper, 1),
+            (self.early, 1),
+            (self.clip, 1),
+            (self.ordered, 3),
+            (self.picked, 2),
+            (self.low, 2),
+            (self.layered, 2),
+            (self.advanced, 3),
+            (self.scattered, 3),
+            (self.nested_views, 2),
+            (self.penalty, 1),
+            (self.custom, 1),
+            (self.hooked, 1),
+            (self.checkpointed, 1),
+            (self.controlled, 1),
+            (self.effect, 4 if self.effects else 0),
+        ]
         choice = self.rng.choices([w[0] for w in weighted], [w[1] for w in weighted])[0]
         choice()
+        self.refresh()
+
+    def wider(self) -> None:
+        """What goes beyond what PyTorch shares."""
+        weighted = [
+            (self.applied, 6),
+            (self.called, 7),
+            (self.recipe, 3),
+            (self.out, 1),
+            (self.option, 2 if self.options else 0),
+            (self.asked, 1),
+            (self.formed, 2),
+            (self.object_made, 1),
+            (self.second, 1),
+            (self.train, 2 if self.params else 0),
+        ]
+        self.rng.choices([w[0] for w in weighted], [w[1] for w in weighted])[0]()
 
     def end(self) -> None:
         if self.params and self.chance(0.4):
@@ -56,9 +116,16 @@ class Gen(Flow, Training, Indices, Layers, Effects):
         self.say(f"return {text}")
 
 
-def source(seed: int, effects: bool = False) -> str:
-    """The program of a seed; with `effects`, one that also does what no graph holds."""
-    return Gen(seed, effects).program()
+def source(seed: int, effects: bool = False, gradients: bool = False, portable: bool = False) -> str:
+    """The program of a seed.
+
+    With `effects`, one that also does what no graph holds; with `gradients`, one that differentiates or trains; with
+    `portable`, one of forms that PyTorch shares. The state of the default generator is as before.
+    """
+    if portable:
+        return Gen(seed, effects, gradients, True).program()
+    with fork_rng():
+        return Gen(seed, effects, gradients).program()
 
 
 if __name__ == "__main__":

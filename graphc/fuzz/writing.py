@@ -123,7 +123,7 @@ class Writing(Parts):
         return (self.number(), False) if t.real else ("True", False)
 
     def written(self, t: Var, grad: bool) -> None:
-        if grad and not self.no_grad:
+        if grad and not self.no_grad and self.follow is None:
             self.vars = [replace(v, grad=True) if v.real and not v.leaf else v for v in self.vars]
 
     def writes(self) -> None:
