@@ -12,7 +12,8 @@ import functools
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -20,7 +21,9 @@ from graphc.runtime import llvm
 from graphc.runtime.cache import ObjectCache, key_of
 from graphc.runtime.llvm import LoadedCode, TargetSpec
 
-KEPT = 4096  # kernels kept after the last executable that uses them is gone
+# Kernels kept after the last executable that uses them is gone. An engine takes 60 to 150 KB, most of it LLVM's
+# description of the machine; the object is in the cache on disk, from where it takes a millisecond.
+KEPT = 128
 
 Emit = Callable[[Any], str]
 Request = tuple[str, str, Emit]
@@ -84,6 +87,18 @@ class KernelLibrary:
             loaded = llvm.load_objects([self._object(emit, target)])
             self._pinned.append(loaded)
         return loaded
+
+    @contextmanager
+    def using(self, cache: ObjectCache | None, kept: int) -> Iterator[None]:
+        """Inside, missing kernels are looked for in `cache`, and `kept` stay when nobody uses them."""
+        with _lock:
+            before = self._cache, self._kept
+            self._cache, self._kept = cache, kept
+        try:
+            yield
+        finally:
+            with _lock:
+                self._cache, self._kept = before
 
     def _object(self, emit: Emit, target: TargetSpec) -> bytes:
         text = emit(target)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 MAX_TRACES = 8
 MAX_OBJECTS = 32  # arguments known by identity, in calls that are otherwise alike
 MAX_ENTRIES = 256  # signatures that were recorded and not yet compiled
+MAX_SIGNATURES = 1024  # of one function; beyond, those that no call wanted for the longest time are forgotten
 _no_retrace: ContextVar[bool] = ContextVar("no_retrace", default=False)
 disabled: ContextVar[bool] = ContextVar("disabled", default=False)  # compiled functions run eagerly here
 _every: weakref.WeakSet[Compiled] = weakref.WeakSet()
@@ -75,6 +76,7 @@ class Entry:
     ints: frozenset[int] = frozenset()  # int leaves that are inputs
     names: dict[int, str] = field(default_factory=dict)  # tensor leaves whose first axis has a name
     key: Any = None
+    used: int = 0  # the number of the call that wanted it last
 
 
 class Compiled:
@@ -183,6 +185,7 @@ class Compiled:
                 )
             entry = self._new_entry(key, held, ints)
             entry.names, entry.key = names, given
+        entry.used = self.stats.calls
         return entry
 
     def warm(self, *args: Any, **kwargs: Any) -> None:
@@ -225,7 +228,7 @@ class Compiled:
         """A place for a new signature; a kind of call that always brings new objects is refused."""
         entry = Entry(held, ints=ints)
         if held:
-            kind = (key[0], tuple(object if p[0] is object else p for p in key[1]), *key[2:])
+            kind = (key[0], tuple(object if type(p) is tuple and p[0] is object else p for p in key[1]), *key[2:])
             count = self._kinds[kind] = self._kinds.get(kind, 0) + 1
             if count > MAX_OBJECTS:
                 if count == MAX_OBJECTS + 1:
@@ -233,11 +236,23 @@ class Compiled:
                     self._refuse(entry, f"it was called with more than {MAX_OBJECTS} different objects ({names})")
                 entry.refusal = entry.refusal or "too many different objects"
                 return entry
+        if len(self._entries) >= MAX_SIGNATURES:
+            self._forget()
         self._entries[key] = entry
         young = [k for k, e in self._entries.items() if not e.traces and not e.refusal]
         if len(young) > MAX_ENTRIES:
             del self._entries[young[0]]
         return entry
+
+    def _forget(self) -> None:
+        """Make room: a quarter of the signatures goes, and of what was counted for signatures."""
+        some = MAX_SIGNATURES // 4
+        for key in sorted(self._entries, key=lambda k: self._entries[k].used)[:some]:
+            del self._entries[key]
+        for counted in (self._kinds, self._ints):
+            for key in list(counted)[: max(0, len(counted) + some - MAX_SIGNATURES)]:
+                del counted[key]
+        self._fixed.clear()  # found out again
 
     def _changing_ints(self, key: Any, leaves: list[Any]) -> frozenset[int]:
         """Which int leaves are inputs: those that were another number in an earlier call that was otherwise alike."""
