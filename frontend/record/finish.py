@@ -13,6 +13,7 @@ from graphc.frontend.autograd import AccumulateGrad, Edge, edge_of
 from graphc.frontend.record.paths import PathTable
 from graphc.frontend.record.reach import Reach
 from graphc.frontend.record.recorder import Recorder
+from graphc.frontend.record.relations import Relation, Relations
 from graphc.frontend.record.roots import Root
 from graphc.frontend.record.tape import NodePlan, TapePlanner, own_version
 from graphc.frontend.record.trace import Effect, Guard, Leaf, Source, Trace
@@ -21,9 +22,9 @@ from graphc.frontend.record.watch import Watcher
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor
 from graphc.ir.graph import Input, Location, Value
-from graphc.ir.types import int64
+from graphc.ir.types import DType, int64
 
-_CONSTANTS = (bool, int, float, complex, str, bytes, type(None))
+_CONSTANTS = (bool, int, float, complex, str, bytes, type(None), DType)
 _HELD_ONCE = 4  # references counted in _own_history: the holder, the tuple, the name and the argument
 
 
@@ -50,16 +51,19 @@ class Finisher:
         self.effects: list[Effect] = []
         self.outputs: list[tuple[Value, str, str]] = []
         self.owned: list[Tensor] = []
-        self.reach = Reach(self.table, watcher.codes, recorder.old_grads, leaves)
+        self.reach = Reach(self.table, watcher.codes, recorder.old_grads, leaves, watcher.foreign)
         self.function = function
         self._bases: dict[int, tuple[Any, int]] = {}
         self._groups: dict[int, tuple[Tensor, int]] = {}  # detached tensors that are returned or viewed
         self.tape: tuple[NodePlan, ...] = ()
         self.saved: list[Value] = []  # what the tape needs for a backward() outside
+        self.relations: list[Relation] = []
+        self.distinct: list[int] = []
 
     def run(self, result: Any) -> Trace:
         """The whole sequence; raises RecordingError with the user's line for anything that cannot be repeated."""
         self._refuse_effects()
+        self._refuse_calls()
         self._texts()
         out_leaves, spec = flatten(result)
         grads, attributes = self._kept_grads(), self._kept_attributes()
@@ -68,6 +72,7 @@ class Finisher:
         with self.recorder.rebound.undone():
             self._walk()
         self._name_sources()
+        self._relate()
         leaves = [self._leaf(x, k, everything) for k, x in enumerate(everything)]
         leaves = self._with_tape(leaves, everything)
         self._refuse_histories()
@@ -88,6 +93,13 @@ class Finisher:
             raise RecordingError(
                 f"{text} at {loc or 'an unknown line'}: a graph cannot repeat an effect on Python; return the value, "
                 "or move the line out of the compiled function"
+            )
+
+    def _refuse_calls(self) -> None:
+        for what, loc in self.watcher.foreign.refused:
+            raise RecordingError(
+                f"{what}() is called at {loc}: what it answers can change between calls and no condition would notice; "
+                "call it outside and pass what it gives as an argument"
             )
 
     def _refuse_output(self) -> None:
@@ -290,11 +302,11 @@ class Finisher:
         self.reach.finish()
         self.reach.settings(self.recorder.settings)
         self.guards += self.reach.guards
-        if self.reach.unguarded and self.strict:
+        if self.reach.unguarded:
             raise RecordingError(
-                f"{self.reach.unguarded} values that the function could read lie beyond the first 1,000 or are large "
-                "arrays and would not be guarded; "
-                "pass them as arguments"
+                f"{self.reach.unguarded} values that the function could read lie beyond the first 1,000, too deep, or "
+                f"are large arrays (the first: {self.reach.first_unguarded}) and would not be guarded; pass what is "
+                "needed of them as an argument"
             )
 
     def _name_sources(self) -> None:
@@ -312,6 +324,14 @@ class Finisher:
             old = self.recorder.graph.inputs[number]
             old.value.name = name
             self.recorder.graph.inputs[number] = Input(old.value, old.kind, name)
+
+    def _relate(self) -> None:
+        """Conditions on tensors that are found on several paths, or share memory with an input."""
+        found = Relations(self.recorder, self.reach, self.leaves, self.names, self._loose)
+        if self.export:
+            found.refuse_shared_arguments()
+        self.guards += found.guards
+        self.relations, self.distinct = found.relations, found.distinct
 
     def _resolve(self, source: Source, number: int) -> None:
         t = source.tensor
@@ -423,12 +443,10 @@ class Finisher:
         for c in recorder.counted if self.export else ():
             recorder.graph.add_output(c.value, c.name, "size")
         notes = [f"shown while recording only: {text}" for text in self._shown()]
-        if self.reach.unguarded:
-            notes.append(f"{self.reach.unguarded} values beyond the first 1,000 are not guarded")
         return Trace(
             recorder.graph, self.table, recorder.sources, self.guards, recorder.value_guards, self.effects,
             spec, leaves, recorder.randoms, recorder.seed, self.tape, self.saved, kept, recorder.ranges, notes,
-            recorder.constants, recorder.hosts, recorder.counted,
+            recorder.constants, recorder.hosts, recorder.counted, self.relations, self.distinct,
         )  # fmt: skip
 
 

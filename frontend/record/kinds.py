@@ -18,8 +18,9 @@ from graphc.frontend.record.guards import fingerprint, flat
 from graphc.frontend.record.tree import TreeSpec
 from graphc.frontend.size import Size
 from graphc.frontend.tensor import Tensor
+from graphc.ir.types import DType
 
-_BY_VALUE = (range, PurePath, Fraction, date, time, timedelta)  # cannot change, and equal ones are alike
+_BY_VALUE = (range, PurePath, Fraction, date, time, timedelta, DType)  # cannot change, and equal ones are alike
 _BY_TEXT = (complex, slice, Decimal)  # equal ones may differ: 0.0 and -0.0, 1 and True
 
 

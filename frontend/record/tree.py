@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from graphc.errors import ArtifactError, RecordingError
+from graphc.ir.types import DType
 
 _MAX_DEPTH = 32
 _DICTS = ("dict", "ordered", "default")
@@ -77,7 +78,7 @@ def _children(x: Any) -> tuple[str, tuple[Any, ...], Sequence[Any], Any] | None:
         return "default", tuple(x), list(x.values()), x.default_factory
     if isinstance(x, tuple) and hasattr(x, "_fields"):
         return None if getattr(x, "__dict__", None) else ("named", tuple(x._fields), x, t)
-    if dataclasses.is_dataclass(x) and not isinstance(x, type):
+    if dataclasses.is_dataclass(x) and not isinstance(x, (type, DType)):  # a dtype is one value
         names = tuple(f.name for f in dataclasses.fields(x))
         whole = all(hasattr(x, n) for n in names) and set(getattr(x, "__dict__", ())) <= set(names)
         return ("data", names, [getattr(x, n) for n in names], t) if whole else None

@@ -46,6 +46,7 @@ from graphc.frontend.record.where import (
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor
 from graphc.ir.graph import Location
+from graphc.ir.types import DType
 
 _MISSING = object()
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), BuiltinFunctionType, CodeType, CellType)
@@ -383,7 +384,7 @@ class Watcher:
         if isinstance(result, Tensor) or is_module(result) or depth > _DEPTH:
             return
         inner = result.values() if isinstance(result, dict) else result if isinstance(result, (list, tuple)) else ()
-        if dataclasses.is_dataclass(result) and not isinstance(result, type):
+        if dataclasses.is_dataclass(result) and not isinstance(result, (type, DType)):
             inner = [getattr(result, f.name) for f in dataclasses.fields(result)]
         elif not isinstance(result, (list, dict, tuple)):
             return
