@@ -143,8 +143,11 @@ class Steps(Parts):
             ]
             self.say(f"({g} * {g}).sum().backward(retain_graph=True)")
         elif form == "after":
-            self.lines.append(f"        {leaf.name}.register_post_accumulate_grad_hook(lambda p: p.grad.mul_(0.5))")
+            kind = "register_post_accumulate_grad_hook" if self.chance(0.7) else "register_hook"
+            way = "p.grad.mul_(0.5)" if kind != "register_hook" else "p * 0.5"
+            self.lines.append(f"        {g} = {leaf.name}.{kind}(lambda p: {way})")
             self.say(f"({root}).backward(retain_graph=True)")
+            self.lines.append(f"        {g}.remove()")
         else:
             for _ in range(2):
                 self.say(f"({root}).backward(retain_graph=True)")
