@@ -42,7 +42,18 @@ def tensors_of(trace: Trace, leaves: Sequence[Any], values: Sequence[Any]) -> li
 def static_guards_hold(trace: Trace, leaves: Sequence[Any]) -> bool:
     """True when everything but the computed values is as it was while recording."""
     values = trace.table.evaluate(leaves)
-    return all(holds(g, values[g.step]) for g in trace.guards) and tensors_of(trace, leaves, values) is not None
+    return (
+        all(holds(g, values[g.step]) for g in trace.guards)
+        and tensors_of(trace, leaves, values) is not None
+        and belong(trace, leaves, values)
+    )
+
+
+def belong(trace: Trace, leaves: Sequence[Any], values: Sequence[Any]) -> bool:
+    """True when the tensors that were one object, or views of one memory, still are, and no argument became a state."""
+    states = {id(values[n]) for n in trace.distinct}
+    given = (s.number for s in trace.sources if s.kind == "arg")
+    return not any(id(leaves[k]) in states for k in given) and all(r.holds(values) for r in trace.relations)
 
 
 def confirm(trace: Trace, leaves: Sequence[Any]) -> None:

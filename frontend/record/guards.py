@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections import deque
 from types import MappingProxyType
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from graphc.frontend.record.trace import Guard
-from graphc.frontend.tensor import Tensor
 from graphc.ir.types import DType
 
 _FLAT = frozenset({bool, int, float, complex, str, bytes, type(None), DType})
@@ -18,7 +18,9 @@ _FLAT = frozenset({bool, int, float, complex, str, bytes, type(None), DType})
 def flat(x: Any) -> bool:
     """True for a container of numbers, strings and None only (keys of a dict included)."""
     items = (*x, *x.values()) if isinstance(x, dict) else x
-    return type(x) in (list, tuple, dict, set, frozenset, deque) and all(type(i) in _FLAT for i in items)
+    return type(x) in (list, tuple, dict, set, frozenset, deque) and all(
+        type(i) in _FLAT or (type(i) is tuple and flat(i)) for i in items
+    )
 
 
 def fingerprint(x: Any) -> Any:
@@ -36,6 +38,8 @@ def _bits(x: Any) -> Any:
         return x
     if t is float:
         return t, x.hex()
+    if t is tuple:
+        return fingerprint(x)
     return (t, repr(x)) if t is complex else (t, x)
 
 
@@ -66,11 +70,24 @@ def _keys(value: Any, expected: Any) -> bool:
 
 
 def _same_key(a: Any, b: Any) -> bool:
-    return a is b or (type(a) is type(b) and not isinstance(a, Tensor) and bool(a == b))
+    return a is b or (type(a) is type(b) and _told(a) and bool(_bits(a) == _bits(b)))
+
+
+def _told(key: Any) -> bool:
+    """True for a key that equal bits say all of."""
+    return type(key) in _FLAT or (type(key) is tuple and flat(key))
 
 
 def _flat(value: Any, expected: Any) -> bool:
     return type(value) is expected[0] and flat(value) and bool(fingerprint(value) == expected)
+
+
+def _kind(value: Any, expected: Any) -> bool:
+    return type(value) is expected
+
+
+def _token(value: Any, expected: Any) -> bool:
+    return abc.get_cache_token() == expected
 
 
 def _fields(value: Any, expected: Any) -> bool:
@@ -112,4 +129,6 @@ CHECKS = {
     "absent": _absent,
     "grad": _grad_is_none,
     "zero": _zero,
+    "type": _kind,
+    "token": _token,
 }

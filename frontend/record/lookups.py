@@ -8,14 +8,13 @@ order in an OrderedDict, and the dicts that change from call to call for other r
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import attrgetter, contains, getitem, is_
 from types import FunctionType
 from typing import Any
 
-from graphc.frontend.record.paths import missing
+from graphc.frontend.record.paths import in_context
 from graphc.frontend.tensor import Tensor
 from graphc.runtime import words
 from graphc.runtime.words import Watch, Word, Words
@@ -29,15 +28,12 @@ _CHANGED = (KeyError, IndexError, AttributeError, ValueError, TypeError)
 _CODE = ("__code__", "__defaults__", "__kwdefaults__")
 
 
-def _variable(variable: ContextVar[Any]) -> Any:
-    return variable.get(missing())
-
-
 @dataclass(slots=True, eq=False)
 class Lookups:
     """Objects with what was found there."""
 
     dicts: list[tuple[Any, Any]] = field(default_factory=list)  # object, its __dict__
+    kinds: list[tuple[Any, Any]] = field(default_factory=list)  # object, its class
     items: list[tuple[Any, Any, Any]] = field(default_factory=list)  # container, key, what is there
     attributes: list[tuple[Any, str, Any]] = field(default_factory=list)
     cells: list[tuple[Any, Any]] = field(default_factory=list)
@@ -53,7 +49,7 @@ class Lookups:
     def close(self) -> None:
         """Make the loops; what was added is taken to be as it is now."""
         tests: list[Callable[[], bool]] = []
-        for columns, get in ((self.dicts, _fields), (self.cells, _contents), (self.variables, _variable)):
+        for columns, get in ((self.dicts, _fields), (self.kinds, type), (self.cells, _contents), (self.variables, in_context)):
             if columns:
                 tests.append(_same_each(get, *zip(*columns, strict=True)))
         for rows, find in ((self.items, getitem), (self.attributes, getattr)):
@@ -179,6 +175,7 @@ class Watched:
     def _objects(self, lookups: Lookups) -> None:
         rest = self.rest
         rest.dicts += [pair for pair in lookups.dicts if not self._say(pair[0], words.same_dict(pair[0]))]
+        rest.kinds += [pair for pair in lookups.kinds if not self._say(pair[0], words.same_class(pair[0]))]
         rest.cells += [pair for pair in lookups.cells if not self._say(pair[0], words.same_content(pair[0]))]
         rest.variables += lookups.variables
         for row in lookups.attributes:
@@ -190,9 +187,22 @@ class Watched:
                 found = words.same_dict(owner)
             elif type(owner) is FunctionType and name in _CODE:
                 found = words.same_code(owner, name)
+            elif isinstance(owner, type) and name == "__mro__":
+                found = words.same_bases(owner)
+            elif isinstance(owner, type) and self._class(owner, name):
+                continue
             if not self._say(owner, found):
                 rest.attributes.append(row)
         rest.bare += [t for t in lookups.bare if not self._say(t, words.same_fields(t, ("_grad",)))]
+
+    def _class(self, cls: type, name: str) -> bool:
+        """Take words that say that a class has, from the class it has it from, the attribute it has."""
+        for base in cls.__mro__:
+            if not self._say(base, words.same_items(vars(base)), "items"):
+                return False
+            if name in vars(base):
+                return not hasattr(type(cls), name)
+        return False
 
     def _tensors(self, tensors: Sequence[Tensor]) -> None:
         """Layout, place on the tape, and the array, which nobody else has."""

@@ -62,12 +62,16 @@ def _grad(owner: Any, _: Any) -> Any:
     return getattr(owner, "_grad", _MISSING)
 
 
-def _context(owner: Any, _: Any) -> Any:
-    return owner.get(_MISSING)
+def in_context(owner: Any, _: Any = None) -> Any:
+    """What a ContextVar holds, its own default included."""
+    try:
+        return owner.get()
+    except LookupError:
+        return _MISSING
 
 
 _GET: dict[str, Callable[[Any, Any], Any]] = {
-    "cell": _cell, "item": _item, "attr": _attr, "var": _var, "grad": _grad, "context": _context,
+    "cell": _cell, "item": _item, "attr": _attr, "var": _var, "grad": _grad, "context": in_context,
 }  # fmt: skip
 
 

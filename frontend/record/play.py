@@ -10,7 +10,7 @@ import numpy as np
 from graphc import compiler
 from graphc.config import config
 from graphc.frontend.record import rng
-from graphc.frontend.record.applies import confirm, fits, tensors_of
+from graphc.frontend.record.applies import belong, confirm, fits, tensors_of
 from graphc.frontend.record.backward_graph import BackwardPlan
 from graphc.frontend.record.guards import holds
 from graphc.frontend.record.hosted import Hosted, Miss
@@ -115,7 +115,7 @@ def _full(trace: Trace, leaves: Sequence[Any]) -> Checked | None:
     if not all(holds(g, values[g.step]) for g in trace.guards):
         return None
     tensors = tensors_of(trace, leaves, values)
-    if tensors is None:
+    if tensors is None or not belong(trace, leaves, values):
         return None
     if trace.picture is not None:
         before = trace.picture.values

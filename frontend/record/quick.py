@@ -46,6 +46,9 @@ class Picture:
         self.lookups.dicts = [(x, x.__dict__) for x in self.objects.values()]
         self._forget()
         self._sources(tensors)
+        self.given = [s.number for s in trace.sources if s.kind == "arg"]
+        self.states = {id(x): x for n in trace.distinct if n not in self.changing for x in (self.values[n],)}
+        self.wandering = [n for n in trace.distinct if n in self.changing]
         self.lookups.close()
         self.watched: Watched | None = None  # the same in words
         self._busy: dict[int, Any] = {}  # what Python is asked for
@@ -77,8 +80,10 @@ class Picture:
     def _guard(self, guard: Guard) -> None:
         value = self.values[guard.step]
         found = self.lookups
-        if guard.step in self.changing or guard.kind in ("array", "bytes"):
+        if guard.step in self.changing or guard.kind in ("array", "bytes", "token"):
             self.late.append(guard)
+        elif guard.kind == "type":
+            found.kinds.append((value, guard.expected))
         elif guard.kind == "fields":
             self.objects[id(value)] = value
             found.ordered.append(value.__dict__)
@@ -121,14 +126,21 @@ class Picture:
         if not all(leaves[k] is x for k, x in self.leaves) or not self.same():
             return None
         values = self.values.copy()
-        return values if self.follow(leaves, values) else None
+        return values if self.follow(leaves, values) and self.distinct(leaves, values) else None
 
     def follow(self, leaves: Sequence[Any], values: list[Any]) -> bool:
         """Look up what may be another value at each call, into `values`; False when a condition on it fails."""
         steps = self.trace.table.steps
         for number in self.order:
             values[number] = look(steps[number], values, leaves)
-        return all(holds(g, values[g.step]) for g in self.late)
+        return all(holds(g, values[g.step]) for g in self.late) and all(r.holds(values) for r in self.trace.relations)
+
+    def distinct(self, leaves: Sequence[Any], values: Sequence[Any]) -> bool:
+        """True when no argument is one of the states."""
+        for k in self.given:
+            if id(leaves[k]) in self.states:
+                return False
+        return not any(values[n] is leaves[k] for n in self.wandering for k in self.given)
 
     def same(self) -> bool:
         """True when every look-up that does not change from call to call is as it was."""
@@ -196,6 +208,7 @@ def _needed(trace: Trace) -> set[int]:
     todo = [g.step for g in trace.guards]
     todo += [s.number for s in trace.sources if s.kind in ("path", "setting")]
     todo += [e.number for e in trace.effects if e.kind != "state"]
+    todo += [n for r in trace.relations for n in (r.step, r.other)]
     needed: set[int] = set()
     while todo:
         number = todo.pop()

@@ -149,7 +149,7 @@ class Repeat:
                 put(k, room)
                 self.numbers.append((room, source.kind == "setting", source.number))
         borrowed = [(k, s.layout) for k, s in moving if s.kind in ("arg", "path")] if picture.starts else []
-        self.steady = not picture.order and not picture.late
+        self.steady = not (picture.order or picture.late or self.trace.relations)
         self.spans = [(k, *_extent(layout)) for k, layout in borrowed if layout.size]
 
     def _states(self) -> None:
@@ -210,6 +210,8 @@ class Repeat:
             if leaves[k] is not x:
                 return False
         if not self.watched.same() or not (self.steady or picture.follow(leaves, values)):
+            return False
+        if not picture.distinct(leaves, values):
             return False
         if config.verify:
             confirm(self.trace, leaves)

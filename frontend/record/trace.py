@@ -16,6 +16,7 @@ from graphc.ir.types import DType, Layout, TensorType
 
 if TYPE_CHECKING:
     from graphc.frontend.record.counted import Counted
+    from graphc.frontend.record.relations import Relation
     from graphc.frontend.record.tape import NodePlan
 
 
@@ -145,6 +146,8 @@ class Trace:
     constants: list[tuple[str, str]] = field(default_factory=list)  # (place, text) for explain()
     hosts: list[HostCall] = field(default_factory=list)
     counted: list[Counted] = field(default_factory=list)  # sizes that depend on values
+    relations: list[Relation] = field(default_factory=list)  # tensors that belong together
+    distinct: list[int] = field(default_factory=list)  # path steps of tensors that no argument may be
     number: int = 0  # among those its function compiled, from 1
     executable: Any = None
     sized: Any = None  # sized.Sized, where there are any

@@ -123,7 +123,7 @@ def is_user_class(cls: type) -> bool:
 
 def _defined_by_user(cls: type) -> bool:
     name = cls.__module__
-    if name == "builtins" or name.split(".")[0] == "graphc":
+    if name.split(".")[0] in ("graphc", *sys.builtin_module_names):
         return False
     file = getattr(sys.modules.get(name), "__file__", None)
     return file is None or kind_of_file(file) == "user"
