@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -189,10 +190,17 @@ def _put(t: Tensor, content: Array) -> None:
 
 def _bits(array: Array) -> bytes:
     """Shape, dtype and elements; every NaN as one."""
-    plain = np.array(array, copy=True, order="C")
-    if plain.dtype.kind == "f":
-        plain[np.isnan(plain)] = np.nan
-    return f"{plain.dtype}{plain.shape}".encode() + plain.tobytes()
+    if array.dtype.kind == "f":
+        strange = np.isnan(array)
+        if strange.any():
+            array = np.where(strange, array.dtype.type(np.nan), array)
+    return f"{_named(array.dtype)}{array.shape}".encode() + array.tobytes()
+
+
+@functools.cache
+def _named(dtype: np.dtype[Any]) -> str:
+    """The name of a dtype, which NumPy composes anew each time."""
+    return str(dtype)
 
 
 def _leaf_bits(result: Any) -> list[bytes]:

@@ -29,6 +29,7 @@ class Bound:
         self.context = exe.new_context()  # keeps what it holds addresses of
         self.addresses = self.context.view  # that of operand k is at io + k
         self.io = IO_AT // 8
+        self._first_output = len(program.inputs)
         self._workspace = self.io + len(self.operands)
         self._bytes = exe.workspace_bytes
         size = sum(layout.type.nbytes for layout in program.inputs)
@@ -48,14 +49,18 @@ class Bound:
         if self._bytes:
             workspace = take_workspace(self._bytes)
             self.addresses[self._workspace] = id(workspace)
+            if exe.poison:
+                exe.fill(workspace, self.operands[self._first_output :])
             self._run(self.context.frame)
             give_workspace(workspace)
         else:
             self.addresses[self._workspace] = id(executable._NO_WORKSPACE)
+            if exe.poison:
+                exe.fill(executable._NO_WORKSPACE, self.operands[self._first_output :])
             self._run(self.context.frame)
         exe.stats.native_calls += 1
 
 
 def bindable(exe: Any) -> bool:
-    """Whether runs of `exe` may go through a Bound now: nobody observes them, no memory is to be poisoned."""
-    return isinstance(exe, Executable) and DATA_OFFSET >= 0 and executable.observer is None and not exe.poison
+    """Whether runs of `exe` may go through a Bound now: nobody observes them."""
+    return isinstance(exe, Executable) and DATA_OFFSET >= 0 and executable.observer is None

@@ -83,6 +83,17 @@ DATA_OFFSET = _data_offset()
 # runs a filled context in place of the native function: (executable, context, native function); runtime/profile.py
 observer: Callable[[Executable, Instance, Callable[[int], None]], None] | None = None
 _NO_WORKSPACE: Bytes = np.empty(0, np.uint8)
+
+
+@dataclass(slots=True)
+class Trial:
+    """How executables made from now on run while they are tested."""
+
+    poison: bool = False  # what `Executable.poison` starts as
+    split: bool = False  # kernels are cut into chunks however little work a chunk is
+
+
+trial = Trial()
 _Make = Callable[[tuple[int, ...], np.dtype[Any]], Array]
 
 
@@ -112,7 +123,7 @@ class Executable:
     ) -> None:
         _check_program(program, kernels)
         self.program = program
-        self.poison = False
+        self.poison = trial.poison
         requests = [(kernel.key, kernel.symbol, kernel.emit) for kernel in kernels]
         self._codes = (kernel_library or library()).load(requests, target)
         self.stats = Stats(len(kernels), len({kernel.key for kernel in kernels}))
@@ -120,7 +131,7 @@ class Executable:
         self._tables = [tuple(np.ascontiguousarray(table, np.int64) for table in kernel.tables) for kernel in kernels]
         scratch = max((kernel.scratch for kernel in kernels), default=0)
         self.workspace_bytes = scratch_offset(program) + scratch
-        shared = [kernel for kernel in kernels if kernel.units > kernel.grain]
+        shared = [kernel for kernel in kernels if kernel.units > (1 if trial.split else kernel.grain)]
         self._parallel = bool(shared)
         pool().reserve_scratch(max((kernel.scratch for kernel in shared), default=0))
         self._pool = pool()
@@ -167,7 +178,7 @@ class Executable:
             context = self.new_context()
         workspace = take_workspace(self.workspace_bytes) if self.workspace_bytes else _NO_WORKSPACE
         if self.poison:
-            self._fill(workspace, results)
+            self.fill(workspace, results)
         if DATA_OFFSET >= 0:
             self.pack(context.view, IO_AT, *map(id, [*inputs, *results, workspace]))
         else:
@@ -185,13 +196,20 @@ class Executable:
 
     def _bind(self, kernels: Sequence[CompiledKernel]) -> Template:
         bound = [
-            BoundKernel(code.address, kernel.units, kernel.grain, kernel.params, tuple(t.ctypes.data for t in tables))
+            BoundKernel(
+                code.address,
+                kernel.units,
+                1 if trial.split else kernel.grain,
+                kernel.params,
+                tuple(t.ctypes.data for t in tables),
+            )
             for kernel, code, tables in zip(kernels, self._codes, self._tables, strict=True)
         ]
         addresses = [array.ctypes.data for array in self._constants]
         return build_template(self.program, bound, addresses, DATA_OFFSET, self._pool.page)
 
-    def _fill(self, workspace: Bytes, results: Sequence[Array]) -> None:
+    def fill(self, workspace: Bytes, results: Sequence[Array]) -> None:
+        """What `poison` asks for, before a run."""
         byte = _POISONS[self.stats.native_calls % 2]
         workspace[: self.workspace_bytes].fill(byte)
         for array, spec in zip(results, self.program.outputs, strict=True):

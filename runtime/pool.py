@@ -36,6 +36,7 @@ class Pool:
 
     def __init__(self, threads: int) -> None:
         self.ready = False
+        self.spins = SPINS  # of idle threads before they sleep
         self._threads = min(max(threads, 1), MAX_THREADS)
         self._lock = threading.Lock()
         self._scratch_bytes = 0
@@ -56,7 +57,7 @@ class Pool:
         """Start the threads if that has not been done in this process."""
         with self._lock:
             if not self.ready:
-                self._word(pool_ir.SPINS).value = SPINS if self._threads <= _cores() else 0
+                self._word(pool_ir.SPINS).value = self.spins if self._threads <= _cores() else 0
                 self._resize()
                 self.ready = True
 
@@ -67,7 +68,7 @@ class Pool:
         with self._lock:
             self._threads = threads
             if self.ready:
-                self._word(pool_ir.SPINS).value = SPINS if threads <= _cores() else 0
+                self._word(pool_ir.SPINS).value = self.spins if threads <= _cores() else 0
                 self._resize()
 
     def reserve_scratch(self, nbytes: int) -> None:

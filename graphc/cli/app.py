@@ -145,6 +145,28 @@ def bench(**options: Any) -> int:
 
 
 @app.command()
+@click.option("--programs", type=click.IntRange(1), default=1000, show_default=True, help="How many programs.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The seed of the first.")
+@click.option("--jobs", type=click.IntRange(1, 1024), help="Processes at once; default: one a core.")
+@click.option("--gradients", is_flag=True, help="Only programs with gradients; results are differentiated, too.")
+@click.option("--deep", type=click.FloatRange(0, 1), default=0.0, show_default=True, metavar="SHARE",
+              help="Share of the programs whose graphs are checked node by node, pass by pass.")  # fmt: skip
+@click.option("--time-limit", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True,
+              metavar="SECONDS", help="A program that takes longer hangs.")  # fmt: skip
+@click.option("--out", type=_FILE, metavar="FOLDER", help="Write the programs of findings there.")
+@click.option("--no-shrink", is_flag=True, help="Show programs as they are, not made small.")
+@click.option("--max-findings", type=click.IntRange(1), default=20, show_default=True, help="Stop after so many.")
+@_json
+def fuzz(**options: Any) -> int:
+    """Run random programs eagerly, compiled, repeated and reloaded, and compare every bit.
+
+    Exit code 1 when anything differs, crashes or hangs. A finding is printed as a small program that runs by itself.
+    """
+    from graphc.cli.fuzz import run
+
+    return run(**options)
+
+@app.command()
 @click.option("--clear", is_flag=True, help="Delete every entry.")
 @click.option("--verify", is_flag=True, help="Check every entry and delete damaged ones.")
 @_json

@@ -1,144 +1,296 @@
-"""Comparing eager, compiled and reloaded runs of random programs: results, aliases, gradients, state, errors."""
+"""The oracle of whole programs: eager, compiled, run again, on other numbers of threads and reloaded, in every bit."""
 
 from __future__ import annotations
 
-import importlib.util
+import atexit
+import contextlib
+import functools
+import linecache
 import os
-import re
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
-from graphc.errors import ArgumentError, AutogradError, GraphcError, RecordingError
-from graphc.frontend.grad_mode import set_grad_enabled
+from graphc.config import config
+from graphc.errors import ArgumentError, AutogradError, EmptyMeanWarning, GraphcError, GuardError, InternalError, RecordingError
 from graphc.frontend.record import front
+from graphc.frontend.record.export import Program, load, trace
 from graphc.frontend.record.lockstep_plan import LockstepPlan
 from graphc.frontend.record.tree import flatten
-from graphc.frontend.same import _leaf_bits, _World, assert_same
+from graphc.frontend.same import _bits, _plain_outputs, _World
 from graphc.frontend.tensor import Tensor
 from graphc.fuzz.programs import source
+from graphc.fuzz.runs import History, Start, history, same_histories, vary
+from graphc.runtime.executable import trial
+from graphc.runtime.pool import get_num_threads, set_num_threads
+
+__all__ = ["Conditions", "check", "check_lockstep", "check_program", "check_text", "imported"]
+
+Made = tuple[Any, Any, Any]  # what make() gives
+ENOUGH = 0.5  # of the calls of a second history are to be answered by compiled graphs
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Under which conditions the program of a seed runs. All of them follow from the seed, if nothing else is said."""
+
+    seed: int
+    outer: bool  # what is returned is differentiated outside
+    threads: tuple[int, int]  # of the first compiled history and of the second
+    split: bool  # the threads share kernels however small they are
+    verify: bool  # GRAPHC_VERIFY
+    lockstep: str  # GRAPHC_LOCKSTEP
+
+    @staticmethod
+    def of(seed: int, gradients: bool = False) -> Conditions:
+        """What `seed` is run under."""
+        return Conditions(
+            seed,
+            outer=gradients or seed % 3 == 0,
+            threads=(1, 2) if seed % 4 < 2 else (2, 1),
+            split=seed % 2 == 1,
+            verify=seed % 16 == 5,
+            lockstep="always" if seed % 8 == 3 else "auto",
+        )
+
+
+# ---- programs as modules
 
 
 @contextmanager
 def imported(text: str, name: str) -> Iterator[ModuleType]:
-    """The program as a module of a file of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, f"{name}.py")
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+    """The program as a module. It has no file; error messages and `inspect` find its lines all the same."""
+    filename = f"{name}.py"
+    module = ModuleType(name)
+    module.__file__ = filename
+    linecache.cache[filename] = (len(text), None, text.splitlines(True), filename)
+    try:
+        exec(compile(text, filename, "exec", dont_inherit=True), module.__dict__)
         yield module
+    finally:
+        linecache.cache.pop(filename, None)
 
 
-def _aliases(args: Any, state: Any, result: Any) -> list[Any]:
-    """Which returned tensors are which others, share their memory and how they look at it."""
-    outside = [x for x in flatten(args)[0] + list(state) if isinstance(x, Tensor)]
-    outs = [x for x in flatten(result)[0] if isinstance(x, Tensor)]
-    seen: list[Any] = [[(t.requires_grad, t.is_leaf) for t in outside]]
-    for k, t in enumerate(outs):
-        others = [*outside, *outs[:k]]
-        seen.append((t.is_leaf, [(t is o, t._s is o._s and _same_place(t, o)) for o in others], _strides(t)))
-    return seen
+def check(seed: int, *, gradients: bool = False, deep: bool = False) -> str:
+    """Compare the runs of the program of a seed; tells how it was treated: "same", "refused: …", … Raises
+    AssertionError.
+    """
+    return check_text(source(seed), seed, gradients=gradients, deep=deep)
 
 
-def _strides(t: Tensor) -> Any:
-    return [s for s, n in zip(t._l.strides, t._a.shape, strict=True) if n > 1]
+def check_text(text: str, seed: int, *, gradients: bool = False, deep: bool = False) -> str:
+    """Compare the runs of a program given as text, as `check` does."""
+    with imported(text, f"program_{seed}") as module:
+        return run_conditions(module.make, Conditions.of(seed, gradients), deep)
 
 
-def _same_place(a: Tensor, b: Tensor) -> Any:
-    here, there = a._a.__array_interface__["data"][0], b._a.__array_interface__["data"][0]
-    return (here - there, a._v is b._v)
+def check_program(make: Callable[[], Made], seed: int = 0, *, gradients: bool = False, deep: bool = False) -> None:
+    """Compare the runs of one program, as `graphc fuzz` does, and print how it was treated.
+
+    `make()` gives a function, its arguments and a list of what the function reaches besides them, equal ones at every
+    call. It runs eagerly, compiled, again from the same start, with 1 and 2 threads, and exported and reloaded; with
+    `deep` also its graph in every way there is. `seed` chooses the conditions. Raises AssertionError naming the first
+    difference.
+    """
+    print(run_conditions(make, Conditions.of(seed, gradients), deep))
 
 
-def history(fn: Callable[..., Any], made: tuple[Any, Any, Any], seed: int, outer: bool, calls: int = 8) -> list[Any]:
-    """What `calls` calls give, with other numbers and contents on some of them; an error ends it."""
-    _, args, state = made
-    world = _World([args, state])
-    found: list[Any] = []
-    for k in range(calls):
-        now = tuple(_vary(x, k, seed) for x in args)
+def run_conditions(make: Callable[[], Made], conditions: Conditions, deep: bool) -> str:
+    """Compare the runs of the programs that `make` makes."""
+    with _under(conditions):
+        return _Check(make, conditions).run(deep)
+
+
+@contextmanager
+def _under(conditions: Conditions) -> Iterator[None]:
+    before = config.verify, config.lockstep, trial.poison, trial.split, get_num_threads()
+    config.verify, config.lockstep = conditions.verify, conditions.lockstep
+    trial.poison, trial.split = True, conditions.split
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", EmptyMeanWarning)
+            yield
+    finally:
+        config.verify, config.lockstep, trial.poison, trial.split = before[:4]
+        set_num_threads(before[4])
+
+
+# ---- one program
+
+
+class _Check:
+    """The runs of one program, each compared with the first, which is eager."""
+
+    def __init__(self, make: Callable[[], Made], conditions: Conditions) -> None:
+        self.make = make
+        self.conditions = conditions
+        self.refused: list[str] = []
+        self.answered = self.asked = 0  # calls that compiled graphs answered, of those that might have been
+
+    def run(self, deep: bool) -> str:
         try:
-            with set_grad_enabled(k != 6 or not outer):
-                result = fn(*now)
-            seen = [_leaf_bits(result), _aliases(now, state, result)]
-        except RecordingError:
+            made = self.make()
+        except InternalError:
             raise
-        except Exception as error:
-            found.append((*_told(error), world.bits() | _plain(state)))
-            return found
-        if outer:
-            seen.append(_outer_backward(result))
-        found.append((seen, world.bits() | _plain(state)))
+        except GraphcError as error:
+            return f"unmade: {error}"
+        expected = self._eager(made)
+        self._compiled(expected)
+        if expected.error is not None:
+            return f"raises: {': '.join(expected.error)}"
+        if self.refused:
+            return f"refused: {self.refused[0]}"
+        told = self._reloaded()
+        if deep:
+            from graphc.fuzz.deep import deep_check
+
+            deep_check(*self.make(), seed=self.conditions.seed)
+        if self.answered < ENOUGH * self.asked:
+            return f"few hits: {self.answered} of {self.asked} calls"
+        return told
+
+    def _history(self, fn: Any, made: Made) -> History:
+        return history(fn, made, self.conditions.seed, self.conditions.outer)
+
+    def _eager(self, made: Made) -> History:
+        """Run eagerly, and again from the same start."""
+        fn, args, state = made
+        start = Start(args, state)
+        expected = self._history(fn, made)
+        if expected.error is not None and expected.error[0] == "InternalError":
+            raise AssertionError(f"eager: {': '.join(expected.error)}")
+        if not start.restore():
+            made = self.make()
+        same_histories(expected, self._history(made[0], made), "eager, run again")
+        return expected
+
+    def _compiled(self, expected: History) -> None:
+        """Run compiled, and again from the same start with another number of threads."""
+        first, second = self.conditions.threads
+        made = self.make()
+        start = Start(*made[1:])
+        compiled: Any = front.compile(made[0])
+        self._compare(expected, compiled, made, first, "compiled")
+        if not start.restore():
+            made = self.make()
+            compiled = front.compile(made[0])
+        hits, calls = compiled.stats.hits, compiled.stats.calls
+        self._compare(expected, compiled, made, second, "compiled, run again")
+        self.answered, self.asked = compiled.stats.hits - hits, compiled.stats.calls - calls
+
+    def _compare(self, expected: History, compiled: Any, made: Made, threads: int, how: str) -> None:
+        set_num_threads(threads)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            warnings.simplefilter("ignore", EmptyMeanWarning)
+            actual = self._history(compiled, made)
+        same_histories(expected, actual, f"{how}, {threads} thread{'s' if threads > 1 else ''}")
+        self.refused += [str(w.message) for w in caught]
+        strange = [text for text in self.refused if "runs eagerly" not in text]
+        if strange:
+            raise AssertionError(f"{how}: an unknown warning: {strange[0]}")
+
+    def _reloaded(self) -> str:
+        """Run as a program that was written to a file and read again."""
+        made = self._begun()
+        wanted = _plain_calls(made[0], made[1], _World(made[1:]))
+        made = self._begun()
+        try:
+            program = trace(made[0], *made[1])
+        except RecordingError as error:
+            return f"not exported: {error}"
+        except AutogradError as error:
+            if "a second time" not in str(error):  # an argument given twice is two in a file: it takes another path
+                raise
+            return f"not exported: {error}"
+        again = through_file(program)
+        if str(again.graph) != str(program.graph):
+            raise AssertionError("reloaded: the graph's text differs from the saved one")
+        try:
+            found = _plain_calls(again, made[1], None)
+        except ArgumentError as error:
+            if "pass a copy of one of them" not in str(error):
+                raise
+            return f"not exported: {error}"
+        if not found:
+            return "not exported: its first call goes another way than the recorded one"
+        for k, (a, b) in enumerate(zip(wanted, found, strict=False)):
+            if a != b:
+                raise AssertionError(f"reloaded: call {k + 1}: {_first(a, b)} differs from eager")
+        return "same"
+
+    def _begun(self) -> Made:
+        """The program, for odd seeds after two calls: gradients and the state of optimisers are there then."""
+        made = self.make()
+        for _ in range(2 * (self.conditions.seed % 2)):
+            made[0](*made[1])
+        return made
+
+
+_Plain = tuple[list[bytes], list[bytes]]  # the bits of what a call gave, and of its arguments afterwards
+
+
+def _plain_calls(fn: Callable[..., Any], args: Any, world: _World | None) -> list[_Plain]:
+    """Calls with the same arguments, with other elements, with another float, as far as conditions of `fn` hold; and
+    as long as the same tensors of `world` have gradients: a file repeats the call that was recorded.
+    """
+    start = _held(world)
+    found: list[_Plain] = []
+    tensors = [x for x in dict.fromkeys(flatten(args)[0]) if isinstance(x, Tensor)]
+    for k in range(5):
+        now = tuple(vary(x, k) for x in args)
+        if _held(world) != start:
+            break
+        try:
+            result = fn(*now)
+        except GuardError:  # a branch goes another way than in the recording
+            break
+        except ArgumentError as error:
+            if "trace again with it" not in str(error):  # a number that is part of the program
+                raise
+            break
+        found.append((_plain_outputs(result), [_bits(t._a) for t in tensors]))
     return found
 
 
-def _plain(state: Any) -> dict[str, Any]:
-    """What lists and dicts of the state hold."""
-    return {f"container {k}": _leaf_bits(x) for k, x in enumerate(state) if isinstance(x, (list, dict))}
+def _held(world: _World | None) -> Any:
+    if world is None:
+        return None
+    return [t._grad is None for _, t in world.tensors.values()], [len(o.state) for o in world.optimizers.values()]
 
 
-def _vary(x: Any, k: int, seed: int) -> Any:
-    """Argument `x` at call `k`: other elements on the fourth, another float on the fifth, another int on the sixth."""
-    if k == 3 and isinstance(x, Tensor) and x._a.flags.writeable and x._s.owner is x._a:
-        np.negative(x._a, out=x._a) if x._a.dtype.kind != "b" else np.logical_not(x._a, out=x._a)
-    if k == 4 and type(x) is float:
-        return -x + 0.125
-    if k == 5 and type(x) is int:
-        return 3 - x
-    return x
+def _first(a: _Plain, b: _Plain) -> str:
+    for what, xs, ys in zip(("output", "tensor of the arguments"), a, b, strict=True):
+        for k, (x, y) in enumerate(zip(xs, ys, strict=False)):
+            if x != y:
+                return f"{what} {k}"
+    return "the number of outputs"
 
 
-def _outer_backward(result: Any) -> Any:
-    """Differentiate what was returned, outside the function; gives the error, if there is one."""
-    roots = [x for x in flatten(result)[0] if isinstance(x, Tensor) and x.requires_grad and not x.is_leaf]
+@functools.cache
+def _folder() -> str:
+    """Where model files are written: in memory, if the machine has such a place; removed at the end of the process."""
+    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    folder = tempfile.mkdtemp(prefix="graphc-fuzz-", dir=place)
+    maker = os.getpid()
+    atexit.register(lambda: shutil.rmtree(folder, ignore_errors=True) if os.getpid() == maker else None)
+    return folder
+
+
+def through_file(program: Program) -> Program:
+    """The program as it comes back from a file."""
+    path = os.path.join(_folder(), f"{os.getpid()}.gcz")
     try:
-        if roots:
-            total: Any = sum((x.double() * 1.5).sum() for x in roots)
-            total.backward()
-    except GraphcError as error:
-        return _told(error)
-    return None
-
-
-def _told(error: Exception) -> tuple[str, str]:
-    return type(error).__name__, re.sub(r"\d+", "#", str(error))
-
-
-def check(seed: int, *, threads: tuple[int, ...] = (1, 2)) -> str:
-    """Compare the runs of one program; tells how it was treated ("same", "refused", …). Raises AssertionError."""
-    with imported(source(seed), f"program_{seed}") as module:
-        return check_module(module, seed, threads)
-
-
-def check_module(module: ModuleType, seed: int = 0, threads: tuple[int, ...] = (1, 2)) -> str:
-    """Compare the runs of a module with `make()`."""
-    outer = seed % 3 == 0
-    try:
-        made = module.make()
-    except GraphcError as error:
-        return f"unmade: {error}"
-    expected = history(made[0], made, seed, outer)
-    made = module.make()
-    compiled: Any = front.compile(made[0])
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        actual = history(compiled, made, seed, outer)
-    same_histories(expected, actual)
-    refused = [str(w.message) for w in caught]
-    if isinstance(expected[-1][0], str):
-        return f"raises: {expected[-1][1]}"
-    if refused:
-        assert all("runs eagerly" in text for text in refused), refused
-        return "refused: " + refused[0]
-    return _whole(module, threads)
+        program.save(path)
+        return load(path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 def check_lockstep(seed: int) -> int:
@@ -155,54 +307,5 @@ def check_lockstep(seed: int) -> int:
         def run(*args: Any) -> Any:
             return made[0](*args) if plan.off else plan.call(made[0], args, {})[0]
 
-        same_histories(expected, history(run, made, seed, seed % 3 == 0, calls=12))
+        same_histories(expected, history(run, made, seed, seed % 3 == 0, calls=12), "in lockstep")
         return plan.calls
-
-
-def _whole(module: ModuleType, threads: tuple[int, ...]) -> str:
-    fn, args, state = module.make()
-    try:
-        assert_same(fn, *args, state=state, threads=threads, reload=False)
-    except RecordingError as error:
-        return f"refused: {error}"
-    except AssertionError as error:
-        if "calls were answered by the compiled graph" not in str(error):
-            raise
-        return "few hits"
-    fn, args, state = module.make()
-    try:
-        assert_same(fn, *args, state=state, threads=(1,))
-    except RecordingError as error:
-        return f"not exported: {error}"
-    except AutogradError as error:
-        if "a second time" not in str(error):  # an argument given twice is two in a file, which takes another path
-            raise
-        return f"not exported: {error}"
-    except ArgumentError as error:
-        if "pass a copy of one of them" not in str(error):
-            raise
-        return f"not exported: {error}"
-    return "same"
-
-
-def same_histories(expected: list[Any], actual: list[Any]) -> None:
-    for k, (a, b) in enumerate(zip(expected, actual, strict=False)):
-        if a == b:
-            continue
-        if isinstance(a[0], str) or isinstance(b[0], str):
-            assert a[:2] == b[:2], f"call {k + 1}: eager {_brief(a)}, compiled {_brief(b)}"
-        else:
-            assert a[0][0][:1] == b[0][0][:1], f"call {k + 1}: the structure differs: {a[0][0][0]!r} and {b[0][0][0]!r}"
-            for i, (x, y) in enumerate(zip(a[0][0][1:], b[0][0][1:], strict=True)):
-                assert x == y, f"call {k + 1}: output {i} differs: {x!r} and {y!r}"
-            for i, (x, y) in enumerate(zip(a[0][1], b[0][1], strict=True)):
-                assert x == y, f"call {k + 1}: aliases of output {i - 1} differ: {x} and {y}"
-            assert a[0][2:] == b[0][2:], f"call {k + 1}: backward outside: {a[0][2:]} and {b[0][2:]}"
-        for name in a[-1]:
-            assert a[-1][name] == b[-1].get(name), f"call {k + 1}: {name} differs"
-        raise AssertionError(f"call {k + 1}: the set of tensors differs")
-    assert len(expected) == len(actual), f"{len(expected)} calls and {len(actual)}: {_brief(actual[-1])}"
-
-
-def _brief(x: Any) -> str:
-    return f"raises {x[0]}: {x[1]}" if isinstance(x[0], str) else "gives a result"
