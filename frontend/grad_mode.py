@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from graphc.errors import ArgumentError
-from graphc.frontend.mode import mode, using
+from graphc.frontend.mode import Mode, mode, using
 
 __all__ = ["enable_grad", "inference_mode", "is_grad_enabled", "no_grad", "set_grad_enabled"]
 
@@ -19,15 +19,14 @@ class _GradMode:
 
     def __init__(self, enabled: bool) -> None:
         self.enabled = enabled
-        self._stack: list[Any] = []
+        self._before: list[Mode] = []  # plain values: one that is never left, or dropped elsewhere, does nothing more
 
     def __enter__(self) -> None:
-        context = using(grad=self.enabled)
-        context.__enter__()
-        self._stack.append(context)
+        self._before.append(mode.get())
+        mode.set(_with_grad(self.enabled))
 
     def __exit__(self, *error: Any) -> None:
-        self._stack.pop().__exit__(*error)
+        _back_to(self._before.pop())
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         if isinstance(function, type):
@@ -115,21 +114,27 @@ class set_grad_enabled(_GradMode):
 
     def __init__(self, mode_: bool) -> None:
         super().__init__(bool(mode_))
-        self._token = mode.set(_with_grad(bool(mode_)))
+        self._old = mode.get()
+        mode.set(_with_grad(bool(mode_)))
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, *error: Any) -> None:
-        mode.reset(self._token)
+        _back_to(self._old)
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        mode.reset(self._token)  # a decorator changes the mode of the function alone
+        _back_to(self._old)  # a decorator changes the mode of the function alone
         return super().__call__(function)
 
 
-def _with_grad(enabled: bool) -> Any:
+def _with_grad(enabled: bool) -> Mode:
     return replace(mode.get(), grad=enabled)
+
+
+def _back_to(before: Mode) -> None:
+    """Record gradients as before; in whatever thread this is, and whether or not a recording has begun meanwhile."""
+    mode.set(before if mode.get().recorder is before.recorder else _with_grad(before.grad))
 
 
 def is_grad_enabled() -> bool:
