@@ -199,10 +199,10 @@ class Saved:
         """The tensor as it was. Raises AutogradError when it was written in place since."""
         if self.versions.value != self.version:
             raise AutogradError(
-                "one of the variables needed for gradient computation has been modified by an inplace operation: "
-                f"a tensor {self.layout.type} saved by {node.op.name} is at version {self.versions.value}; "
-                f"expected version {self.version} instead. "
-                "Hint: use an out-of-place form of the write, or clone() the tensor first"
+                f"{node.op.name}: one of the variables needed for gradient computation has been modified by an inplace "
+                f"operation: a tensor {self.layout.type} saved by {node.op.name} is at version {self.versions.value}; "
+                f"expected version {self.version} instead. Hint: use an out-of-place form of the write, or clone() the "
+                "tensor first; autograd.detect_anomaly() names the line of the forward operation"
             )
         if self.leaf is not None:
             return self.leaf

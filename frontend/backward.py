@@ -123,8 +123,8 @@ def grad(
     if not allow_unused and any(g is None for g in found):
         k = next(k for k, g in enumerate(found) if g is None)
         raise AutogradError(
-            f"input {k} appears to not have been used in the graph; set allow_unused=True if this is the "
-            "desired behavior"
+            f"grad: input {k} ({wanted[k]._l.type}) appears to not have been used in the graph; set allow_unused=True "
+            "if this is the desired behavior"
         )
     return tuple(found)
 
@@ -132,7 +132,10 @@ def grad(
 def _edge_needed(t: Tensor) -> Edge:
     edge = edge_of(t)
     if edge is None:
-        raise AutogradError("one of the differentiated Tensors does not require grad")
+        raise AutogradError(
+            f"grad: one of the differentiated Tensors does not require grad: {t._l.type}; call requires_grad_() on it "
+            "first"
+        )
     return edge
 
 
@@ -143,13 +146,21 @@ def _seeds(roots: list[Tensor], given: Tensor | Sequence[Tensor | None] | None) 
     seeds = []
     for k, (t, g) in enumerate(zip(roots, grads, strict=True)):
         if edge_of(t) is None:
-            raise AutogradError(f"element {k} of tensors does not require grad and does not have a grad_fn")
+            raise AutogradError(
+                f"backward: element {k} of tensors does not require grad and does not have a grad_fn: {t._l.type}; "
+                "nothing that led to it has a gradient (integer results, detach() and no_grad() have none)"
+            )
         if g is None:
             if t._l.size != 1:
-                raise AutogradError(f"grad can be implicitly created only for scalar outputs, this one is {t._l.type}")
+                raise AutogradError(
+                    f"backward: grad can be implicitly created only for scalar outputs, this one is {t._l.type}; "
+                    "reduce it, or give the gradient of it"
+                )
             g = _filled(t, 1.0)
         elif g._l.type is not t._l.type:
-            raise ShapeError(f"backward: the gradient is {g._l.type}, but the tensor is {t._l.type}")
+            raise ShapeError(
+                f"backward: the gradient is {g._l.type}, but the tensor is {t._l.type}; make it the same type"
+            )
         seeds.append(g)
     return seeds
 
@@ -369,8 +380,8 @@ def _step(
 ) -> None:
     if node.freed:
         raise AutogradError(
-            "Trying to backward through the graph a second time (or directly access saved tensors after they "
-            "have already been freed); "
+            f"{node.op.name}: Trying to backward through the graph a second time (or directly access saved tensors "
+            "after they have already been freed); "
             "specify retain_graph=True if you need to backward through it a second time"
         )
     needs = tuple(map(walk.wants, node.edges))

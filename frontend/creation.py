@@ -16,7 +16,16 @@ from graphc.frontend.dispatch import nullary
 from graphc.frontend.functional_shape import sizes_of
 from graphc.frontend.host import as_tensor, asarray, flagged, from_numpy, host_tensor, tensor
 from graphc.frontend.ops import ops
-from graphc.frontend.promote import Number, as_dtype, convert, fitting, get_default_dtype, no_complex, tensor_operand
+from graphc.frontend.promote import (
+    Number,
+    as_dtype,
+    check_fits,
+    convert,
+    fitting,
+    get_default_dtype,
+    no_complex,
+    tensor_operand,
+)
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import Dim, DType, Shape, bool_, complex64, complex128, float32, float64, int64
@@ -213,7 +222,9 @@ def arange(
     numbers = (start, end, step)
     natural = int64 if all(isinstance(v, int) for v in numbers) else get_default_dtype()
     wanted = natural if dtype is None else as_dtype("arange", dtype)
-    if step == 0 or not math.isfinite(start) or not math.isfinite(end) or (end - start) * step < 0:
+    if not all(map(math.isfinite, numbers)):
+        raise ArgumentError(f"arange: start, end and step must be finite, got {start}, {end}, {step}")
+    if step == 0 or (end - start) * step < 0:
         raise ArgumentError(f"arange: step must be nonzero and lead from {start} to {end}, got {step}")
     count = (
         max(-(-(end - start) // step), 0)
@@ -223,6 +234,8 @@ def arange(
     if wanted is bool_ or wanted.is_complex:
         raise DTypeError(f"arange: {wanted.name} is not supported")
     if wanted.is_integer:  # a smaller type wraps around
+        for what, number in (("start", start), ("end", end), ("step", step)):
+            check_fits(f"arange: {what}", int(number), int64)
         return convert(_progression(int(start), int(step), count, int64), wanted)
     made = _progression(start, step, count, float64 if wanted is float64 or not isinstance(step, int) else float32)
     return flagged(convert(made, wanted), requires_grad)

@@ -22,8 +22,10 @@ _FLOATS: dict[tuple[float, DType], Tensor] = {}  # the same tensors, found at le
 _MAX_SCALARS = 4096
 
 
-def scalar_tensor(number: bool | int | float, dtype: DType) -> Tensor:
-    """The 0-d constant for a Python number, one object a (bits, dtype)."""
+def scalar_tensor(number: bool | int | float, dtype: DType, name: str = "scalar") -> Tensor:
+    """The 0-d constant for a Python number, one object a (bits, dtype). Raises ArgumentError, as of the op `name`, for
+    a number that an integer dtype cannot hold.
+    """
     if type(number) is float and number and number == number:  # zeros and NaNs are told apart by bits below
         at: Any = (number, dtype)
         known = _FLOATS.get(at)
@@ -37,7 +39,7 @@ def scalar_tensor(number: bool | int | float, dtype: DType) -> Tensor:
         if len(_SCALARS) >= _MAX_SCALARS:
             _SCALARS.clear()
             _FLOATS.clear()
-        found = fresh(_number_array(number, dtype))
+        found = fresh(_number_array(number, dtype, name))
         found._s.constant = (number,)  # as it was before rounding: two recordings compare it
         _SCALARS[key] = found
     if at is not None:
@@ -45,10 +47,12 @@ def scalar_tensor(number: bool | int | float, dtype: DType) -> Tensor:
     return found
 
 
-def _number_array(number: bool | int | float, dtype: DType) -> Array:
+def _number_array(number: bool | int | float, dtype: DType, name: str) -> Array:
     if dtype.is_integer:
         if not -(2**63) <= number < 2**63:  # NaN is not
-            raise ArgumentError(f"the number {number} does not fit in int64")
+            raise ArgumentError(
+                f"{name}: the number {number} does not fit in int64; use a smaller one, or a floating-point tensor"
+            )
         number = int(number)  # beyond a smaller type it wraps around below, as in PyTorch
     with np.errstate(all="ignore"):
         array = np.asarray(number).astype(dtype.np)
@@ -171,7 +175,7 @@ def _lift(op: Op, operands: tuple[Any, ...]) -> tuple[Tensor, ...]:
         if isinstance(x, Tensor):
             lifted.append(x)
         elif isinstance(x, (bool, int, float)) and like is not None:
-            lifted.append(scalar_tensor(x, like))
+            lifted.append(scalar_tensor(x, like, op.name))
         else:
             raise ArgumentError(f"{op.name}: operand {k} is a {type(x).__name__}, expected a Tensor or a number")
     return tuple(lifted)

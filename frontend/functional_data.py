@@ -19,6 +19,7 @@ from graphc.frontend.tensor import Tensor, alias_of, fresh
 from graphc.ir.infer import normalize_dim
 from graphc.ir.op import Array
 from graphc.ir.types import (
+    DTYPES,
     Dim,
     DType,
     bool_,
@@ -71,6 +72,8 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     for k, x in enumerate(args):
         if isinstance(x, Tensor):
             dtype = x.dtype
+        elif isinstance(x, str) and x in (t.name for t in DTYPES):
+            raise DTypeError(f"to: {x!r} is a string; use the dtype graphc.{x}")
         elif isinstance(x, (str, device)):
             where = x
         elif isinstance(x, builtins.bool):  # non_blocking, then copy

@@ -40,7 +40,9 @@ def check_range(name: str, index: Tensor, bound: Size, dim: int, low: int | None
     if places.size and (int(np.min(places)) < least or int(np.max(places)) >= size):
         bad = places[(places < least) | (places >= size)].flat[0]
         refuse_values(index)
-        raise IndexingError(f"{name}: index {bad} is out of bounds for dimension {dim} with size {size}")
+        raise IndexingError(
+            f"{name}: index {bad} is out of bounds for dimension {dim} with size {size}; use {least} to {size - 1}"
+        )
     if recorder is not None and places.size:
         recorder.on_range(index, low, bound)
     return index

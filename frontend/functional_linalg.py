@@ -67,7 +67,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
 def _ranks(name: str, x: Tensor, y: Tensor, first: int, second: int) -> None:
     for k, (t, rank) in enumerate(((x, first), (y, second))):
         if t._l.ndim != rank:
-            raise ShapeError(f"{name}: operand {k} must be a {rank}-d tensor, got {t._l.type}")
+            raise ShapeError(f"{name}: operand {k} must be a {rank}-d tensor, got {t._l.type}; matmul() takes any rank")
 
 
 @hot.binary

@@ -26,6 +26,7 @@ from graphc.frontend.promote import (
     real_operand,
     result_type,
     rounded_once,
+    shown,
     tensor_operand,
 )
 from graphc.frontend.scalar import Scalar
@@ -253,7 +254,9 @@ def sub(input: Operand, other: Operand, *, alpha: Number = 1) -> Tensor:
     """input - alpha * other. Raises DTypeError for bools, and for an alpha of a higher kind than the result."""
     x, y = common("sub", input, _scaled("sub", input, other, alpha))
     if _bool_among(input, other):
-        raise DTypeError("sub: subtraction with a bool operand is not supported; use logical_xor() or convert it first")
+        raise DTypeError(
+            f"sub: subtraction with a bool operand is not supported: {shown(input)} - {shown(other)}; use logical_xor()"
+        )
     made: Tensor = ops.sub(x, y)
     return made
 
@@ -339,7 +342,9 @@ def pow(input: Operand, exponent: Operand) -> Tensor:
             made: Tensor = getattr(ops, _POWERS[exponent])(x)
             return made
         if not like.dtype.is_floating_point and exponent < 0:
-            raise ArgumentError(f"pow: integers to negative integer powers are not allowed, got exponent {exponent}")
+            raise ArgumentError(
+                f"pow: integers to negative integer powers are not allowed, got {shown(x)} to {exponent}; use .float()"
+            )
         check_fits("pow", exponent, like.dtype)
     power: Tensor = ops.pow(x, y)
     return power

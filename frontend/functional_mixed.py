@@ -25,7 +25,7 @@ from graphc.frontend.promote import (
 )
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor
-from graphc.ir.infer import broadcast_shape
+from graphc.ir.infer import broadcast_types
 from graphc.ir.types import bool_
 
 __all__ = [
@@ -53,7 +53,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Operand) -> Tensor:
             f"masked_fill: value {value} cannot be converted to {x.dtype} without loss; convert the tensor first"
         )
     check_fits("masked_fill", value, x.dtype)
-    broadcast_shape("masked_fill", x.ttype.shape, m.ttype.shape)  # to raise under this name
+    broadcast_types("masked_fill", x.ttype, m.ttype)  # to raise under this name
     made: Tensor = ops.where(m, lift(value, x.dtype), x)
     return made
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import builtins
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from graphc.errors import ArgumentError, DimError, DTypeError
+from graphc.errors import ArgumentError, DimError, DTypeError, EmptyMeanWarning, ShapeError
 from graphc.frontend import functional_math as fm
 from graphc.frontend import functional_mixed as fx
 from graphc.frontend import hot
 from graphc.frontend.numpy_names import numpy_names
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import Operand, as_dtype, convert, floating, real_operand, tensor_operand
+from graphc.frontend.record.where import outside
 from graphc.frontend.tensor import Tensor
 from graphc.ir.infer import normalize_dim, normalize_dims
 from graphc.ir.types import DType, bool_, int64, uint8
@@ -43,6 +45,8 @@ class MinMax(NamedTuple):
 
 def _dims(name: str, x: Tensor, dim: Dims) -> tuple[int, ...]:
     if dim is not None and not isinstance(dim, int):
+        if not isinstance(dim, Iterable):
+            raise ArgumentError(f"{name}: dim must be an int or a tuple of ints, got {type(dim).__name__} {dim!r}")
         dim = tuple(dim) or None  # as PyTorch: no axis means all
     return normalize_dims(name, dim, x._l.ndim)
 
@@ -88,9 +92,17 @@ def _real(name: str, input: Tensor, dtype: DType | None = None) -> Tensor:
 
 @hot.with_arguments
 def mean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
-    """Sum divided by the number of elements. Raises DTypeError for integers."""
+    """Sum divided by the number of elements; NaN and EmptyMeanWarning for none. Raises DTypeError for integers."""
     x = _real("mean", input, dtype)
-    made: Tensor = ops.mean(x, dim=_dims("mean", x, dim), keepdim=keepdim)
+    dims = _dims("mean", x, dim)
+    made: Tensor = ops.mean(x, dim=dims, keepdim=keepdim)
+    if not x._l.size and made._l.size:
+        warnings.warn(
+            f"mean: {x._l.type} has no element along dims {list(dims)}; the mean of nothing is NaN",
+            EmptyMeanWarning,
+            stacklevel=outside(),
+        )
+        made = ops.reshape(made, shape=made.ttype.shape)  # two operations have no hot path: the next call warns, too
     return made
 
 
@@ -237,12 +249,22 @@ def _along(name: str, op: Any, input: Tensor, dim: int, keepdim: bool) -> Values
     return ValuesIndices(values, indices)
 
 
+def _whole(name: str, reduce: Any, input: Tensor) -> Tensor:
+    x = tensor_operand(name, input)
+    if not x._l.size:
+        raise ShapeError(
+            f"{name}: {x._l.type} has no element, and {name} of nothing has no value; give it at least one"
+        )
+    made: Tensor = reduce(x)
+    return made
+
+
 @numpy_names
 def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Operand | None = None) -> Any:
     """max(x): the largest element; max(x, dim): (values, indices) along an axis; max(x, other): maximum(x, other)."""
     if isinstance(dim, Tensor) or other is not None:
         return fm.maximum(input, dim if other is None else other)
-    return amax(input) if dim is None else _along("max", ops.argmax, input, dim, keepdim)
+    return _whole("max", amax, input) if dim is None else _along("max", ops.argmax, input, dim, keepdim)
 
 
 @numpy_names
@@ -250,7 +272,7 @@ def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Operand
     """min(x): the smallest element; min(x, dim): (values, indices) along an axis; min(x, other): minimum(x, other)."""
     if isinstance(dim, Tensor) or other is not None:
         return fm.minimum(input, dim if other is None else other)
-    return amin(input) if dim is None else _along("min", ops.argmin, input, dim, keepdim)
+    return _whole("min", amin, input) if dim is None else _along("min", ops.argmin, input, dim, keepdim)
 
 
 def _true(name: str, input: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from graphc.frontend.promote import convert, promote_types, tensor_operand
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.size import Size
 from graphc.frontend.tensor import Tensor
-from graphc.ir.infer import broadcast_shape, normalize_dim
+from graphc.ir.infer import broadcast_shape, broadcast_types, normalize_dim
 from graphc.ir.types import Dim, DType, Shape, exact_div
 from graphc.ir.types import Size as AnySize
 
@@ -91,7 +91,10 @@ def _target_shape(name: str, x: Tensor, shape: tuple[AnySize, ...]) -> Shape:
             raise ShapeError(f"{name}: invalid shape dimension in {list(shape)}; only one may be -1")
         return shape
     if shape.count(-1) > 1:
-        raise ShapeError(f"{name}: only one dimension can be inferred, got shape {list(shape)}")
+        raise ShapeError(
+            f"{name}: only one dimension can be inferred, got shape {list(shape)} for {x._l.type}; give all but one as "
+            "sizes"
+        )
     known: AnySize = 1
     for s in shape:
         if s != -1:
@@ -101,7 +104,10 @@ def _target_shape(name: str, x: Tensor, shape: tuple[AnySize, ...]) -> Shape:
             f"{name}: cannot reshape {x._l.type} into {list(shape)}: the size of -1 could be any; write it out"
         )
     if isinstance(known, int) and isinstance(total, int) and total % known:
-        raise ShapeError(f"{name}: shape {list(shape)} is invalid for input of size {total} ({x._l.type})")
+        raise ShapeError(
+            f"{name}: shape {list(shape)} is invalid for input of size {total} ({x._l.type}); the product of the sizes "
+            "must divide it"
+        )
     return tuple(exact_div(total, known) if s == -1 else s for s in shape)
 
 
@@ -241,7 +247,9 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
         )
     order = tuple(_dim("permute", x, d) for d in given)  # type: ignore[arg-type]
     if len({*order}) != len(order):
-        raise DimError(f"permute: duplicate dims are not allowed, got {list(given)}")
+        raise DimError(
+            f"permute: duplicate dims are not allowed, got {list(given)} for {x._l.type}; name each axis once"
+        )
     made: Tensor = ops.permute(x, dims=order)
     return made
 
@@ -325,7 +333,7 @@ def broadcast_shapes(*shapes: ShapeLike) -> Size:
 def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Views of all tensors in their common shape."""
     given = [tensor_operand("broadcast_tensors", x) for x in tensors]
-    shape = broadcast_shape("broadcast_tensors", *(x.ttype.shape for x in given))
+    shape = broadcast_types("broadcast_tensors", *(x.ttype for x in given))
     return tuple(expand(x, shape) for x in given)
 
 

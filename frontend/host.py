@@ -78,6 +78,7 @@ def _stack_nested(data: Any, dtype: DType | None) -> Tensor:
 def _array(name: str, data: Any, dtype: DType | None) -> Array:
     """A private, contiguous array of the data."""
     if isinstance(data, (np.ndarray, np.generic)):
+        refuse_masked(name, data)
         source = np.asarray(data)
         source = source.astype(source.dtype.newbyteorder("="), copy=False)
     else:
@@ -85,6 +86,12 @@ def _array(name: str, data: Any, dtype: DType | None) -> Array:
     if dtype is None or dtype.np == source.dtype:
         return np.array(source, dtype_of(source.dtype).np, copy=True, order="C")
     return _cast_array(name, source, dtype)
+
+
+def refuse_masked(name: str, data: Any) -> None:
+    """Raise ArgumentError for a masked array: its mask would be lost."""
+    if type(data) is not np.ndarray and hasattr(data, "mask") and hasattr(data, "filled"):
+        raise ArgumentError(f"{name}: a masked array has no tensor form: the mask would be lost; use .filled(number)")
 
 
 def _cast_array(name: str, source: Array, dtype: DType) -> Array:
@@ -170,7 +177,10 @@ def flagged(t: Tensor, requires_grad: bool) -> Tensor:
     """`t`, a new leaf, with its flag set. Raises DTypeError unless it is floating point."""
     if requires_grad:
         if not t.dtype.is_floating_point:
-            raise DTypeError(f"only Tensors of floating point dtype can require gradients, this one is {t._l.type}")
+            raise DTypeError(
+                f"requires_grad: only Tensors of floating point dtype can require gradients, this one is {t._l.type}; "
+                "give a floating-point dtype"
+            )
         t._requires_grad = True
     return t
 

@@ -150,11 +150,12 @@ def mixed(general: F) -> F:
             else:
                 key.append(x)
         try:
-            plan, kinds, nested = plans[(*key, *named)]
+            known = plans[(*key, *named)]
         except (LookupError, TypeError):
-            plan = None
-        if plan is None:
+            known = None
+        if known is None:
             return _note(plans, (*key, *named), key, tuple(tensors), lambda: general(*given, **named))
+        plan, kinds, nested = known
         if tuple(map(type, key)) != kinds or (nested and not _plain(key)):
             return general(*given, **named)
         if not named and len(tensors) == len(key):

@@ -79,7 +79,7 @@ def _value(value: Any, target: Tensor) -> Tensor:
         from graphc.frontend.creation import tensor
 
         value = tensor(value)
-    return lift(plain("setitem", value), target.dtype)
+    return lift(plain("setitem", value), target.dtype, "setitem")
 
 
 def _fitted(value: Any, target: Tensor) -> Tensor:
@@ -140,10 +140,13 @@ def _expanded(x: Tensor, key: Any) -> list[Any]:
     parts = list(key) if isinstance(key, tuple) else [key]
     used = sum(_axes_used(p) for p in parts)
     if used > x._l.ndim:
-        raise IndexingError(f"too many indices for tensor of dimension {x._l.ndim} ({x._l.type}): got {used}")
+        raise IndexingError(
+            f"index: too many indices for tensor of dimension {x._l.ndim}: got {used} for {x._l.type}; give at most "
+            f"{x._l.ndim}"
+        )
     dots = [k for k, p in enumerate(parts) if p is Ellipsis]
     if len(dots) > 1:
-        raise IndexingError("an index can only have a single ellipsis ('...')")
+        raise IndexingError("index: an index can only have a single ellipsis ('...'); write the other as slices")
     if dots:
         parts[dots[0] : dots[0] + 1] = [slice(None)] * (x._l.ndim - used)
     return parts
@@ -162,8 +165,8 @@ def _axes_used(part: Any) -> int:
         isinstance(part, (slice, Scalar, *_SEQUENCES)) or hasattr(part, "__index__")
     ):
         raise IndexingError(
-            "only integers, slices (`:`), ellipsis (`...`), None and long or bool Tensors are valid indices "
-            f"(got {type(part).__name__})"
+            "index: only integers, slices (`:`), ellipsis (`...`), None and long or bool Tensors are valid indices "
+            f"(got {type(part).__name__} {part!r:.40})"
         )
     return 1
 
@@ -188,7 +191,7 @@ def _sliced(x: Tensor, axis: int, part: slice) -> Tensor:
         return x
     step = 1 if part.step is None else as_index(part.step)
     if step <= 0:
-        raise ArgumentError(f"slice step must be greater than zero, got {step}; use flip()")
+        raise ArgumentError(f"index: slice step must be greater than zero, got {step} for {x._l.type}; use flip()")
     size = x.ttype.shape[axis]
     bounds = _bound(part.start), _bound(part.stop)
     if isinstance(size, Dim) or any(isinstance(b, Dim) for b in bounds):
@@ -214,13 +217,18 @@ def _bound(value: Any) -> Size | None:
     try:
         return as_index(value)
     except TypeError:
-        raise IndexingError(f"slice indices must be integers or None, got {type(value).__name__}") from None
+        raise IndexingError(
+            f"index: slice indices must be integers or None, got {type(value).__name__} {value!r:.40}"
+        ) from None
 
 
 def _selected(x: Tensor, axis: int, part: Any) -> Tensor:
     k, size = as_index(part), x._l.shape[axis]
     if not -size <= k < size:
-        raise IndexingError(f"index {k} is out of bounds for dimension {axis} with size {size}")
+        raise IndexingError(
+            f"index: index {k} is out of bounds for dimension {axis} with size {size} of {x._l.type}; use {-size} to "
+            f"{size - 1}"
+        )
     made: Tensor = ops.select(x, dim=axis, index=k if k >= 0 else x.ttype.shape[axis] + k)
     return made
 
@@ -242,14 +250,17 @@ def _integers(part: Any, x: Tensor, axis: int) -> list[Tensor]:
     if part.dtype is bool_:
         if part._l.shape != x._l.shape[axis : axis + part._l.ndim]:
             raise IndexingError(
-                f"the shape of the mask {list(part._l.shape)} at index {axis} does not match the shape of the "
-                f"indexed tensor {list(x._l.shape)}"
+                f"index: the shape of the mask {part._l.type} at index {axis} does not match the shape of the "
+                f"indexed tensor {x._l.type}; a mask needs the sizes of the axes it stands for"
             )
         return list(nonzero(part, as_tuple=True))
     if part.dtype is int32:
         part = convert(part, int64)
     if part.dtype is not int64:
-        raise IndexingError(f"tensors used as indices must be long, int, byte or bool tensors, got {part._l.type}")
+        raise IndexingError(
+            f"index: tensors used as indices must be long, int, byte or bool tensors, got {part._l.type}; convert it "
+            "with .long()"
+        )
     return [check_range("index", part, x.ttype.shape[axis], axis)]
 
 
@@ -317,8 +328,8 @@ def masked_select(input: Tensor, mask: Tensor, *, exact: bool = False) -> Tensor
         raise DTypeError(f"masked_select: expected a bool mask, got {mask._l.type}")
     if exact and mask._l.shape != input._l.shape:
         raise IndexingError(
-            f"the shape of the mask {list(mask._l.shape)} does not match the shape of the indexed tensor "
-            f"{list(input._l.shape)}"
+            f"index: the shape of the mask {mask._l.type} does not match the shape of the indexed tensor "
+            f"{input._l.type}; a mask needs the sizes of the axes it stands for"
         )
     x, m = fs.broadcast_tensors(input, mask)
     made: Tensor = ops.index_select(flat(x), places_where(flat(m)), dim=0)

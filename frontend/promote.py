@@ -160,6 +160,11 @@ def bad_operand(name: str, x: Any) -> ArgumentError:
     return ArgumentError(f"{name}: expected a Tensor or a number, got {type(x).__name__}{hint}")
 
 
+def shown(x: Any) -> str:
+    """An operand in a message: the type of a tensor, a number as it is."""
+    return str(x._l.type) if isinstance(x, Tensor) else repr(x)
+
+
 def no_complex(name: str, what: Any) -> DTypeError:
     """The error for arithmetic with complex numbers."""
     return DTypeError(
@@ -201,11 +206,11 @@ def convert(x: Tensor, dtype: DType) -> Tensor:
     return made
 
 
-def lift(x: Operand, dtype: DType) -> Tensor:
-    """A tensor or number as a tensor of `dtype`."""
+def lift(x: Operand, dtype: DType, name: str = "scalar") -> Tensor:
+    """A tensor or number as a tensor of `dtype`. Raises ArgumentError, as of the op `name`, for a number beyond it."""
     if isinstance(x, Scalar):
         return x.as_tensor(dtype)
-    return convert(x, dtype) if isinstance(x, Tensor) else scalar_tensor(x, dtype)
+    return convert(x, dtype) if isinstance(x, Tensor) else scalar_tensor(x, dtype, name)
 
 
 def common(name: str, *operands: Any) -> tuple[Any, ...]:
@@ -235,7 +240,7 @@ def _common(name: str, operands: Sequence[Any]) -> tuple[Tensor, ...]:
     dtype = result_type(*operands)
     if dtype.is_complex and name not in _OF_COMPLEX:
         raise no_complex(name, dtype)
-    return tuple(lift(x, dtype) for x in operands)
+    return tuple(lift(x, dtype, name) for x in operands)
 
 
 def check_fits(name: str, value: Any, dtype: DType) -> None:

@@ -132,6 +132,8 @@ def normal(
         if not shapes:
             raise ArgumentError("normal: give size= when mean and std are numbers")
         size = broadcast_shapes(*shapes)
+    if isinstance(std, (int, float)) and not std >= 0:
+        raise ArgumentError(f"normal: expects std >= 0, but found std {std}")
     made = randn(size, generator=generator, dtype=dtype, device=device)
     return fm.add(fm.mul(made, std), mean)
 

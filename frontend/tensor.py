@@ -136,7 +136,10 @@ class Tensor(TensorMethods):
                 "you can only change requires_grad flags of leaf variables; use detach() for a tensor without history"
             )
         if requires_grad and not self.dtype.is_floating_point:
-            raise AutogradError(f"only floating-point tensors can require gradients, this one is {self.dtype}")
+            raise AutogradError(
+                f"requires_grad_: only floating-point tensors can require gradients, this one is {self._l.type}; "
+                "convert it with .float()"
+            )
         recorder = mode.get().recorder
         if recorder is not None and requires_grad != self._requires_grad:
             recorder.on_metadata(self, "requires_grad_")

@@ -17,6 +17,7 @@ The eager mode runs the same pipeline on graphs of one node. What users call of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -110,13 +111,14 @@ def compile_graph(
     fuse: bool = True,
     target: Target | None = None,
     disable: Collection[str] = (),
+    order: bool = True,
 ) -> Executable | Segmented:
-    """Compile a graph with concrete sizes. Same inputs, same bits, whatever `fuse` and `disable` say.
+    """Compile a graph with concrete sizes. Same inputs, same bits, whatever `fuse`, `disable` and `order` say.
 
     A graph with branches or loops gives a Segmented, which is called in the same way.
     """
     with no_collection():
-        return _compile(graph, layouts, fuse, target, disable)
+        return _compile(graph, layouts, fuse, target, disable, order)
 
 
 def _compile(
@@ -125,17 +127,18 @@ def _compile(
     fuse: bool,
     target: Target | None,
     disable: Collection[str],
+    order: bool,
 ) -> Executable | Segmented:
     graph = optimise(graph, disable)
     if not any(isinstance(node.op.lower, Control) for node in graph.nodes):
-        return build(lower(graph, layouts, fuse), target)
+        return build(lower(graph, layouts, fuse, order), target)
     from graphc.runtime.segments import Segmented
 
     def piece(part: Graph, given: Sequence[Layout]) -> Executable:
-        return build(lower(part, given, fuse), target)
+        return build(lower(part, given, fuse, order), target)
 
     def inner(part: Graph, given: Sequence[Layout]) -> Executable | Segmented:
-        return compile_graph(part, given, fuse, target, disable)
+        return compile_graph(part, given, fuse, target, disable, order)
 
     return Segmented(graph, layouts, piece, inner)
 
@@ -216,8 +219,13 @@ def _runner(exe: Executable | Segmented) -> Callable[..., Any]:
 
 
 def _quietly(reference: Callable[..., Array], attrs: Attrs) -> Array:
-    with np.errstate(all="ignore"):
-        return reference(**attrs)
+    from graphc.runtime.memory import out_of_memory
+
+    try:
+        with np.errstate(all="ignore"):
+            return reference(**attrs)
+    except MemoryError:
+        raise out_of_memory(math.prod(attrs.get("shape", ())) * attrs["dtype"].itemsize) from None
 
 
 # what NumPy gives in the same bits as our kernels: IEEE arithmetic, and nothing that is approximated

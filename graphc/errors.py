@@ -8,7 +8,7 @@ from typing import Any
 
 from graphc.caller import user_place
 
-_LINE = re.compile(r"\bat \S+:\d")  # a message that names a line already
+_LINE = re.compile(r"\bat (\S+|<[^>]*>):\d")  # a message that names a line already
 
 
 class GraphcError(Exception):
@@ -87,6 +87,14 @@ class LinAlgError(GraphcError, RuntimeError):
 
 class UnsupportedError(GraphcError, NotImplementedError, RuntimeError):
     """A valid request that this version does not support."""
+
+
+class EmptyMeanWarning(UserWarning):
+    """The mean of no elements was asked for: it is NaN."""
+
+
+class OutOfMemoryError(GraphcError, MemoryError, RuntimeError):
+    """The memory for a result cannot be had (PyTorch: RuntimeError)."""
 
 
 class InternalError(GraphcError, AssertionError):

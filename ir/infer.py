@@ -12,8 +12,8 @@ from graphc.errors import ArgumentError, DimError, DTypeError, ShapeError
 from graphc.ir.types import DType, Shape, Size, TensorType
 
 
-def broadcast_shape(op: str, *shapes: Shape) -> Shape:
-    """NumPy broadcasting; a named size meets itself or 1 only. Raises ShapeError."""
+def broadcast_shape(op: str, *shapes: Shape, types: Sequence[TensorType] = ()) -> Shape:
+    """NumPy broadcasting; a named size meets itself or 1 only. Raises ShapeError, naming the `types` if given."""
     rank = max((len(s) for s in shapes), default=0)
     out: list[Size] = [1] * rank
     for number, shape in enumerate(shapes):
@@ -22,10 +22,11 @@ def broadcast_shape(op: str, *shapes: Shape) -> Shape:
                 out[axis] = size
             elif size != 1 and size != out[axis]:
                 so_far = "operand 0" if number == 1 else f"operands 0 to {number - 1}"
+                operands = f" of {', '.join(map(str, types))}" if types else ""
                 raise ShapeError(
                     f"{op}: operand {number} of shape {_show(shape)} does not broadcast with the shape "
                     f"{_show(broadcast_shape(op, *shapes[:number]))} of {so_far} (sizes {size} and {out[axis]} at axis "
-                    f"{axis - rank}); make the sizes equal or one of them 1"
+                    f"{axis - rank}{operands}); make the sizes equal or one of them 1"
                 )
     return tuple(out)
 
@@ -33,7 +34,12 @@ def broadcast_shape(op: str, *shapes: Shape) -> Shape:
 def broadcast_type(op: str, *types: TensorType) -> TensorType:
     """The type of a pointwise result: operands of one dtype, shapes broadcast. Raises DTypeError, ShapeError."""
     dtype = same_dtype(op, *types)
-    return TensorType(dtype, broadcast_shape(op, *(t.shape for t in types)))
+    return TensorType(dtype, broadcast_types(op, *types))
+
+
+def broadcast_types(op: str, *types: TensorType) -> Shape:
+    """The shape that operands of any dtypes broadcast to. Raises ShapeError naming them."""
+    return broadcast_shape(op, *(t.shape for t in types), types=types)
 
 
 def same_dtype(op: str, *types: TensorType) -> DType:

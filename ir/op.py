@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from graphc.errors import InternalError
+from graphc.errors import InternalError, ShapeError
 from graphc.ir.types import DTYPES, DType, TensorType
 
 if TYPE_CHECKING:
@@ -169,7 +169,11 @@ class Op:
     def infer_types(self, types: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
         """`infer` with its result always a tuple."""
         found = self.infer(*types, **attrs)
-        return found if isinstance(found, tuple) else (found,)
+        made = found if isinstance(found, tuple) else (found,)
+        for t in made:
+            if t.static and t.nbytes > _MAX_BYTES:
+                raise ShapeError(f"{self.name}: the result {t} has more elements than memory has addresses; shrink it")
+        return made
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
@@ -185,6 +189,7 @@ _default_apply: ContextVar[Callable[[Op, tuple[Any, ...], Attrs], Any] | None] =
 # eager execution, once the front end is loaded
 _fallback_apply: Callable[[Op, tuple[Any, ...], Attrs], Any] | None = None
 _OPS: dict[str, Op] = {}
+_MAX_BYTES = 2**63 - 1
 
 
 def default_apply() -> ContextVar[Callable[[Op, tuple[Any, ...], Attrs], Any] | None]:

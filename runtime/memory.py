@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from graphc.errors import OutOfMemoryError
+
 PAGE = mmap.PAGESIZE
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
@@ -33,17 +35,25 @@ def whole_pages(nbytes: int) -> int:
 
 
 def map_pages(nbytes: int) -> int:
-    """The address of `nbytes` (rounded up to pages) of zeroed private memory. Raises MemoryError."""
+    """The address of `nbytes` (rounded up to pages) of zeroed private memory. Raises OutOfMemoryError."""
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     found = libc().mmap(None, whole_pages(nbytes), mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
     if found is None or found == ctypes.c_void_p(-1).value:
-        raise MemoryError(f"cannot map {nbytes} bytes: {os.strerror(ctypes.get_errno())}")
+        raise OutOfMemoryError(
+            f"not enough memory: {nbytes} bytes cannot be mapped ({os.strerror(ctypes.get_errno())}); work on smaller "
+            "parts"
+        )
     return int(found)
 
 
 def unmap_pages(address: int, nbytes: int) -> None:
     """Give back what `map_pages(nbytes)` returned."""
     libc().munmap(address, whole_pages(nbytes))
+
+
+def out_of_memory(nbytes: int) -> OutOfMemoryError:
+    """The error for memory that cannot be had."""
+    return OutOfMemoryError(f"not enough memory: {nbytes} bytes cannot be allocated; work on smaller parts")
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
@@ -53,6 +63,9 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[An
 
 def aligned_bytes(nbytes: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """A byte array of `nbytes`, not initialised, that starts on a cache line."""
-    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+    try:
+        raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+    except MemoryError:
+        raise out_of_memory(nbytes) from None
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + nbytes]

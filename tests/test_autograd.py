@@ -381,7 +381,7 @@ def twice_backward(x: graphc.Tensor) -> None:
         (lambda x: x.add_(1), AutogradError, "add_: a leaf Variable that requires grad"),
         (lambda x: x[0].mul_(2), AutogradError, "mul_: a view of a leaf Variable that requires grad"),
         (lambda x: x.__setitem__(0, 1), AutogradError, "setitem: a leaf Variable"),
-        (lambda x: graphc.autograd.grad(x.sum(), leaf()), AutogradError, "input 0 appears to not have been used"),
+        (lambda x: graphc.autograd.grad(x.sum(), leaf()), AutogradError, "input 0 .* appears to not have been used"),
         (lambda x: graphc.autograd.grad(x.sum(), x.detach()), AutogradError, "does not require grad"),
         (lambda x: (x * 2).requires_grad_(False), AutogradError, "only change requires_grad flags of leaf variables"),
         (

@@ -59,6 +59,13 @@ class DataLoader:
         stream = isinstance(dataset, IterableDataset)
         if stream and (shuffle or sampler is not None or batch_sampler is not None):
             raise ArgumentError("DataLoader: an IterableDataset has no order to choose: leave out shuffle and samplers")
+        needed = ("__getitem__",) if sampler is not None or batch_sampler is not None else ("__getitem__", "__len__")
+        missing = [method for method in needed if not stream and not hasattr(dataset, method)]
+        if missing:
+            raise ArgumentError(
+                f"DataLoader: dataset is a {type(dataset).__name__} without {missing[0]}; give a sequence, a Dataset "
+                "or an IterableDataset"
+            )
         self.dataset, self.num_workers, self.generator = dataset, num_workers, generator
         self.pin_memory, self.timeout, self.worker_init_fn = pin_memory, timeout, worker_init_fn
         self.prefetch_factor, self.persistent_workers = prefetch_factor, persistent_workers

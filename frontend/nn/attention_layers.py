@@ -50,7 +50,10 @@ class MultiheadAttention(Module):
                 f"embed_dim and num_heads must be greater than 0, got embed_dim={embed_dim} and num_heads={num_heads}"
             )
         if embed_dim % num_heads:
-            raise ArgumentError("embed_dim must be divisible by num_heads")
+            raise ArgumentError(
+                f"MultiheadAttention: embed_dim must be divisible by num_heads, got {embed_dim} and {num_heads}; "
+                "change one"
+            )
         self.embed_dim, self.num_heads, self.head_dim = embed_dim, num_heads, embed_dim // num_heads
         self.kdim = embed_dim if kdim is None else kdim
         self.vdim = embed_dim if vdim is None else vdim

@@ -40,8 +40,20 @@ def batched(name: str, x: Tensor) -> tuple[Tensor, bool]:
     if x.ndim == 3:
         return unsqueeze(x, 0), True
     if x.ndim != 4:
-        raise ShapeError(f"{name}: expected 3D (unbatched) or 4D (batched) input, got {x._l.type}")
+        raise ShapeError(
+            f"{name}: expected 3D (unbatched) or 4D (batched) input, got {x._l.type}; reshape or unsqueeze() it"
+        )
     return x, False
+
+
+def counts(name: str, **given: Any) -> None:
+    """Check numbers of features. Raises ArgumentError for what is no int, or is negative."""
+    for what, value in given.items():
+        if not hasattr(value, "__index__") or value < 0:
+            raise ArgumentError(
+                f"{name}: {what} must be an int of at least 0, got {type(value).__name__} {value!r}; give a number of "
+                "features"
+            )
 
 
 def single(name: str, value: Pair, what: str) -> int:
@@ -77,7 +89,8 @@ def with_batch(name: str, x: Tensor, places: int) -> tuple[Tensor, bool]:
         return unsqueeze(x, 0), True
     if x.ndim != places + 2:
         raise ShapeError(
-            f"{name}: expected {places + 1}D (unbatched) or {places + 2}D (batched) input, got {x._l.type}"
+            f"{name}: expected {places + 1}D (unbatched) or {places + 2}D (batched) input, got {x._l.type}; reshape or "
+            "unsqueeze() it"
         )
     return x, False
 

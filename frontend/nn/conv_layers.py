@@ -11,7 +11,7 @@ from graphc.frontend.creation import empty
 from graphc.frontend.device import check_device
 from graphc.frontend.nn import functional as F
 from graphc.frontend.nn import init
-from graphc.frontend.nn.checks import Pair, several
+from graphc.frontend.nn.checks import Pair, counts, several
 from graphc.frontend.nn.layers import fill_bias
 from graphc.frontend.nn.module import Module
 from graphc.frontend.nn.parameter import Parameter
@@ -49,6 +49,9 @@ class _Conv(Module):
         name = type(self).__name__
         if padding_mode not in _MODES:
             raise ArgumentError(f"{name}: padding_mode must be one of {', '.join(_MODES)}, got {padding_mode!r}")
+        if isinstance(padding, str) and padding not in ("valid", "same"):
+            raise ArgumentError(f"{name}: padding must be 'valid', 'same', an int or ints, got {padding!r}")
+        counts(name, in_channels=in_channels, out_channels=out_channels)
         if groups <= 0 or in_channels % groups or out_channels % groups:
             raise ArgumentError(
                 f"{name}: in_channels {in_channels} and out_channels {out_channels} "

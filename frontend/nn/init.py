@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from graphc.frontend.functional import where
 from graphc.frontend.grad_mode import no_grad
 from graphc.frontend.random import Generator
 from graphc.frontend.random_tensors import randn, randperm
+from graphc.frontend.record.where import outside
 from graphc.frontend.tensor import Tensor
 
 __all__ = [
@@ -162,6 +164,13 @@ def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | Non
     return normal_(tensor, 0.0, gain * math.sqrt(2.0 / sum(fans(tensor))), generator)
 
 
+def _is_empty(tensor: Tensor) -> bool:
+    """Whether there is nothing to initialise; says so, as PyTorch."""
+    if not tensor._l.size:
+        warnings.warn("Initializing zero-element tensors is a no-op", UserWarning, stacklevel=outside())
+    return not tensor._l.size
+
+
 def _fan(tensor: Tensor, mode: str) -> int:
     if mode not in ("fan_in", "fan_out"):
         raise ArgumentError(f"mode {mode} not supported, please use one of ['fan_in', 'fan_out']")
@@ -176,6 +185,8 @@ def kaiming_uniform_(
     generator: Generator | None = None,
 ) -> Tensor:
     """Uniform with variance gain^2 / fan (He et al., 2015)."""
+    if _is_empty(tensor):
+        return tensor
     bound = math.sqrt(3.0) * calculate_gain(nonlinearity, a) / math.sqrt(_fan(tensor, mode))
     return uniform_(tensor, -bound, bound, generator)
 

@@ -11,6 +11,7 @@ from graphc.frontend.creation import empty
 from graphc.frontend.device import check_device
 from graphc.frontend.nn import functional as F
 from graphc.frontend.nn import init
+from graphc.frontend.nn.checks import counts
 from graphc.frontend.nn.module import Module
 from graphc.frontend.nn.parameter import Parameter
 from graphc.frontend.tensor import Tensor
@@ -52,6 +53,7 @@ class Linear(Module):
     ) -> None:
         super().__init__()
         check_device(type(self).__name__, device)
+        counts(type(self).__name__, in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
         self.weight = Parameter(empty(out_features, in_features, dtype=dtype))
         if bias:
@@ -147,8 +149,11 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
-        if not 0 <= p <= 1:
-            raise ArgumentError(f"dropout probability has to be between 0 and 1, but got {p}")
+        if not isinstance(p, (int, float)) or not 0 <= p <= 1:
+            raise ArgumentError(
+                f"{type(self).__name__}: dropout probability has to be between 0 and 1, but got p={p!r}; give a number "
+                "such as 0.5"
+            )
         self.p, self.inplace = p, inplace
 
     def forward(self, input: Tensor) -> Tensor:

@@ -52,7 +52,10 @@ def batch_norm(
         return evaluated
     count = x.ttype.numel // x.ttype.shape[1]
     if count == 1:
-        raise ShapeError(f"batch_norm: expected more than 1 value per channel when training, got input size {x.shape}")
+        raise ShapeError(
+            f"batch_norm: expected more than 1 value per channel when training, got input {x._l.type}; give more "
+            "samples or call eval()"
+        )
     y, centre, variance = ops.batch_norm_train(x, *affine, eps=eps)
     if running_mean is not None and running_var is not None:
         _move_statistics(running_mean, running_var, centre.detach(), variance.detach(), momentum, count)

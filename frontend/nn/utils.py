@@ -78,6 +78,8 @@ def clip_grad_norm_(
 
     Raises ArgumentError for a norm that is not finite with `error_if_nonfinite`; `foreach` has no effect.
     """
+    if not isinstance(max_norm, (int, float, Tensor)):
+        raise ArgumentError(f"clip_grad_norm_: max_norm must be a number, got {type(max_norm).__name__} {max_norm!r}")
     given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     total: Tensor = get_total_norm(_grads(given), norm_type, error_if_nonfinite)
     clip_grads_with_norm_(given, max_norm, total)

@@ -30,7 +30,9 @@ class LRScheduler:
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         if not isinstance(optimizer, Optimizer):
-            raise ArgumentError(f"{type(optimizer).__name__} is not an Optimizer")
+            raise ArgumentError(
+                f"{type(self).__name__}: {type(optimizer).__name__} is not an Optimizer; give the optimizer first"
+            )
         self.optimizer = optimizer
         for group in optimizer.param_groups:
             if last_epoch == -1:
@@ -72,6 +74,8 @@ class StepLR(LRScheduler):
     """Multiply the rate by `gamma` every `step_size` epochs."""
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1) -> None:
+        if not isinstance(step_size, int) or step_size < 1:
+            raise ArgumentError(f"StepLR: step_size must be an int of at least 1, got {step_size!r}")
         self.step_size, self.gamma = step_size, gamma
         super().__init__(optimizer, last_epoch)
 
@@ -118,9 +122,16 @@ class LambdaLR(LRScheduler):
         last_epoch: int = -1,
     ) -> None:
         count = len(optimizer.param_groups)
+        if not callable(lr_lambda) and not isinstance(lr_lambda, Sequence):
+            raise ArgumentError(
+                f"{type(self).__name__}: lr_lambda must be a function of the epoch, or a list of them, got "
+                f"{type(lr_lambda).__name__}"
+            )
         self.lr_lambdas = [lr_lambda] * count if callable(lr_lambda) else list(lr_lambda)
         if len(self.lr_lambdas) != count:
-            raise ArgumentError(f"expected {count} lr_lambdas, but got {len(self.lr_lambdas)}")
+            raise ArgumentError(
+                f"{type(self).__name__}: expected {count} lr_lambdas, but got {len(self.lr_lambdas)}; give one a group"
+            )
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:

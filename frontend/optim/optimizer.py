@@ -45,9 +45,17 @@ class Optimizer:
             raise ArgumentError(
                 f"{type(self).__name__}: params should be an iterable of Tensors or dicts, got a Tensor; use a list"
             )
+        if not isinstance(params, Iterable):
+            raise ArgumentError(
+                f"{type(self).__name__}: params should be an iterable of Tensors or dicts, got "
+                f"{type(params).__name__}; use model.parameters()"
+            )
         groups: list[Any] = list(params)
         if not groups:
-            raise ArgumentError(f"{type(self).__name__}: optimizer got an empty parameter list")
+            raise ArgumentError(
+                f"{type(self).__name__}: optimizer got an empty parameter list; a generator of parameters is empty "
+                "once used, so make a list of it"
+            )
         for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
             self.add_param_group(group)
 
@@ -60,6 +68,10 @@ class Optimizer:
         if not isinstance(param_group, dict):
             raise ArgumentError(f"{name}: param_group must be a dict, but got {type(param_group).__name__}")
         group = dict(param_group)
+        if "params" not in group:
+            raise ArgumentError(
+                f"{name}: a parameter group needs 'params', got {sorted(group)}; add the list of Tensors"
+            )
         given = group["params"]
         if isinstance(given, (set, frozenset)):
             raise ArgumentError(f"{name}: parameters need an order that is the same in every run, but got a set")
@@ -68,7 +80,9 @@ class Optimizer:
             if not isinstance(p, Tensor):
                 raise ArgumentError(f"{name}: can only optimize Tensors, but one of the params is {type(p).__name__}")
             if not p.is_leaf:
-                raise ArgumentError(f"{name}: can't optimize a non-leaf Tensor")
+                raise ArgumentError(
+                    f"{name}: can't optimize a non-leaf Tensor {p._l.type}; give the leaf it comes from, or detach() it"
+                )
         taken = {id(p) for g in self.param_groups for p in g["params"]}
         if len({id(p) for p in params}) != len(params) or any(id(p) in taken for p in params):
             raise ArgumentError(f"{name}: some parameters appear in more than one parameter group or twice in one")
@@ -91,6 +105,10 @@ class Optimizer:
         for hook in list(self._pre_hooks.values()):
             hook(self, (), {} if closure is None else {"closure": closure})
         loss = None
+        if closure is not None and not callable(closure):
+            raise ArgumentError(
+                f"{type(self).__name__}: step: closure must be a function, got {type(closure).__name__}"
+            )
         if closure is not None:
             with enable_grad():
                 loss = closure()
@@ -164,8 +182,14 @@ class Optimizer:
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over settings and a copy of the state, in the dtypes of the parameters.
 
-        Raises ArgumentError when the groups do not fit.
+        Raises ArgumentError when the groups do not fit, StateError for what is no state dict.
         """
+        missing = [k for k in ("state", "param_groups") if not isinstance(state_dict, Mapping) or k not in state_dict]
+        if missing:
+            raise StateError(
+                f"{type(self).__name__}: load_state_dict: {missing[0]!r} is missing in the "
+                f"{type(state_dict).__name__}; give what state_dict() of an optimizer returned"
+            )
         groups = state_dict["param_groups"]
         if len(groups) != len(self.param_groups):
             raise ArgumentError(
@@ -263,9 +287,18 @@ Optimizer.__module__ = "graphc.optim"
 
 def check_range(name: str, what: str, value: Any, upper: float | None = None) -> None:
     """Raise ArgumentError for a setting below 0, NaN, or not below `upper`."""
+    if not isinstance(value, (int, float, Tensor)) and not hasattr(value, "__float__"):
+        raise ArgumentError(f"{name}: {what} must be a number, got {type(value).__name__} {value!r}")
     number = float(value)
     if not number >= 0.0 or (upper is not None and not number < upper):
-        raise ArgumentError(f"{name}: invalid {what}: {value}")
+        below = "" if upper is None else f" and below {upper:g}"
+        raise ArgumentError(f"{name}: invalid {what}: {value}; give a number of at least 0{below}")
+
+
+def pair(name: str, what: str, value: Any) -> None:
+    """Raise ArgumentError for what is no pair of numbers."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise ArgumentError(f"{name}: {what} must be two numbers, got {value!r}; give them as a tuple")
 
 
 def ways(name: str, differentiable: bool, **how: bool | None) -> dict[str, bool | None]:

@@ -8,7 +8,7 @@ from typing import Any
 from graphc.errors import ArgumentError
 from graphc.frontend.creation import full_like, ones, zeros, zeros_like
 from graphc.frontend.functional import eq, where
-from graphc.frontend.optim.optimizer import Hyper, Optimizer, Params, check_range, ways
+from graphc.frontend.optim.optimizer import Hyper, Optimizer, Params, check_range, pair, ways
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import float64
 
@@ -123,6 +123,7 @@ class Adam(Optimizer):
         name = type(self).__name__
         check_range(name, "learning rate", lr)
         check_range(name, "epsilon value", eps)
+        pair(name, "betas", betas)
         check_range(name, "beta parameter at index 0", betas[0], 1.0)
         check_range(name, "beta parameter at index 1", betas[1], 1.0)
         check_range(name, "weight_decay value", weight_decay)

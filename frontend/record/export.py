@@ -70,6 +70,20 @@ class Program:
                         f"{self.graph.name} writes to {name}, whose memory {other} shares; pass a copy of one of them"
                     )
 
+    def concrete(self, *args: Any, **kwargs: Any) -> tuple[Graph, list[Array]]:
+        """The graph with numbers for all sizes these arguments give it, and the arrays of its inputs. Errors as for a
+        call; nothing is run but what sizes depend on.
+        """
+        given = self._inputs(flatten((args, kwargs))[0])
+        sizes = self._sizes(given)
+        arrays = [given[i.name] if i.name in given else self.state[i.name] for i in self.graph.inputs]
+        if self._staged is None:
+            return (bind.bind_dims(self.graph, sizes) if sizes else self.graph), arrays
+        counted = self._staged.numbers(arrays, sizes)
+        if counted is None:
+            raise GuardError(f"{self.graph.name}: a size that depends on values is not what it was in the trace")
+        return Staged(self.graph, self.graph.counted(), whole=True).bound(counted[0])[0], arrays
+
     def run(self, inputs: Mapping[str, Array]) -> list[Array]:
         """Run on named arrays: one array a graph output; state is updated."""
         sizes = self._sizes(inputs)
@@ -318,6 +332,10 @@ def restoring() -> Iterator[Around]:
 def _named_types(
     leaves: Sequence[Any], names: Sequence[str], dynamic: Mapping[str, Mapping[int, Any]]
 ) -> tuple[dict[int, TensorType], dict[str, int]]:
+    if not isinstance(dynamic, Mapping):
+        raise ArgumentError(
+            f"trace: dynamic must be a dict such as {{'x': {{0: 'batch'}}}}, got {type(dynamic).__name__}"
+        )
     unknown = sorted(set(dynamic) - set(names))
     if unknown:
         raise ArgumentError(f"trace: dynamic names {unknown[0]!r}, but the arguments are {', '.join(names)}")
@@ -399,7 +417,7 @@ def _array_of(name: str, x: Any) -> Array:
         return x._a
     if isinstance(x, np.ndarray):
         return x
-    raise ArgumentError(f"{name} must be a Tensor or a NumPy array, got {type(x).__name__}")
+    raise ArgumentError(f"program: {name} must be a Tensor or a NumPy array, got {type(x).__name__}; convert it")
 
 
 def _write_back(graph: str, name: str, argument: Any, result: Array) -> None:

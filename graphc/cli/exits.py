@@ -5,7 +5,15 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 
-from graphc.errors import ArtifactError, GraphcError, GuardError, InternalError, RecordingError, UnsupportedError
+from graphc.errors import (
+    ArtifactError,
+    GraphcError,
+    GuardError,
+    InternalError,
+    OutOfMemoryError,
+    RecordingError,
+    UnsupportedError,
+)
 
 OK, MISMATCH, USAGE, BAD_ARTIFACT, UNSUPPORTED, MISSING_EXTRA, INTERNAL = 0, 1, 2, 3, 4, 5, 70
 INTERRUPTED = 130
@@ -31,7 +39,7 @@ def described(error: Exception) -> tuple[str, int]:
         return text, MISSING_EXTRA
     if isinstance(error, ArtifactError):
         return text, BAD_ARTIFACT
-    if isinstance(error, UnsupportedError | RecordingError | GuardError):
+    if isinstance(error, UnsupportedError | RecordingError | GuardError | OutOfMemoryError):
         return text, UNSUPPORTED
     if isinstance(error, GraphcError):
         return text, USAGE
@@ -56,4 +64,5 @@ def script_error(error: Exception, script: Path) -> Exception | None:
     if not frames and isinstance(error, GraphcError):
         return None
     place = f"{script.name}:{frames[-1].lineno}" if frames else script.name
-    return ScriptError(f"{place}: {type(error).__name__}: {error}")
+    text = error.message if isinstance(error, GraphcError) and error.place == place else str(error)
+    return ScriptError(f"{place}: {type(error).__name__}: {text}")

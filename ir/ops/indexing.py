@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ArgumentError, DimError, ShapeError
-from graphc.ir.infer import broadcast_shape, require_dtype, same_dtype
+from graphc.ir.infer import broadcast_shape, broadcast_types, require_dtype, same_dtype
 from graphc.ir.op import Array, Op, Operand, Sample, define
 from graphc.ir.ops import create, movement
 from graphc.ir.ops import pointwise as pw
@@ -166,7 +166,7 @@ index_put = define(
 
 def _masked_infer(x: TensorType, mask: TensorType, *, value: bool | int | float) -> TensorType:
     require_dtype("masked_fill", mask, (bool_,), 1)
-    return x.with_shape(broadcast_shape("masked_fill", x.shape, mask.shape))
+    return x.with_shape(broadcast_types("masked_fill", x, mask))
 
 
 def _masked_vjp(

@@ -16,7 +16,7 @@ from graphc.errors import DTypeError
 from graphc.ir import expr
 from graphc.ir.convert import cast_array
 from graphc.ir.expr import Expr
-from graphc.ir.infer import broadcast_shape, require_arity, same_dtype
+from graphc.ir.infer import broadcast_types, require_arity, same_dtype
 from graphc.ir.op import Array, Op, define
 from graphc.ir.ops.create import scalar_like, zeros_like
 from graphc.ir.ops.elementwise import (
@@ -429,7 +429,7 @@ def _where_type(*types: TensorType) -> TensorType:
     if types[0].dtype is not bool_:
         raise DTypeError(f"where: the condition is {types[0]}, but it must be bool; compare it with something first")
     dtype = same_dtype("where", *types[1:])
-    return TensorType(dtype, broadcast_shape("where", *(t.shape for t in types)))
+    return TensorType(dtype, broadcast_types("where", *types))
 
 
 def _where_vjp(g: Any, out: Any, condition: Any, x: Any, y: Any, *, needs: Any) -> tuple[Any, ...]:
