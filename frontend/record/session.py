@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from graphc.caller import kind_of
-from graphc.errors import RecordingError
+from graphc.errors import ArgumentError, RecordingError
 from graphc.frontend.mode import mode, using
 from graphc.frontend.record.counted import answer
 from graphc.frontend.record.finish import Finisher
@@ -54,18 +54,20 @@ class Recorded:
 
 
 def check_function(name: str, function: Any) -> None:
-    """Raise TypeError for what cannot be recorded at all."""
+    """Raise ArgumentError for what cannot be recorded at all."""
     if (
         inspect.isgeneratorfunction(function)
         or inspect.iscoroutinefunction(function)
         or inspect.isasyncgenfunction(function)
     ):
-        raise TypeError(
+        raise ArgumentError(
             f"{name}: {function.__qualname__} is a generator or async function; give it the function that does one "
             "step of it"
         )
     if not callable(function):
-        raise TypeError(f"{name}: expected a function or Module, got {type(function).__name__}")
+        raise ArgumentError(
+            f"{name}: expected a function or Module, got {type(function).__name__}; give it what is to run"
+        )
 
 
 def argument_names(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], spec: TreeSpec) -> list[str]:
