@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,7 +59,7 @@ def _node(e: Expr, env: Env, args: list[Array]) -> Array:
         return env.acc
     if e.op == "cast":
         return cast_array(args[0], e.dtype)
-    return np.asarray(_FUNCTIONS[e.op](*args), e.dtype.np)
+    return np.asarray(_functions.get()[e.op](*args), e.dtype.np)
 
 
 def _load(operand: Array, e: Expr, flat: Array, where: Array | None = None) -> Array:
@@ -93,6 +95,23 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "select": np.where,
     "philox": lambda seed, offset, element, word: np.choose(word, philox(seed, offset, element)),
 }  # fmt: skip
+
+
+_functions: ContextVar[Mapping[str, Callable[..., Any]]] = ContextVar("functions", default=_FUNCTIONS)
+
+
+@contextmanager
+def functions(given: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
+    """While active, these functions of arrays stand for the operations of their names ("logaddexp": that of a Scan).
+
+    The functions of codegen/vmath.py have no NumPy meaning in every bit; with their machine code put in here, all else
+    in a kernel has.
+    """
+    token = _functions.set({**_FUNCTIONS, **given})
+    try:
+        yield
+    finally:
+        _functions.reset(token)
 
 
 def run_kernel(kernel: Kernel, operands: Sequence[Array]) -> None:
@@ -242,7 +261,8 @@ def scanned(kind: str, x: Array, descending: bool = False) -> Array:
     """The results of a kernel.Scan along axis 0. What has 16 bits is computed in float32."""
     if kind in SCANS:
         wide = x.astype(np.float32) if x.dtype.kind not in "biu" and x.dtype.itemsize == 2 else x
-        return np.asarray(scan(wide, *SCANS[kind](x.dtype))).astype(x.dtype)
+        combine, nothing = SCANS[kind](x.dtype)
+        return np.asarray(scan(wide, _functions.get().get(kind, combine), nothing)).astype(x.dtype)
     if kind == "argsort":
         return stable_order(x, descending)
     return places_of(x) if kind == "positions" else last_extreme(x, kind == "argmax")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def _reduce_blocks(x: Array, combine: np.ufunc, missing: float) -> Array:
     return np.asarray(s[:, 0])
 
 
-def scan(x: Array, combine: np.ufunc, nothing: float) -> Array:
+def scan(x: Array, combine: Callable[[Array, Array], Array], nothing: float) -> Array:
     """Everything so far along axis 0: a chain from `nothing` over each block of 1024, combined with the total of the
     blocks before, which is a chain itself. `nothing` combined with any value gives that value.
     """

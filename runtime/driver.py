@@ -144,7 +144,8 @@ def driver_text(triple: str) -> str:
     return pool_text(triple) + fill(_RUN, machine_of(triple)) + entry_text(8 * FRAME_WORDS)
 
 
-def _target() -> TargetSpec:
+def native_target() -> TargetSpec:
+    """What the code of the runtime itself is compiled for."""
     triple = llvm.host()[0]
     x86 = triple.startswith("x86_64")
     return _Portable(triple, "x86-64-v3" if x86 else "generic", "")
@@ -154,7 +155,7 @@ def _target() -> TargetSpec:
 def native() -> Native:
     """The functions of this machine, compiled or taken from the cache at the first use. Raises UnsupportedError."""
     names = ("graphc_run", "graphc_try_lock", "graphc_unlock", "graphc_wake_all", "graphc_worker")
-    target = _target()
+    target = native_target()
     loaded = library().module(lambda spec: driver_text(spec.triple), target)
     run, try_lock, unlock, wake_all, worker = (loaded.address(name) for name in names)
     entry, view = loaded.address("graphc_entry"), loaded.address("graphc_view")

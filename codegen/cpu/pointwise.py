@@ -19,8 +19,10 @@ from graphc.codegen.exprs import Printer, kernel_width
 from graphc.codegen.target import Target
 from graphc.ir.expr import Expr, affine
 from graphc.ir.kernel import Map
+from graphc.runtime.executable import trial
 
 BLOCK = 4096  # elements of the innermost axis in one unit
+TRIAL_BLOCK = 64  # the same where small arrays must be shared, too: runtime/executable.py, Trial.split
 GRAIN_NS = 20_000  # work worth a thread's chunk
 SHORT = 16  # rows of at most so many elements are one vector each
 _LEAST_UNITS = 8  # so many are left to share out when one more axis goes into the units
@@ -41,8 +43,8 @@ class _Plan:
     operands: int
     params: int
     stores: tuple[StoreNode, ...]
-    sizes: tuple[Slot, ...]  # of the merged axes; with `split` the last but one counts blocks of the last
-    split: bool
+    sizes: tuple[Slot, ...]  # of the merged axes; with a `block` the last but one counts blocks of the last
+    block: int  # elements of the innermost axis in one unit, 0: all of them
     tile: int | None  # outer axis of transposed loads; its entry in `sizes` counts tiles
     tiled: Slot | None  # size of that axis
     short: int  # lanes that hold a row, 0 where rows are longer
@@ -60,8 +62,9 @@ def lower(kernel: Map) -> CpuKernel:
         axes[group[-1]] = k
     made = Abstraction(axes, kernel.space, len(groups) - 1)
     stores = tuple(made.store(s.operand, kernel.operands[s.operand], s.flat, s.value, s.where) for s in kernel.stores)
-    split = bool(extents) and (len(extents) == 1 or extents[-1] >= 4 * BLOCK)
-    blocks = -(-extents[-1] // BLOCK) if split else 1
+    block = TRIAL_BLOCK if trial.split else BLOCK
+    split = bool(extents) and (len(extents) == 1 or extents[-1] >= 4 * block)
+    blocks = -(-extents[-1] // block) if split else 1
     outer = [*extents[:-1], blocks] if split else extents[:-1]
     tile = tile_axis(store_roots(stores), extents)
     if tile is not None:
@@ -73,11 +76,13 @@ def lower(kernel: Map) -> CpuKernel:
     tiled = made.param(extents[tile]) if tile is not None else None
     head = (
         f"map {len(kernel.operands)} operands {len(extents)} axes{' split' if split else ''} tile {tile} "
+        f"{'' if block == BLOCK or not split else f'block {block} '}"
         f"short {short} {full} {nested}"
     )
     plan = _Plan(
-        made.key(head), len(kernel.operands), len(made.params), stores, sizes, split, tile, tiled, short, full, nested
-    )
+        made.key(head), len(kernel.operands), len(made.params), stores, sizes, block if split else 0, tile, tiled,
+        short, full, nested,
+    )  # fmt: skip
     units = math.prod(outer[:-1] if nested else outer) if 0 not in kernel.space else 0
     per_unit = max(1, math.prod(kernel.space)) / max(1, units) * _cost(store_roots(stores)) / 16
     grain = max(1, round(GRAIN_NS / per_unit))
@@ -133,7 +138,9 @@ class _Writer:
     def __init__(self, plan: _Plan, target: Target, e: Emitter, words: ParamBlock, scratch: V) -> None:
         self.plan, self.target, self.e, self.words = plan, target, e, words
         roots = store_roots(plan.stores)
-        self.outer = len(plan.sizes) - 1 - plan.split  # axes 0 … outer-1 are rows, axis `outer` is the vector axis
+        self.outer = (
+            len(plan.sizes) - 1 - bool(plan.block)
+        )  # axes 0 … outer-1 are rows, axis `outer` is the vector axis
         self.width = kernel_width(target, all_nodes(roots))
         self.expensive = _arithmetic(roots) > _CHEAP
         in_memory = [s.dtype for s in plan.stores] + [n.dtype for n in all_nodes(roots) if n.op == "load"]
@@ -153,8 +160,8 @@ class _Writer:
         """All units lo … hi-1: counters run like an odometer, so that only the first unit costs divisions."""
         e = self.e
         self.printer.hoist_stores(self.plan.stores)
-        if self.plan.split and self.outer == 0:  # one axis: neighbouring blocks are one run
-            self._run(e.imul(lo, BLOCK), e.i64(e.imin(e.imul(hi, BLOCK), self.sizes[-1])), [])
+        if self.plan.block and self.outer == 0:  # one axis: neighbouring blocks are one run
+            self._run(e.imul(lo, self.plan.block), e.i64(e.imin(e.imul(hi, self.plan.block), self.sizes[-1])), [])
             return
         if self.short:
             self._short_rows(lo, hi)
@@ -166,8 +173,9 @@ class _Writer:
             counters = loop.carried
             with self.printer.scope({a: c for a, c in enumerate(counters[: self.outer]) if a != self.plan.tile}):
                 self.printer.hoist_stores(self.plan.stores)
-                start: Int = e.imul(counters[-1], BLOCK) if self.plan.split else 0
-                end = e.i64(e.imin(e.iadd(start, BLOCK), self.sizes[-1])) if self.plan.split else self.sizes[-1]
+                block = self.plan.block
+                start: Int = e.imul(counters[-1], block) if block else 0
+                end = e.i64(e.imin(e.iadd(start, block), self.sizes[-1])) if block else self.sizes[-1]
                 if self.plan.tiled is None:
                     self._run(start, end, counters)
                 else:
