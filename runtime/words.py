@@ -18,7 +18,7 @@ import sysconfig
 import weakref
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from types import CellType, FunctionType
+from types import CellType, FunctionType, MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,8 @@ done:
 
 # byte offsets
 _COUNT = 0  # of references, in any object
+_CLASS = 8
+_MAPPING = 16  # of a mappingproxy
 _SIZE = 16  # of a list
 _ITEMS = 24
 _USED = 24  # number of elements of a set
@@ -109,9 +111,9 @@ def _native() -> Callable[[int, int], int]:
 
 def plain_target() -> Any:
     """The plainest target of this machine."""
-    from graphc.runtime.driver import _target
+    from graphc.runtime.driver import native_target
 
-    return _target()
+    return native_target()
 
 
 def same_dict(obj: Any) -> Words:
@@ -125,9 +127,31 @@ def same_dict(obj: Any) -> Words:
     return _checked([(id(obj) + offset, id(found))])
 
 
+def same_class(obj: Any) -> Words:
+    """An object is of the class it is of now."""
+    return _checked([(id(obj) + _CLASS, id(type(obj)))])
+
+
+def same_bases(cls: type) -> Words:
+    """A class inherits from the classes it inherits from now, in that order."""
+    at = _order_at()
+    return _checked([(id(cls) + at, id(cls.__mro__))]) if at else None
+
+
+@once
+def _order_at() -> int:
+    """Where a class keeps its `__mro__`; 0 if that is not found."""
+    classes = (int, OrderedDict, type("Probe", (), {}))
+    places = range(_CLASS, int(type.__basicsize__), 8)
+    return next((k for k in places if all(word(id(c) + k) == id(c.__mro__) for c in classes)), 0)
+
+
 def same_items(found: Any) -> Words:
     """No key and no value of a dict was set, replaced or taken away, nor the order changed."""
     cls = type(found)
+    if cls is MappingProxyType:  # that of a class
+        inner = word(id(found) + _MAPPING)
+        return [(inner + _CHANGES, word(inner + _CHANGES))] if word(inner + _CLASS) == id(dict) else None
     alike = issubclass(cls, dict) and all(getattr(cls, name) is getattr(dict, name) for name in _LOOKS)
     if alike or (cls is OrderedDict and not found):
         return [(id(found) + _CHANGES, word(id(found) + _CHANGES))]
@@ -314,12 +338,17 @@ def _dicts() -> bool:
         lambda: d.update(a=object()), lambda: d.setdefault("e", 2), lambda: d.__delitem__(1), d.popitem,
         lambda: d.__ior__({"a": None}), d.clear,
     ]  # fmt: skip
+    Changed = type("Changed", (), {"a": 1})
+    Derived = type("Derived", (Changed,), {})
     grown: Any = defaultdict(object)
     ordered: Any = OrderedDict()
     return (
         all(_notices(same_items(d), change) for change in changes)
         and _notices(same_items(grown), lambda: grown["a"])
         and _notices(same_items(ordered), lambda: ordered.setdefault("a"))
+        and _notices(same_bases(Derived), lambda: setattr(Derived, "__bases__", (type("New", (), {}),)))
+        and _notices(same_items(vars(Changed)), lambda: setattr(Changed, "a", 2))
+        and _notices(same_items(vars(Changed)), lambda: setattr(Changed, "b", 2))
     )
 
 
@@ -384,6 +413,8 @@ def _instances(dict_first: bool) -> bool:
     for change in changes:
         x = make()
         right = right and _notices(same_fields(x, names), lambda x=x, change=change: change(x))  # type: ignore[misc]
+    x = make()
+    right = right and _notices(same_class(x), lambda: setattr(x, "__class__", type("Other", (Probe,), {})))
     x = make()
     right = right and _notices(same_dict(x), lambda: setattr(x, "__dict__", dict(vars(x))))
     y = make()

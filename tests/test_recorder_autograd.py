@@ -560,10 +560,10 @@ def test_a_leaf_made_inside_and_kept_is_refused() -> None:
         keep = functools.lru_cache(lambda leaf: None)
 
         def f(x: Any) -> Any:
-            inner = (x * 1).requires_grad_(True)  # here
+            inner = (x * 1).requires_grad_(True)
             loss = (inner * inner).sum()
             loss.backward()
-            keep(inner)
+            keep(inner)  # here: nobody can see into the cache
             return loss
 
         return f, (x34(),)

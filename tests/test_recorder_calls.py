@@ -88,7 +88,7 @@ def test_an_op_on_recorded_tensors_in_another_thread_is_refused() -> None:
         def f(x: Any) -> Any:
             y = x * 2
             out: list[Any] = []
-            worker = threading.Thread(target=lambda: out.append(y + 1))
+            worker = threading.Thread(target=lambda: out.append(y + 1))  # here
             worker.start()
             worker.join()
             return out[0] * 3  # here
@@ -255,8 +255,8 @@ def test_a_layer_made_inside_and_kept_is_refused() -> None:
         keep = functools.lru_cache(lambda layer: None)
 
         def f(x: Any) -> Any:
-            layer = nn.ReLU()  # here
-            keep(layer)
+            layer = nn.ReLU()
+            keep(layer)  # here: nobody can see into the cache
             return layer(x)
 
         return f, (graphc.ones(2),)

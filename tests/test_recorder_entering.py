@@ -295,7 +295,7 @@ def test_tensor_from_a_queue_or_pop_is_refused() -> None:
             q.put(graphc.full((2,), float(k)))
 
         def f(x: Any) -> Any:
-            y = q.get()
+            y = q.get()  # here: what a queue holds cannot be watched
             return x + y  # here
 
         return f, (graphc.ones(2),)

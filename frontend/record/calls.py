@@ -24,14 +24,15 @@ from graphc.ir.graph import Location
 # the standard library's modules in Python that only compute, or that are followed elsewhere
 _FOLLOWED = frozenset({
     "__future__", "_collections_abc", "_py_abc", "_weakrefset", "abc", "ast", "base64", "bisect", "cmath", "codecs",
-    "collections", "contextlib", "copy", "copyreg", "dataclasses", "dis", "enum", "fractions", "functools", "genericpath",
-    "hashlib", "heapq", "inspect", "itertools", "json", "keyword", "linecache", "logging", "math", "numbers", "operator",
-    "pathlib", "posixpath", "pprint", "random", "re", "reprlib", "shlex", "sre_compile", "sre_parse", "statistics",
-    "string", "struct", "textwrap", "timeit", "token", "tokenize", "traceback", "types", "typing", "unittest", "uuid",
-    "warnings", "weakref", "cProfile", "profile", "pstats", "encodings", "numpy", "llvmlite", "networkx", "safetensors",
-    "zipimport", "importlib",
+    "collections", "contextlib", "copy", "copyreg", "dataclasses", "dis", "enum", "fractions", "functools",
+    "genericpath", "hashlib", "heapq", "inspect", "itertools", "json", "keyword", "linecache", "logging", "math",
+    "numbers", "operator", "pathlib", "posixpath", "pprint", "random", "re", "reprlib", "shlex", "sre_compile",
+    "sre_parse", "statistics", "string", "struct", "textwrap", "timeit", "token", "tokenize", "traceback", "types",
+    "typing", "unittest", "uuid", "warnings", "weakref", "cProfile", "profile", "pstats", "encodings", "numpy",
+    "llvmlite", "networkx", "safetensors", "zipimport", "importlib",
 })  # fmt: skip
-_WHOLE = frozenset({"copy", "copyreg", "dataclasses", "inspect", "json", "pprint", "statistics"})  # look at all there is
+# look at all there is
+_WHOLE = frozenset({"copy", "copyreg", "dataclasses", "inspect", "json", "pprint", "statistics"})
 # functions of modules that are not followed, which read only what is watched
 _FINE = {
     "os": frozenset({
@@ -160,11 +161,11 @@ def name_of(function: Any, owner: Any) -> str:
 
 def asks(function: Any, owner: Any) -> bool:
     """True for a function in C whose answer is no function of what Python can walk through."""
-    name, module = function.__name__, getattr(function, "__module__", None)
+    name, module = str(function.__name__), getattr(function, "__module__", None)
     if asks_machine(function, owner) or name in _ASKS.get(str(module), ()):
         return True
     if isinstance(owner, type):
-        return name in _CLOCKS and owner.__module__ == "datetime"
+        return owner.__module__ == "datetime" and name in _CLOCKS
     if isinstance(owner, random.Random):
         return name == "getstate"
     return name in _METHODS.get(type(owner).__name__, ()) and type(owner).__module__ in ("_thread", "_contextvars")
@@ -172,12 +173,12 @@ def asks(function: Any, owner: Any) -> bool:
 
 def asks_machine(function: Any, owner: Any) -> bool:
     """True for what opens or reads files and asks the system."""
-    module = str(getattr(function, "__module__", None))
-    if module in ("_io", "io") and function.__name__ in ("open", "open_code"):
+    module, name = str(getattr(function, "__module__", None)), str(function.__name__)
+    if module in ("_io", "io") and name in ("open", "open_code"):
         return True
     if isinstance(owner, io.IOBase) and not isinstance(owner, (io.StringIO, io.BytesIO)):
-        return function.__name__.startswith(("read", "tell", "seek"))
-    return module in _MACHINE and function.__name__ not in _PURE_POSIX
+        return name.startswith(("read", "tell", "seek"))
+    return module in _MACHINE and name not in _PURE_POSIX
 
 
 def dynamic_names(code: CodeType) -> bool:

@@ -299,8 +299,8 @@ class Finisher:
         for i, (leaf, name) in enumerate(zip(self.leaves, self.names, strict=True)):
             self.reach.argument(leaf, i, name)
         self.reach.function(self.function, "function")
-        self.reach.finish()
-        self.reach.settings(self.recorder.settings)
+        self.reach.optimizers.finish()
+        self.reach.optimizers.conditions(self.recorder.settings)
         self.guards += self.reach.guards
         if self.reach.unguarded:
             raise RecordingError(
@@ -356,7 +356,7 @@ class Finisher:
         if id(t) in self.reach.shared:
             return False
         replaced = self.recorder.rebound.was_replaced(t)
-        return self.table.steps[step].kind == "grad" or replaced or step in self.reach.states
+        return self.table.steps[step].kind == "grad" or replaced or step in self.reach.optimizers.states
 
     def _resolve_setting(self, source: Source, number: int) -> None:
         for (_, group, key), (owner, _, where) in self.recorder.settings.items():

@@ -87,7 +87,7 @@ def _kind(value: Any, expected: Any) -> bool:
 
 
 def _token(value: Any, expected: Any) -> bool:
-    return abc.get_cache_token() == expected
+    return bool(abc.get_cache_token() == expected)
 
 
 def _fields(value: Any, expected: Any) -> bool:

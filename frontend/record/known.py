@@ -33,12 +33,14 @@ _FIXED = (
 )  # fmt: skip
 _PLAIN = (object, list, tuple, dict, set, frozenset, str, int, float, complex, bytes, bytearray, type, property)
 # attributes in Python that are read by name
-_NAMED = (types.SimpleNamespace, argparse.Namespace, types.ModuleType, functools.cached_property, functools.partialmethod)
+_NAMED = (
+    types.SimpleNamespace, argparse.Namespace, types.ModuleType, functools.cached_property, functools.partialmethod,
+)  # fmt: skip
 _BASES = frozenset({"abc", "collections", "collections.abc", "contextlib", "enum", "numbers", "types", "typing"})
 _LOCKS = (type(Lock()), type(RLock()))
 _READS = frozenset({
-    "getvalue", "getbuffer", "read", "read1", "readall", "readinto", "readline", "readlines", "tell", "seek", "truncate",
-    "next", "iter", "closed", "name", "mode",
+    "getvalue", "getbuffer", "read", "read1", "readall", "readinto", "readline", "readlines", "tell", "seek",
+    "truncate", "next", "iter", "closed", "name", "mode",
 })  # fmt: skip
 _DESCRIPTORS = (
     types.MethodDescriptorType, types.WrapperDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType,

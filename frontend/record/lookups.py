@@ -49,7 +49,8 @@ class Lookups:
     def close(self) -> None:
         """Make the loops; what was added is taken to be as it is now."""
         tests: list[Callable[[], bool]] = []
-        for columns, get in ((self.dicts, _fields), (self.kinds, type), (self.cells, _contents), (self.variables, in_context)):
+        pairs = (self.dicts, _fields), (self.kinds, type), (self.cells, _contents), (self.variables, in_context)
+        for columns, get in pairs:
             if columns:
                 tests.append(_same_each(get, *zip(*columns, strict=True)))
         for rows, find in ((self.items, getitem), (self.attributes, getattr)):

@@ -23,6 +23,7 @@ from graphc.frontend.record.calls import Calls
 from graphc.frontend.record.guards import fingerprint, flat
 from graphc.frontend.record.known import fixed, python_class, readable
 from graphc.frontend.record.paths import PathTable, in_context, missing
+from graphc.frontend.record.reach_settings import Optimizers
 from graphc.frontend.record.trace import Guard
 from graphc.frontend.record.watch import is_module, is_optimizer
 from graphc.frontend.record.where import (
@@ -88,18 +89,11 @@ class Reach:
         self.shared: set[int] = set()  # tensors with more than one path
         self.again: list[tuple[Tensor, int]] = []  # their other paths
         self.owners: dict[int, tuple[Any, int]] = {}  # modules, optimisers and objects seen -> path step
-        self.states: set[int] = set()  # steps of optimiser state
         self.unguarded = 0
         self.first_unguarded = ""
         self._leaves = 0
         self._contents: dict[type, int] = {}
-        self._params: set[int] = set()  # steps that go through an optimiser
-        self._optimizers: list[tuple[Any, int]] = []
-
-    def finish(self) -> None:
-        """What has to wait for the names of all parameters."""
-        for x, step in self._optimizers:
-            self._states(x, step)
+        self.optimizers = Optimizers(self)
 
     def function(self, f: Any, name: str) -> None:
         """Start at the recorded function (or Module, whose state keeps the names of its state_dict)."""
@@ -107,7 +101,7 @@ class Reach:
             self.visit(f.__self__, self.table.hold(f.__self__, "" if is_module(f.__self__) else "self"), 0)
             f = f.__func__
         if isinstance(f, FunctionType):
-            self._guard("is", self.table.step("attr", self.table.hold(f, name), "__code__"), f.__code__)
+            self.require("is", self.table.step("attr", self.table.hold(f, name), "__code__"), f.__code__)
             self._closure(f, 0)
         else:
             self.visit(f, self.table.hold(f, "" if is_module(f) else name), 0)
@@ -120,7 +114,7 @@ class Reach:
                     self.visit(globals_[key], self.table.step("item", root, key, key), 0)
             absent = loaded - globals_.keys()
             if absent:  # builtins, or names yet to come
-                self._guard("absent", root, absent)
+                self.require("absent", root, absent)
                 self._replaceable(vars(builtins), "builtins", absent)
             for key in sorted(imported_modules(code) & sys.modules.keys()):
                 modules = self.table.hold(sys.modules, "sys.modules")
@@ -131,7 +125,7 @@ class Reach:
         root = self.table.hold(owner, name)
         for key in sorted(owner.keys() & wanted):
             if callable(owner[key]):
-                self._guard("is", self.table.step("item", root, key), owner[key], 0)
+                self.require("is", self.table.step("item", root, key), owner[key], 0)
 
     def argument(self, x: Any, number: int, name: str) -> None:
         """Start at argument leaf `number`."""
@@ -143,16 +137,16 @@ class Reach:
             self.tensor(x, step)
         elif isinstance(x, _SCALARS):
             if guard:
-                self._guard("bits", step, x)
+                self.require("bits", step, x)
             if type(x) not in _SCALARS and is_user_class(type(x)) and id(x) not in self.owners:
                 self.owners[id(x)] = (x, step)
                 self._fields(x, step, depth, self._read(x))
         elif isinstance(x, BuiltinFunctionType) and x.__self__ is not None and not isinstance(x.__self__, ModuleType):
-            self._guard("is", step, x)
+            self.require("is", step, x)
             self.visit(x.__self__, self.table.step("attr", step, "__self__"), depth + 1)
         elif isinstance(x, _BY_IDENTITY) or x is missing():
             if guard:
-                self._guard("is", step, x)
+                self.require("is", step, x)
             if isinstance(x, type) and (x.__module__, x.__name__) == ("decimal", "Decimal"):
                 self._refuse(x, step)  # its results depend on the context of the thread
             if id(x) not in self.owners:
@@ -169,7 +163,7 @@ class Reach:
             self.owners[id(x)] = (x, step)
             self._closure(x, depth)
             if kind_of(x.__code__) == "user":
-                self._guard("is", self.table.step("attr", step, "__code__"), x.__code__)
+                self.require("is", self.table.step("attr", step, "__code__"), x.__code__)
                 self._fields(x, step, depth, self.names)
         elif isinstance(x, property) and x.fget is not None:
             self.owners[id(x)] = (x, step)
@@ -195,7 +189,8 @@ class Reach:
             "holds cannot be watched for changes; read it outside and pass what it gives as an argument"
         )
 
-    def _guard(self, kind: str, step: int, expected: Any, leaves: int = 1) -> None:
+    def require(self, kind: str, step: int, expected: Any, leaves: int = 1) -> None:
+        """Add a condition; `leaves` of the user's values stand behind it."""
         self._leaves += leaves
         if self._leaves > _MAX_LEAVES:
             self._left_out(step, leaves)
@@ -211,9 +206,9 @@ class Reach:
             self.shared.add(id(t))
             self.again.append((t, step))
             # a module's name says more than a place in an optimiser
-            if found[1] in self._params and step not in self._params:
+            if found[1] in self.optimizers.params and step not in self.optimizers.params:
                 self.table.names[found[1]] = self.table.names[step]
-                self._params.discard(found[1])
+                self.optimizers.params.discard(found[1])
             return
         self.tensors[id(t)] = (t, step)
         for grad in (t._grad, self.old_grads.get(id(t), (t, None))[1]):
@@ -223,7 +218,7 @@ class Reach:
             self.visit(t._hooks, self.table.step("attr", step, "_hooks"), _DEPTH - 2)
         given = users_fields(t)
         if self.asked - given:
-            self._guard("absent", self.table.step("attr", step, "__dict__"), self.asked - given)
+            self.require("absent", self.table.step("attr", step, "__dict__"), self.asked - given)
         for name in sorted(self.names & given):
             self.visit(t.__dict__[name], self.table.step("var", step, name), _DEPTH - 4)
 
@@ -254,23 +249,23 @@ class Reach:
         elif type(x) is np.ndarray and not x.dtype.hasobject:
             self._array(x, step)
         elif isinstance(x, _BYTES):
-            self._guard("bytes", step, (type(x), bytes(x)))
+            self.require("bytes", step, (type(x), bytes(x)))
         elif isinstance(x, ContextVar):
-            self._guard("is", step, x)
+            self.require("is", step, x)
             self.visit(in_context(x), self.table.step("context", step, None), depth + 1)
         elif fixed(x) and not is_user_class(type(x)):
             if guard:
-                self._guard("is", step, x)
+                self.require("is", step, x)
         else:
             if guard:
-                self._guard("is", step, x)
+                self.require("is", step, x)
             self._parts(x, step, depth)
 
     def _parts(self, x: Any, step: int, depth: int) -> None:
         if is_module(x):
             self._module(x, step, depth)
         elif is_optimizer(x):
-            self._optimizer(x, step)
+            self.optimizers.visit(x, step)
         elif isinstance(x, functools.partial):
             for name in ("func", "args", "keywords"):
                 self.visit(getattr(x, name), self.table.step("attr", step, name), depth + 1)
@@ -302,7 +297,7 @@ class Reach:
             elif isinstance(value, (ModuleType, *_SCALARS, *_CONTAINERS)):
                 self.visit(value, self.table.step("var", step, name), depth + 1)
             elif callable(value):
-                self._guard("is", self.table.step("var", step, name), value, 0)
+                self.require("is", self.table.step("var", step, name), value, 0)
 
     def _logger(self, x: logging.Logger, step: int) -> None:
         """What decides whether it speaks."""
@@ -324,7 +319,7 @@ class Reach:
             self.visit(fields[name], self.table.step("var", step, name), depth + 1)
         if ours:
             return
-        self._guard("type", step, type(x), 0)
+        self.require("type", step, type(x), 0)
         for cls in type(x).__mro__:
             slots = set(_slots(cls)) - {"__dict__", "__weakref__"}
             for name in sorted(slots if self.whole else names & slots):
@@ -337,22 +332,22 @@ class Reach:
     def _own_fields(self, x: Any, step: int, fields: Mapping[str, Any], names: frozenset[str]) -> None:
         """Which attributes an object has; those nobody mentions may come and go (`self.out = step(x)`)."""
         if not is_user_class(type(x)) or names is not self.names or not self.names.isdisjoint(_ASKS):
-            self._guard("fields", step, tuple(fields))
+            self.require("fields", step, tuple(fields))
         else:
-            self._guard("absent", self.table.step("attr", step, "__dict__"), names - fields.keys())
+            self.require("absent", self.table.step("attr", step, "__dict__"), names - fields.keys())
 
     def _class(self, cls: type, depth: int) -> None:
         if id(cls) in self.owners or not is_user_class(cls):
             return
         holder = self.table.hold(cls, cls.__name__)
         self.owners[id(cls)] = (cls, holder)
-        self._guard("is", self.table.step("attr", holder, "__mro__"), cls.__mro__, 0)
-        for base in cls.__mro__:
-            if is_user_class(base):  # a special method that comes later is found by no name
-                self._guard("keys", self._content(base), (MappingProxyType, tuple(vars(base))), 0)
+        self.require("is", self.table.step("attr", holder, "__mro__"), cls.__mro__, 0)
+        users = [c for c in cls.__mro__ if is_user_class(c)]
+        for base in users:  # a special method that comes later is found by no name
+            self.require("keys", self._content(base), (MappingProxyType, tuple(vars(base))), 0)
         if isinstance(cls, abc.ABCMeta) and not self.names.isdisjoint(_TESTS):
-            self._guard("token", holder, abc.get_cache_token())
-        special = {n for c in cls.__mro__ if is_user_class(c) for n in vars(c) if self.whole or self._special(n, vars(c)[n])}
+            self.require("token", holder, abc.get_cache_token())
+        special = {n for c in users for n, value in vars(c).items() if self.whole or self._special(n, value)}
         for name in sorted(self.names | _CALLED | special):
             owners = [c for c in cls.__mro__ if name in c.__dict__]
             for base in owners[1:] if "super" in self.names else ():
@@ -396,16 +391,16 @@ class Reach:
         if x.nbytes > _MAX_BYTES:
             self._left_out(step, 1)
         else:
-            self._guard("array", step, (x.dtype, x.shape, x.tobytes()))
+            self.require("array", step, (x.dtype, x.shape, x.tobytes()))
 
     def _container(self, x: Any, step: int, depth: int) -> None:
         if flat(x):
-            self._guard("flat", step, fingerprint(x), max(1, len(x)))
+            self.require("flat", step, fingerprint(x), max(1, len(x)))
             return
         if isinstance(x, (set, frozenset)):
             self._refuse(x, step)
         keys = list(x) if isinstance(x, (dict, MappingProxyType)) else list(range(len(x)))
-        self._guard("keys", step, (type(x), tuple(keys)))
+        self.require("keys", step, (type(x), tuple(keys)))
         for key in keys:
             self.visit(self._at(x, key), self.table.step("item", step, key), depth + 1)
             if isinstance(x, (dict, MappingProxyType)) and type(key) not in _SCALARS and not isinstance(key, Tensor):
@@ -418,16 +413,16 @@ class Reach:
 
     def _module(self, x: Any, step: int, depth: int) -> None:
         fields = x.__dict__
-        self._guard("fields", step, tuple(fields), 0)  # what every module has is no data of the user's: not counted
+        self.require("fields", step, tuple(fields), 0)  # what every module has is no data of the user's: not counted
         for store in _STORES:
             holder = self.table.step("var", step, store, self.table.names[step])
             entries = fields.get(store, {})
-            self._guard("keys", holder, (type(entries), tuple(entries)), 0)
+            self.require("keys", holder, (type(entries), tuple(entries)), 0)
             for name, item in entries.items():
                 prefix = self.table.names[step]
                 path = self.table.step("item", holder, name, f"{prefix}.{name}" if prefix else name)
                 if item is None:
-                    self._guard("bits", path, None, 0)
+                    self.require("bits", path, None, 0)
                 else:
                     self.visit(item, path, max(depth - 1, 0))
         own = not is_user_class(type(x))
@@ -439,63 +434,13 @@ class Reach:
                 self.visit(fields[name], self.table.step("var", step, name), depth + 1)
                 if not fields[name] if hooks else own or name == "training":
                     self._leaves = before
-        self._guard("type", step, type(x), 0)
+        self.require("type", step, type(x), 0)
         forward = type(x).forward
         if isinstance(forward, FunctionType):
-            self._guard("is", self.table.step("attr", self.table.hold(type(x), type(x).__name__), "forward"), forward, 0)
+            holder = self.table.hold(type(x), type(x).__name__)
+            self.require("is", self.table.step("attr", holder, "forward"), forward, 0)
         if not own:
             self._class(type(x), depth)
-
-    def _optimizer(self, x: Any, step: int) -> None:
-        groups = self.table.step("var", step, "param_groups")
-        self._guard("keys", groups, (type(x.param_groups), tuple(range(len(x.param_groups)))))
-        for g, group in enumerate(x.param_groups):
-            holder = self.table.step("item", groups, g)
-            self._guard("keys", holder, (dict, tuple(group)))
-            for key, value in group.items():
-                path = self.table.step("item", holder, key)
-                if key == "params":
-                    self._guard("keys", path, (type(value), tuple(range(len(value)))))
-                    for k, p in enumerate(value):
-                        place = self.table.step("item", path, k)
-                        self._params.add(place)
-                        self.tensor(p, place)
-                elif key in x.followed and _numbers(value) and not {key, "param_groups"} & self.names:
-                    self._guard("keys", path, (type(value), tuple(range(len(value)))))
-                elif not isinstance(value, float) or "param_groups" in self.names:
-                    # floats are inputs (a schedule changes them), unless the user's code looks for itself
-                    self.visit(value, path, 4)
-        self._optimizers.append((x, step))
-        for name in ("_pre_hooks", "_post_hooks"):
-            self.visit(getattr(x, name), self.table.step("var", step, name), 4)
-
-    def settings(self, read: Collection[tuple[int, int, Any]]) -> None:
-        """Conditions on the floats of an optimiser that made an update; `read`: (id of it, group, key) of inputs.
-
-        Whether an input is zero decides what an update does (but for the learning rate); others are what they were.
-        """
-        for x, step in self._optimizers:
-            groups = self.table.step("var", step, "param_groups")
-            for g, group in enumerate(x.param_groups):
-                inputs = {key for owner, number, key in read if owner == id(x) and number == g}
-                for key, value in group.items() if inputs else ():
-                    path = self.table.step("item", self.table.step("item", groups, g), key)
-                    if type(value) is float and key not in inputs:
-                        self.guards.append(Guard("bits", path, value))
-                    elif type(value) is float and key != "lr":
-                        self.guards.append(Guard("zero", path, value == 0))
-
-    def _states(self, x: Any, step: int) -> None:
-        states = self.table.step("var", step, "state")
-        owner = self.table.names[step]
-        for p, entries in x.state.items():
-            found = self.tensors.get(id(p))
-            name = self.table.names[found[1]] if found is not None else "state"
-            holder = self.table.step("item", states, p, f"{owner}.{name}")
-            for key, value in entries.items():
-                step = self.table.step("item", holder, key, f"{owner}.{name}.{key}")
-                self.states.add(step)
-                self.visit(value, step, 4)
 
 
 def _slots(cls: type) -> tuple[str, ...]:
@@ -507,7 +452,3 @@ def kind_of_module(module: ModuleType) -> str:
     """Whose a module is: "ours", "library" or "user"."""
     file = vars(module).get("__file__")
     return "user" if file is None else kind_of_file(file)
-
-
-def _numbers(value: Any) -> bool:
-    return type(value) in (tuple, list) and all(type(v) in (int, float) for v in value)

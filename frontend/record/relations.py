@@ -140,7 +140,7 @@ class Relations:
     def _identities(self, reach: Reach) -> None:
         """Python may have compared tensors that the graph never sees."""
         for t, step in self._unused:
-            if not (self._loose(t, step) or step in reach.states):
+            if not (self._loose(t, step) or step in reach.optimizers.states):
                 self.guards.append(Guard("is", step, t))
                 self.distinct.append(step)
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from graphc.frontend.record.snapshots import MISSING, alike, fields_of, held_now, inside, random_states
 from graphc.frontend.record.texts import Texts
-from graphc.frontend.record.watch import _MISSING, Watcher, _alike, _fields_of, _inside, _now, _random_states
+from graphc.frontend.record.watch import Watcher
 from graphc.frontend.record.where import names_of
 
 _OPAQUE = (np.ndarray, bytearray, memoryview, array)
@@ -32,10 +33,10 @@ def changes(watcher: Watcher, undo: bool) -> Iterator[Changes]:
     """
     report = Changes()
     before = [_state(kind, x, held) for kind, x, held, _ in watcher._notes]
-    values = {k: globals_.get(name, _MISSING) for k, (globals_, name, _) in watcher._globals.items()}
-    cells = {k: _inside(cell) for k, (cell, _, _) in watcher._cells.items()}
+    values = {k: globals_.get(name, MISSING) for k, (globals_, name, _) in watcher._globals.items()}
+    cells = {k: inside(cell) for k, (cell, _, _) in watcher._cells.items()}
     python, numpy = random.getstate(), np.random.get_state()
-    drawn = _random_states()
+    drawn = random_states()
     try:
         yield report
     finally:
@@ -47,17 +48,17 @@ def changes(watcher: Watcher, undo: bool) -> Iterator[Changes]:
                     _put_back(kind, x, old)
         for place, (globals_, name, first) in watcher._globals.items():
             old = values.get(place, first)
-            if globals_.get(name, _MISSING) is not old:
+            if globals_.get(name, MISSING) is not old:
                 report.found = True
                 if undo:
                     _put(globals_, name, old)
         for key, (cell, first, _) in watcher._cells.items():
             old = cells.get(key, first)
-            if _inside(cell) is not old:
+            if inside(cell) is not old:
                 report.found = True
                 if undo:
                     _fill(cell, old)
-        if _random_states() != drawn:
+        if random_states() != drawn:
             report.found = True
             if undo:
                 random.setstate(python)
@@ -85,7 +86,7 @@ def noting(watcher: Watcher, functions: Sequence[Any]) -> Surroundings:
         seen.add(id(code))  # held by the functions
         found._names |= names_of(code)
         stack += [c for c in code.co_consts if isinstance(c, CodeType)]
-        stack += [_inside(cell) for cell in getattr(x, "__closure__", None) or ()]
+        stack += [inside(cell) for cell in getattr(x, "__closure__", None) or ()]
     found._roots = [(f, "") for f in functions]
     found._walk()
     return found
@@ -99,11 +100,11 @@ def unsafe(local: Surroundings, watcher: Watcher) -> str:
 
 
 def _state(kind: str, x: Any, held: Any) -> Any:
-    return len(x) if kind == "size" else _now(kind, x, held)
+    return len(x) if kind == "size" else held_now(kind, x, held)
 
 
 def _same(kind: str, now: Any, old: Any) -> bool:
-    return bool(now == old) if kind == "size" else _alike(kind, now, old)
+    return bool(now == old) if kind == "size" else alike(kind, now, old)
 
 
 def _put_back(kind: str, x: Any, old: Any) -> None:
@@ -117,24 +118,24 @@ def _put_back(kind: str, x: Any, old: Any) -> None:
         while len(x) > old:
             x.popitem() if isinstance(x, dict) else x.pop()
     elif kind not in ("size", "iterator"):
-        now = _fields_of(kind, x, old)
+        now = fields_of(kind, x, old)
         put, take = (setattr, delattr) if isinstance(x, type) else (object.__setattr__, object.__delattr__)
         for name in [n for n in now if n not in old and not n.startswith("__")]:
             take(x, name)
         for name, value in old.items():
-            if now.get(name, _MISSING) is not value and not name.startswith("__"):
+            if now.get(name, MISSING) is not value and not name.startswith("__"):
                 put(x, name, value)
 
 
 def _put(names: dict[str, Any], name: str, old: Any) -> None:
-    if old is _MISSING:
+    if old is MISSING:
         names.pop(name, None)
     else:
         names[name] = old
 
 
 def _fill(cell: CellType, old: Any) -> None:
-    if old is _MISSING:
+    if old is MISSING:
         del cell.cell_contents
     else:
         cell.cell_contents = old

@@ -10,12 +10,10 @@ from __future__ import annotations
 import dataclasses
 import dis
 import io
-import itertools
-import operator
 import random
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import (
     BuiltinFunctionType,
@@ -23,18 +21,30 @@ from types import (
     CodeType,
     FrameType,
     FunctionType,
-    GeneratorType,
     MethodType,
     ModuleType,
 )
 from typing import Any
 
-import numpy as np
-
 from graphc.caller import KINDS, kind_of
 from graphc.errors import RecordingError
 from graphc.frontend.mode import using
 from graphc.frontend.record.calls import Calls
+from graphc.frontend.record.snapshots import (
+    MAX_ITEMS,
+    MISSING,
+    alike,
+    content,
+    fields_of,
+    held_now,
+    identical,
+    inside,
+    items,
+    numpy_state,
+    position,
+    random_states,
+    slots,
+)
 from graphc.frontend.record.texts import Texts, is_logging
 from graphc.frontend.record.where import (
     by_import,
@@ -48,10 +58,8 @@ from graphc.frontend.tensor import Tensor
 from graphc.ir.graph import Location
 from graphc.ir.types import DType
 
-_MISSING = object()
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), BuiltinFunctionType, CodeType, CellType)
 _CONTAINERS = (list, dict, set, deque)
-_MAX_ITEMS = 1000
 _DEPTH = 6
 _HOOKS = ("_modules", "_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
 _LIBRARIES = frozenset({"graphc", "numpy", "sys", "builtins"})
@@ -100,7 +108,7 @@ class Watcher:
         self._names.update(names_of(code) if code is not None else ())
         self._roots += [(x, "an argument") for x in arguments]
         self._roots.append((function, getattr(function, "__name__", "the function")))
-        self._random = _random_states()
+        self._random = random_states()
         self._expect_random()
         self._walk()
         self._previous = sys.getprofile()
@@ -119,26 +127,26 @@ class Watcher:
         """Inside, Python may change what it likes: that is no effect of the function watched."""
         hook = sys.getprofile()
         sys.setprofile(None)
-        before = [_now(kind, x, held) for kind, x, held, _ in self._notes]
-        values = {k: globals_.get(name, _MISSING) for k, (globals_, name, _) in self._globals.items()}
-        cells = {k: _inside(cell) for k, (cell, _, _) in self._cells.items()}
-        random_states = _random_states()
+        before = [held_now(kind, x, held) for kind, x, held, _ in self._notes]
+        values = {k: globals_.get(name, MISSING) for k, (globals_, name, _) in self._globals.items()}
+        cells = {k: inside(cell) for k, (cell, _, _) in self._cells.items()}
+        drawn = random_states()
         try:
             yield
         finally:
             for k, (state, (kind, x, held, label)) in enumerate(zip(before, self._notes, strict=False)):
-                if _alike(kind, state, held):
-                    self._notes[k] = (kind, x, _now(kind, x, held), label)
+                if alike(kind, state, held):
+                    self._notes[k] = (kind, x, held_now(kind, x, held), label)
             for place, value in values.items():
                 globals_, name, held = self._globals[place]
                 if value is held:
-                    self._globals[place] = (globals_, name, globals_.get(name, _MISSING))
+                    self._globals[place] = (globals_, name, globals_.get(name, MISSING))
             for c, value in cells.items():
                 cell, held, name = self._cells[c]
                 if value is held:
-                    self._cells[c] = (cell, _inside(cell), name)
-            if random_states == self._random:
-                self._random = _random_states()
+                    self._cells[c] = (cell, inside(cell), name)
+            if drawn == self._random:
+                self._random = random_states()
             sys.setprofile(hook)
 
     def _event(self, frame: FrameType, event: str, arg: Any) -> None:
@@ -196,9 +204,9 @@ class Watcher:
         self._names |= names_of(code)
         self._expect_random()
         for name in code.co_names:
-            value = frame.f_globals.get(name, _MISSING)
+            value = frame.f_globals.get(name, MISSING)
             self._globals.setdefault((id(frame.f_globals), name), (frame.f_globals, name, value))
-            if value is not _MISSING:
+            if value is not MISSING:
                 self._roots.append((value, name))
         for name in sorted(imported_modules(code) & sys.modules.keys()):
             self._roots.append((sys.modules[name], name))
@@ -207,7 +215,7 @@ class Watcher:
     def _expect_random(self) -> None:
         """numpy.random takes a while to import: it is looked at once code that may use it is about to run."""
         if self._random[1] is None and not _RANDOM.isdisjoint(self._names):
-            self._random = (self._random[0], _numpy_state())
+            self._random = (self._random[0], numpy_state())
 
     # ---- noting
 
@@ -235,19 +243,19 @@ class Watcher:
         elif isinstance(x, MethodType):
             self._note(x.__self__, label, depth)
         elif isinstance(x, _CONTAINERS):
-            if len(x) <= _MAX_ITEMS:
-                self._keep("items", x, _content(x), label)
+            if len(x) <= MAX_ITEMS:
+                self._keep("items", x, content(x), label)
             else:
                 self._keep("size", x, len(x), label)
-            for key, item in _items(x):
+            for key, item in items(x):
                 self._note(item, f"{label}[{key!r}]", depth + 1)
         elif isinstance(x, tuple):
-            for item in x[:_MAX_ITEMS]:
+            for item in x[:MAX_ITEMS]:
                 self._note(item, label, depth + 1)
         elif isinstance(x, type):
             self._note_class(x, depth)
         elif hasattr(type(x), "__next__"):
-            self._keep("iterator", x, _position(x), label)
+            self._keep("iterator", x, position(x), label)
         elif not isinstance(x, ModuleType) or x.__name__.split(".")[0] not in _LIBRARIES:
             self._note_object(x, label, depth)
 
@@ -268,7 +276,7 @@ class Watcher:
             try:
                 value = cell.cell_contents
             except ValueError:
-                value = _MISSING
+                value = MISSING
             if kind_of(f.__code__) == "user":
                 self._cells.setdefault(id(cell), (cell, value, name))
             self._note(value, name, depth + 1)
@@ -286,7 +294,7 @@ class Watcher:
         fields = getattr(x, "__dict__", None)
         if is_user_class(type(x)):
             self._note_class(type(x), depth)
-            held = {n: getattr(x, n, _MISSING) for c in type(x).__mro__ for n in _slots(c)}
+            held = {n: getattr(x, n, MISSING) for c in type(x).__mro__ for n in slots(c)}
             if held:
                 self._keep("slots", x, held, label)
         if not isinstance(fields, dict):
@@ -306,7 +314,7 @@ class Watcher:
     def _note_module(self, x: Any, fields: dict[str, Any], label: str, depth: int) -> None:
         self._outside[id(x)] = x
         for store in _HOOKS:
-            self._keep("items", fields[store], _content(fields[store]), f"{label}.{store}")
+            self._keep("items", fields[store], content(fields[store]), f"{label}.{store}")
             for name, item in list(fields[store].items()):
                 self._note(item, f"{label}.{name}", max(depth - 1, 0))
 
@@ -324,20 +332,20 @@ class Watcher:
         return [e for e in found if e[1] is not None] + [e for e in found if e[1] is None]
 
     def _effects(self) -> Iterator[Effect]:
-        for name, before, now in zip(("random", "numpy.random"), self._random, _random_states(), strict=True):
+        for name, before, now in zip(("random", "numpy.random"), self._random, random_states(), strict=True):
             if before is not None and before != now:
                 line = self._line(("LOAD_GLOBAL", "LOAD_ATTR", "LOAD_DEREF", "LOAD_METHOD"), "random")
                 drawn = self._draws[0] if self._draws else self._first_line()
                 yield f"the state of {name} is moved on", line or drawn
         for globals_, name, value in self._globals.values():
-            now = globals_.get(name, _MISSING)
+            now = globals_.get(name, MISSING)
             if now is not value:
                 yield f"the global {name!r} is written", self._line(("STORE_GLOBAL", "DELETE_GLOBAL"), name)
         for cell, value, name in self._cells.values():
             try:
                 now = cell.cell_contents
             except ValueError:
-                now = _MISSING
+                now = MISSING
             if now is not value:
                 yield f"the outer variable {name!r} is written", self._line(("STORE_DEREF", "DELETE_DEREF"), name)
         for kind, x, before, label in self._notes:
@@ -346,8 +354,8 @@ class Watcher:
     def _changed(self, kind: str, x: Any, before: Any, label: str) -> Iterator[Effect]:
         called = next((loc for owner, loc in self._calls if owner is x), None)
         if kind == "items":
-            now = _content(x)
-            if len(now) != len(before) or not all(map(_identical, now, before)):
+            now = content(x)
+            if len(now) != len(before) or not all(map(identical, now, before)):
                 where = called or self._line(("STORE_SUBSCR", "DELETE_SUBSCR"), None)
                 where = where or self._line(("LOAD_METHOD", "LOAD_ATTR"), "__setitem__")  # not seen as a call
                 yield f"{label} ({type(x).__name__}) is changed", where or self._owner_called(x)
@@ -355,15 +363,15 @@ class Watcher:
             if len(x) != before:
                 yield f"{label} ({type(x).__name__}) is changed", called or self._owner_called(x)
         elif kind == "iterator":
-            if _position(x) != before:
+            if position(x) != before:
                 yield (
                     f"{label} ({type(x).__name__}) is moved on",
                     self._line(("LOAD_DEREF", "LOAD_GLOBAL", "LOAD_ATTR"), label),
                 )
         else:
-            fields = _fields_of(kind, x, before)
+            fields = fields_of(kind, x, before)
             for name in sorted(fields.keys() | before.keys()):
-                if fields.get(name, _MISSING) is not before.get(name, _MISSING) and not name.startswith("__"):
+                if fields.get(name, MISSING) is not before.get(name, MISSING) and not name.startswith("__"):
                     line = self._line(("STORE_ATTR", "DELETE_ATTR"), name)
                     yield f"{label}.{name} is written", line or called or self._line(("LOAD_CONST",), name)
 
@@ -400,7 +408,7 @@ class Watcher:
         """Where Python stored a recorded number outside, put the plain number."""
         for kind, x, before, _ in self._notes:
             if kind == "items" and isinstance(x, (list, dict)):
-                for key, item in _items(x):
+                for key, item in items(x):
                     if isinstance(item, Scalar):
                         x[key] = item.number
             elif kind in ("fields", "slots", "given"):
@@ -433,74 +441,3 @@ class Watcher:
                 if instruction.opname in kinds and (name is None or instruction.argval == name):
                     return Location(code, instruction.offset)
         return None
-
-
-def _fields_of(kind: str, x: Any, before: dict[str, Any]) -> Mapping[str, Any]:
-    if kind == "fields":
-        return x.__dict__  # type: ignore[no-any-return]
-    names = users_fields(x) if kind == "given" else before
-    return {n: getattr(x, n, _MISSING) for n in names}
-
-
-def _now(kind: str, x: Any, before: Any) -> Any:
-    """What a note says of `x` now."""
-    if kind == "items":
-        return _content(x)
-    return _position(x) if kind == "iterator" else dict(_fields_of(kind, x, before))
-
-
-def _alike(kind: str, now: Any, before: Any) -> bool:
-    if kind == "items":
-        return len(now) == len(before) and all(map(_identical, now, before))
-    if kind == "iterator":
-        return bool(now == before)
-    return now.keys() == before.keys() and all(now[name] is before[name] for name in now)
-
-
-def _inside(cell: CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return _MISSING
-
-
-def _identical(a: Any, b: Any) -> bool:
-    if type(a) is tuple and type(b) is tuple:
-        return len(a) == len(b) and all(x is y for x, y in zip(a, b, strict=True))
-    return a is b
-
-
-def _random_states() -> tuple[Any, Any]:
-    """The states of Python's generator and of NumPy's; None for that of a numpy.random that nobody has imported."""
-    return random.getstate(), _numpy_state() if "numpy.random" in sys.modules else None
-
-
-def _numpy_state() -> Any:
-    name, keys, *rest = np.random.get_state(legacy=True)
-    return name, bytes(keys), *rest  # type: ignore[arg-type]
-
-
-def _content(x: Any) -> list[Any]:
-    return list(x.items()) if isinstance(x, dict) else list(x)
-
-
-def _items(x: Any) -> list[tuple[Any, Any]]:
-    return (list(x.items()) if isinstance(x, dict) else list(enumerate(x)))[:_MAX_ITEMS]
-
-
-def _position(x: Any) -> Any:
-    """Something that changes when an iterator moves on, as far as it tells."""
-    if isinstance(x, GeneratorType):
-        return None if x.gi_frame is None else x.gi_frame.f_lasti
-    if isinstance(x, itertools.count):
-        return repr(x)
-    try:
-        return operator.length_hint(x, -1)
-    except TypeError:
-        return -1
-
-
-def _slots(cls: type) -> tuple[str, ...]:
-    slots = cls.__dict__.get("__slots__", ())
-    names = (slots,) if isinstance(slots, str) else tuple(slots)
-    return tuple(n for n in names if n not in ("__dict__", "__weakref__"))

@@ -19,15 +19,29 @@ _CLASSES: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
 
 
 def by_import(frame: FrameType) -> bool:
-    """True for code that the import system calls to find a module (hooks of test runners and of editable installs):
-    what it reads and does is no part of the function. The body of a module is the user's.
+    """True for code that the import system calls to find a module (hooks of test runners and of editable installs), and
+    for the body of a module that graphc itself needs: what they read and do is no part of the function. The body of a
+    module that the user's code imports is the user's.
     """
-    above: FrameType | None = frame
-    while above is not None and above.f_code.co_name != "<module>":
-        if above.f_code.co_filename.startswith("<frozen importlib"):
-            return True
-        above = above.f_back
+    below, above = frame, frame.f_back
+    while above is not None:
+        if _imports(above):
+            if below.f_code.co_name != "<module>":
+                return True
+            while above is not None and _imports(above):
+                above = above.f_back
+            if above is None:
+                return False
+            if kind_of(above.f_code) == "ours":
+                return True
+        elif kind_of(above.f_code) == "ours":
+            return False
+        below, above = above, above.f_back
     return False
+
+
+def _imports(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith("<frozen importlib")
 
 
 def outside() -> int:

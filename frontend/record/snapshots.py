@@ -1,0 +1,89 @@
+"""What outside objects hold, as something that can be compared later."""
+
+from __future__ import annotations
+
+import itertools
+import operator
+import random
+import sys
+from collections.abc import Mapping
+from types import CellType, GeneratorType
+from typing import Any
+
+import numpy as np
+
+from graphc.frontend.record.where import users_fields
+
+MISSING = object()
+MAX_ITEMS = 1000
+
+
+def fields_of(kind: str, x: Any, before: dict[str, Any]) -> Mapping[str, Any]:
+    if kind == "fields":
+        return x.__dict__  # type: ignore[no-any-return]
+    names = users_fields(x) if kind == "given" else before
+    return {n: getattr(x, n, MISSING) for n in names}
+
+
+def held_now(kind: str, x: Any, before: Any) -> Any:
+    """What a note says of `x` now."""
+    if kind == "items":
+        return content(x)
+    return position(x) if kind == "iterator" else dict(fields_of(kind, x, before))
+
+
+def alike(kind: str, now: Any, before: Any) -> bool:
+    if kind == "items":
+        return len(now) == len(before) and all(map(identical, now, before))
+    if kind == "iterator":
+        return bool(now == before)
+    return now.keys() == before.keys() and all(now[name] is before[name] for name in now)
+
+
+def inside(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return MISSING
+
+
+def identical(a: Any, b: Any) -> bool:
+    if type(a) is tuple and type(b) is tuple:
+        return len(a) == len(b) and all(x is y for x, y in zip(a, b, strict=True))
+    return a is b
+
+
+def random_states() -> tuple[Any, Any]:
+    """The states of Python's generator and of NumPy's; None for that of a numpy.random that nobody has imported."""
+    return random.getstate(), numpy_state() if "numpy.random" in sys.modules else None
+
+
+def numpy_state() -> Any:
+    name, keys, *rest = np.random.get_state(legacy=True)
+    return name, bytes(keys), *rest  # type: ignore[arg-type]
+
+
+def content(x: Any) -> list[Any]:
+    return list(x.items()) if isinstance(x, dict) else list(x)
+
+
+def items(x: Any) -> list[tuple[Any, Any]]:
+    return (list(x.items()) if isinstance(x, dict) else list(enumerate(x)))[:MAX_ITEMS]
+
+
+def position(x: Any) -> Any:
+    """Something that changes when an iterator moves on, as far as it tells."""
+    if isinstance(x, GeneratorType):
+        return None if x.gi_frame is None else x.gi_frame.f_lasti
+    if isinstance(x, itertools.count):
+        return repr(x)
+    try:
+        return operator.length_hint(x, -1)
+    except TypeError:
+        return -1
+
+
+def slots(cls: type) -> tuple[str, ...]:
+    slots = cls.__dict__.get("__slots__", ())
+    names = (slots,) if isinstance(slots, str) else tuple(slots)
+    return tuple(n for n in names if n not in ("__dict__", "__weakref__"))
