@@ -24,7 +24,8 @@ _seed = click.option("--seed", default=0, show_default=True, help="Seed of rando
 
 def _inputs(command: Command) -> Command:
     command = click.option("--inputs", "archive", type=_FILE, help="A .npz file with one array an input.")(command)
-    spec = "An input: NAME=f32[8,1,8,8] is random, NAME=i64[8]:10 has values 0..9, NAME=0.5 is a number. Repeatable."
+    spec = "An input: NAME=f32[8,1,8,8] is random, NAME=i64[8]:10 has values 0..9, NAME=0.5 is a number, NAME=FILE.npy "
+    spec += "reads an array. Repeatable."
     return click.option("--input", "specs", multiple=True, metavar="NAME=SPEC", help=spec)(command)
 
 
@@ -112,6 +113,25 @@ def check(**options: Any) -> int:
     references and the kernel interpreter must agree closely. Names the first node that differs.
     """
     from graphc.cli.check import run
+
+    return run(**options)
+
+
+@app.command()
+@_model
+@click.option("--out", type=_FILE, help="Write the smallest part as a model file that shows the difference.")
+@click.option("--threads", type=click.IntRange(1, 1024), default=2, show_default=True, help="Of the last stages.")
+@_inputs
+@_sizes
+@_seed
+@_json
+def bisect(**options: Any) -> int:
+    """Name the first stage of compilation that changes a bit.
+
+    The model runs op by op, then with one stage more at a time: each pass, native code, fusion, memory, threads,
+    targets. Where the result differs, the smallest part of the model that shows it is printed. Exit code 1 then.
+    """
+    from graphc.cli.bisect import run
 
     return run(**options)
 

@@ -52,6 +52,20 @@ def given_values(specs: Sequence[str], archive: Path | None, seed: int) -> dict[
     return found
 
 
+def read_array(path: Path) -> Array:
+    """The array of a .npy file; objects are refused. Raises click.UsageError."""
+    try:
+        with open(path, "rb") as file:
+            array = np.load(file, allow_pickle=False)
+            if not isinstance(array, np.ndarray):
+                raise click.UsageError(f"{path}: not a .npy file")
+            return _readable(array)
+    except OSError as error:
+        raise click.UsageError(f"{path}: {error.strerror or error}") from error
+    except _BROKEN as error:
+        raise click.UsageError(f"{path}: not a readable .npy file: {error}") from error
+
+
 def read_archive(path: Path) -> dict[str, Array]:
     """The arrays of a .npz file; objects in it are refused. Raises click.UsageError."""
     try:
@@ -79,6 +93,8 @@ def write_archive(path: Path, arrays: Mapping[str, Array]) -> None:
 
 
 def _value(text: str, rng: np.random.Generator) -> Any:
+    if text.endswith(".npy"):
+        return read_array(Path(text))
     match = _SPEC.match(text)
     if match is None:
         return _number(text)
