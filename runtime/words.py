@@ -142,7 +142,8 @@ def same_bases(cls: type) -> Words:
 def _order_at() -> int:
     """Where a class keeps its `__mro__`; 0 if that is not found."""
     classes = (int, OrderedDict, type("Probe", (), {}))
-    places = range(_CLASS, int(type.__basicsize__), 8)
+    size: int = type.__dict__["__basicsize__"].__get__(type)
+    places = range(_CLASS, size, 8)
     return next((k for k in places if all(word(id(c) + k) == id(c.__mro__) for c in classes)), 0)
 
 

@@ -299,8 +299,8 @@ class Finisher:
         for i, (leaf, name) in enumerate(zip(self.leaves, self.names, strict=True)):
             self.reach.argument(leaf, i, name)
         self.reach.function(self.function, "function")
-        self.reach.optimizers.finish()
-        self.reach.optimizers.conditions(self.recorder.settings)
+        self.reach.optimizers.finish(self.reach)
+        self.reach.optimizers.conditions(self.reach, self.recorder.settings)
         self.guards += self.reach.guards
         if self.reach.unguarded:
             raise RecordingError(

@@ -93,7 +93,7 @@ class Reach:
         self.first_unguarded = ""
         self._leaves = 0
         self._contents: dict[type, int] = {}
-        self.optimizers = Optimizers(self)
+        self.optimizers = Optimizers()
 
     def function(self, f: Any, name: str) -> None:
         """Start at the recorded function (or Module, whose state keeps the names of its state_dict)."""
@@ -265,7 +265,7 @@ class Reach:
         if is_module(x):
             self._module(x, step, depth)
         elif is_optimizer(x):
-            self.optimizers.visit(x, step)
+            self.optimizers.visit(self, x, step)
         elif isinstance(x, functools.partial):
             for name in ("func", "args", "keywords"):
                 self.visit(getattr(x, name), self.table.step("attr", step, name), depth + 1)

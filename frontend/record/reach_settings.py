@@ -12,19 +12,18 @@ if TYPE_CHECKING:
 
 
 class Optimizers:
-    """Those met on one walk (`reach`). `params` are the path steps that lead to parameters through one, `states` those
+    """Those met on one walk (`reach`, which has this object: it is given, not kept). `params` are the path steps that lead to parameters through one, `states` those
     that lead to state.
     """
 
-    def __init__(self, reach: Reach) -> None:
+    def __init__(self) -> None:
         self.params: set[int] = set()
         self.states: set[int] = set()
-        self._reach = reach
         self._found: list[tuple[Any, int]] = []
 
-    def visit(self, x: Any, step: int) -> None:
+    def visit(self, reach: Reach, x: Any, step: int) -> None:
         """Note the optimiser at path `step`; its state waits for the names of all parameters."""
-        reach, table = self._reach, self._reach.table
+        table = reach.table
         groups = table.step("var", step, "param_groups")
         reach.require("keys", groups, (type(x.param_groups), tuple(range(len(x.param_groups)))))
         for g, group in enumerate(x.param_groups):
@@ -47,12 +46,12 @@ class Optimizers:
         for name in ("_pre_hooks", "_post_hooks"):
             reach.visit(getattr(x, name), table.step("var", step, name), 4)
 
-    def conditions(self, read: Collection[tuple[int, int, Any]]) -> None:
+    def conditions(self, reach: Reach, read: Collection[tuple[int, int, Any]]) -> None:
         """Conditions on the floats of an optimiser that made an update; `read`: (id of it, group, key) of inputs.
 
         Whether an input is zero decides what an update does (but for the learning rate); others are what they were.
         """
-        table = self._reach.table
+        table = reach.table
         for x, step in self._found:
             groups = table.step("var", step, "param_groups")
             for g, group in enumerate(x.param_groups):
@@ -60,17 +59,17 @@ class Optimizers:
                 for key, value in group.items() if inputs else ():
                     path = table.step("item", table.step("item", groups, g), key)
                     if type(value) is float and key not in inputs:
-                        self._reach.guards.append(Guard("bits", path, value))
+                        reach.guards.append(Guard("bits", path, value))
                     elif type(value) is float and key != "lr":
-                        self._reach.guards.append(Guard("zero", path, value == 0))
+                        reach.guards.append(Guard("zero", path, value == 0))
 
-    def finish(self) -> None:
+    def finish(self, reach: Reach) -> None:
         """Visit the states."""
         for x, step in self._found:
-            self._states(x, step)
+            self._states(reach, x, step)
 
-    def _states(self, x: Any, step: int) -> None:
-        reach, table = self._reach, self._reach.table
+    def _states(self, reach: Reach, x: Any, step: int) -> None:
+        table = reach.table
         states = table.step("var", step, "state")
         owner = table.names[step]
         for p, entries in x.state.items():
