@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -78,6 +79,8 @@ NOT_CALLED = {
     "swapaxes_",
     "swapdims_",
 }
+# the greatest element is the size of the result: extreme integers would want all memory there is
+SIZED_BY_VALUES = {"bincount", "one_hot", "repeat_interleave"}
 _NUMBERS = ["0", "1", "2", "-1", "3", "0.5", "-0.25", "1.5", "s", "k"]
 _UNIT = ["0.25", "0.5", "0.9"]
 _SMALL = ["0", "1", "2", "3"]
@@ -124,13 +127,18 @@ class Calls(Parts):
 
     def called(self) -> None:
         """Some function or method, with whatever works."""
-        text, parameters = self.rng.choice(callables())
-        for _ in range(6):
-            if self._try(text, parameters):
-                return
+        self.call(*self.rng.choice(callables()))
+
+    def call(self, text: str, parameters: tuple[tuple[str, bool, str], ...]) -> bool:
+        """Call a function or method with whatever works; tells whether anything did."""
+        return any(self._try(text, parameters) for _ in range(6))
 
     def _try(self, text: str, parameters: tuple[tuple[str, bool, str], ...]) -> bool:
         v = self.pick_any()
+        if text.split(".")[-1] in SIZED_BY_VALUES:
+            if not v.whole:
+                return False
+            v = replace(v, name=f"({v.name} % 5)")
         given: list[str] = []
         named = False
         for name, required, kind in parameters:
@@ -230,7 +238,6 @@ _ARGUMENTS: dict[str, Callable[[Calls, Var], str]] = {
             "weight",
             "source",
             "src",
-            "end",
             "mat2",
             "vec2",
             "exponent",
@@ -327,6 +334,7 @@ _ARGUMENTS: dict[str, Callable[[Calls, Var], str]] = {
             "lambd",
             "negative_slope",
             "lower",
+            "end",
             "min_val",
             "max_val",
             "mean",

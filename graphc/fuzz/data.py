@@ -108,7 +108,8 @@ class Data(Parts):
         array = f"(np.arange({size}, dtype=np.{dtype}) - {size // 2}).reshape({shape})"
         form = self.rng.choice(["[::-1]", "[..., ::-1]", "T", "plain"])
         if form == "T":
-            return f"graphc.from_numpy((np.arange({size}, dtype=np.{dtype}) / 4).astype(np.{dtype}).reshape({shape[::-1]}).T)"
+            quarters = f"(np.arange({size}, dtype=np.{dtype}) / 4).astype(np.{dtype})"
+            return f"graphc.from_numpy({quarters}.reshape({shape[::-1]}).T)"
         return f"graphc.from_numpy({array})" if form == "plain" else f"graphc.tensor({array}{form})"
 
     def laid_out(self, outer: str, shape: Shape) -> tuple[str, str, bool] | None:

@@ -66,16 +66,17 @@ class Forms(Parts):
         if tensors and self.chance(0.25):
             inside = self.rng.sample(tensors, self.rng.randrange(1, len(tensors) + 1))
             args = [(f"d{self.count}", self._packed(inside)), *(x for x in args if x not in inside)]
-        if self.chance(0.3):
+        if self.chance(0.2):
             name, value = self.rng.choice(
                 [
                     ("flag", "True"),
                     ("flag", "False"),
                     ("opt", "None"),
                     ("mode", "'plain'"),
-                    ("dt", "graphc.float64"),
-                    ("dt", "graphc.float16"),
                     ("flag", "1"),
+                    ("flag", "'on'"),
+                    ("mode", "'other'"),
+                    ("dt", self.rng.choice(["graphc.float64", "graphc.float16"])),
                 ]
             )
             args.append((name, value))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from graphc.fuzz.modules import MORE_LAYERS, WITHOUT_PARAMETERS
 from graphc.fuzz.parts import Parts, Shape, Var
+from graphc.fuzz.steps import MORE_OPTIMISERS
 
 # kind -> what is made for n features, the shape of {x}, the call
 LAYERS: dict[str, tuple[str, str, str]] = {
@@ -58,22 +60,29 @@ class Layers(Parts):
 
     def optimiser(self) -> None:
         listed = "[" + ", ".join(p if p.startswith("w") else f"*{p}.parameters()" for p in self.params) + "]"
-        self.setup.append(f"opt = optim.{self.rng.choice(OPTIMISERS).format(listed)}")
+        known = OPTIMISERS if self.follow is None else OPTIMISERS + MORE_OPTIMISERS
+        if self.follow is not None and len(self.params) > 1 and self.params[0] == "w0" and self.chance(0.2):
+            listed = f"[{{'params': [w0], 'lr': 0.5}}, {{'params': {listed.replace('w0, ', '')}}}]"
+        self.setup.append(f"opt = optim.{self.rng.choice(known).format(listed)}")
         self.state.append("opt")
         self.optimizer = "opt"
 
     def module(self) -> None:
         n = self.rng.choice([2, 3, 4])
-        kind = self.rng.choice([*LAYERS, "Embedding", "Padded", "Bag"])
+        more = () if self.follow is None else MORE_LAYERS
+        kind = self.rng.choice([*LAYERS, "Embedding", "Padded", "Bag", *more])
         made = {"Embedding": "nn.Embedding(5, {n})", "Padded": "nn.Embedding(5, {n}, padding_idx=1)",
-                "Bag": "nn.EmbeddingBag(5, {n}, mode='mean')"}.get(kind) or LAYERS[kind][0]  # fmt: skip
+                "Bag": "nn.EmbeddingBag(5, {n}, mode='mean')"}.get(kind) or self._layer(kind)[0]  # fmt: skip
         self.setup.append(f"m = {made.format(n=n)}")
         self.state.append("m")
         if self.chance(0.25):
             self.setup.append("m.eval()")
-        if kind not in ("Dropout", "Plain"):
+        if kind not in WITHOUT_PARAMETERS:
             self.params.append("m")
         self.modules.append(("m", kind, n))
+
+    def _layer(self, kind: str) -> tuple[str, str, str]:
+        return LAYERS.get(kind) or MORE_LAYERS[kind]
 
     def use_module(self) -> None:
         if not self.modules:
@@ -88,13 +97,13 @@ class Layers(Parts):
             else:
                 self.new(f"{name}({i.name} % 5)", (*i.shape, n), "float32", True)
             return
-        given = tuple(int(d) for d in LAYERS[kind][1].format(n=n).split(","))
+        given = tuple(int(d) for d in self._layer(kind)[1].format(n=n).split(","))
         v = self.pick(lambda v: v.dtype == "float32" and bool(v.shape))
         if v is None:
             return
         shape = layer_shape(kind, n, given)
         x = self.repeated(v, given)
-        self.new(LAYERS[kind][2].format(m=name, x=x), shape, "float32", v.grad or kind not in ("Dropout", "Plain"))
+        self.new(self._layer(kind)[2].format(m=name, x=x), shape, "float32", v.grad or kind not in WITHOUT_PARAMETERS)
 
     def repeated(self, v: Var, shape: Shape) -> str:
         """The elements of `v`, over and over, in a shape."""

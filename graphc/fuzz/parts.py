@@ -98,6 +98,7 @@ class Parts:
         self.arranged = 0  # how many lines of the setup were run
         self.gone: set[str] = set()  # names whose statement was not kept
         self.limit = MAX_ELEMENTS
+        self.gradients = False  # the program must differentiate
         self.imports: list[str] = []
         self.options: list[str] = []  # arguments that are no tensors
         if not portable and self.chance(0.03):
@@ -218,6 +219,8 @@ class Parts:
         if isinstance(value, (tuple, list)) and value:
             k = self.rng.randrange(len(value))
             text, value = f"{text}[{k}]", value[k]
+        if isinstance(value, (bool, int, float, str, graphc.Size, graphc.dtype)) and self.depth == 2:
+            return self._plain(text)
         if not isinstance(value, Tensor) or value.dtype.name not in KIND or value.numel() > self.limit:
             return None
         assert self.follow is not None
@@ -227,6 +230,15 @@ class Parts:
         self.lines.append("    " * self.depth + f"{v.name} = {text}")
         self.vars.append(v)
         return v
+
+    def _plain(self, text: str) -> Var | None:
+        """A result that is no tensor, returned now and then."""
+        name = self.name("q")
+        if not self.say(f"{name} = {text}"):
+            return None
+        if self.chance(0.5):
+            self.extra.append(name)
+        return self.vars[-1]
 
     def bind(self, name: str, text: str, like: Var) -> None:
         """A name that lines written as they are have made: it is like what `text` gives now, or like `like`."""
@@ -266,7 +278,11 @@ class Parts:
         self.enter(args)
         if self.follow is not None:
             args = self.contained(args)
-        for _ in range(self.rng.choice(self.lengths)):
+        length = self.rng.choice(self.lengths)
+        turn = self.rng.randrange(length) if self.follow is not None else -1
+        for k in range(length):
+            if k == turn:
+                self.turn()
             self.statement()
             self.arrange()
         self.end()
@@ -369,7 +385,7 @@ class Parts:
             self.setup.append(f"c0 = {self.fill(shape, 'float32')}")
             self.state.append("c0")
             self.vars.append(Var("c0", shape, "float32", outside=True))
-        for k in range(self.rng.choice([0, 0, 1, 2])):
+        for k in range(self.rng.choice([1, 1, 2] if self.gradients else [0, 0, 1, 2])):
             shape = self.shape()
             self.setup.append(f"w{k} = nn.Parameter({self.fill(shape, 'float32')})")
             self.state.append(f"w{k}")
@@ -394,6 +410,10 @@ class Parts:
 
     def written(self, t: Var, grad: bool) -> None:
         """After a write: what may have gradients now."""
+        raise NotImplementedError
+
+    def turn(self) -> None:
+        """Statements that the seed chooses."""
         raise NotImplementedError
 
     def statement(self) -> None:

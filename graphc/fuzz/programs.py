@@ -7,10 +7,11 @@ besides them. `python -m graphc.fuzz.programs SEED` prints one; `checks.check(se
 
 from __future__ import annotations
 
+import re
 import sys
 
 from graphc.frontend.random import fork_rng
-from graphc.fuzz.calls import Calls
+from graphc.fuzz.calls import Calls, callables
 from graphc.fuzz.data import Data
 from graphc.fuzz.effects import Effects
 from graphc.fuzz.flow import Flow
@@ -19,7 +20,7 @@ from graphc.fuzz.indices import Indices
 from graphc.fuzz.layers import Layers
 from graphc.fuzz.recipes import Recipes
 from graphc.fuzz.steps import Steps
-from graphc.fuzz.table import Table
+from graphc.fuzz.table import Table, applied_ops
 from graphc.fuzz.training import Training
 
 
@@ -28,6 +29,7 @@ class Gen(Flow, Training, Indices, Layers, Effects, Data, Steps, Forms, Calls, T
 
     def __init__(self, seed: int, effects: bool = False, gradients: bool = False, portable: bool = False) -> None:
         super().__init__(seed, portable)
+        self.seed = seed
         self.effects = effects
         self.gradients = gradients
 
@@ -81,6 +83,15 @@ class Gen(Flow, Training, Indices, Layers, Effects, Data, Steps, Forms, Calls, T
         choice()
         self.refresh()
 
+    def turn(self) -> None:
+        """The op and the function whose turn it is: seeds in a row go through the tables."""
+        ops, functions = applied_ops(), callables()
+        for _ in range(8):
+            if self.apply_named(ops[self.seed % len(ops)]):
+                break
+        self.call(*functions[self.seed % len(functions)])
+        self.refresh()
+
     def wider(self) -> None:
         """What goes beyond what PyTorch shares."""
         weighted = [
@@ -97,10 +108,28 @@ class Gen(Flow, Training, Indices, Layers, Effects, Data, Steps, Forms, Calls, T
         ]
         self.rng.choices([w[0] for w in weighted], [w[1] for w in weighted])[0]()
 
+    def _differentiates(self) -> bool:
+        return any(".backward(" in line or "autograd.grad(" in line for line in self.lines)
+
+    def _unused(self, leaves: list[str]) -> list[str]:
+        """What nothing has used yet: returned too, so that no statement goes without being compared."""
+        text = "\n".join(self.lines)
+        return [v.name for v in self.vars if v.name not in leaves and len(re.findall(rf"\b{v.name}\b", text)) == 1][
+            -12:
+        ]
+
     def end(self) -> None:
         if self.params and self.chance(0.4):
             self.backward()
+        if self.gradients and not self._differentiates():
+            self.train()
+            if not self._differentiates():
+                self.say("(w0 * w0).sum().backward()")
+        if self.follow is not None and self.chance(0.03):
+            self.failing()
         leaves = [v.name for v in self.rng.choices(self.vars[-8:], k=self.rng.choice([1, 1, 2, 3]))] + self.extra
+        if self.follow is not None and self.chance(0.6):
+            leaves += self._unused(leaves)
         if self.chance(0.3):
             leaves.append(self.rng.choice([v.name for v in self.vars]))
         if self.chance(0.2):

@@ -82,7 +82,8 @@ FUNCTIONS = [
     "F.l1_loss({2,n}, {2,n}, reduction=['none'|'sum'])",
     "F.smooth_l1_loss({2,n}, {2,n}, beta=[0.5|1.0])",
     "F.huber_loss({2,n}, {2,n}, delta=[0.5|1.0])",
-    "F.cross_entropy({4,n}, graphc.tensor([0, 1, -100, 1]), reduction=['none'|'mean'|'sum'], label_smoothing=[0.0|0.1])",
+    "F.cross_entropy({4,n}, graphc.tensor([0, 1, -100, 1]), reduction=['none'|'mean'|'sum'], "
+    "label_smoothing=[0.0|0.1])",
     "F.cross_entropy({2,n,w}, {2,n,w}.softmax(1), reduction=['none'|'mean'|'sum'])",
     "F.nll_loss({3,n}.log_softmax(1), graphc.tensor([1, 0, 1]), [None|{n}.detach().abs()], reduction=['none'|'mean'])",
     "F.nll_loss({2,n,2,2}.log_softmax(1), graphc.zeros(2, 2, 2, dtype=graphc.int64))",
