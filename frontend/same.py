@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import dataclasses
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +19,7 @@ from graphc.frontend.record.tree import flatten
 from graphc.frontend.record.watch import is_module, is_optimizer
 from graphc.frontend.tensor import Tensor
 from graphc.ir.op import Array
+from graphc.ir.types import DType
 from graphc.runtime.pool import get_num_threads, set_num_threads
 
 __all__ = ["assert_same"]
@@ -120,6 +122,9 @@ class _World:
         elif isinstance(x, (list, tuple, set)):
             for k, item in enumerate(x):
                 self._visit(item, name or f"input {k}")
+        elif dataclasses.is_dataclass(x) and not isinstance(x, (type, DType)):
+            for field in dataclasses.fields(x):
+                self._visit(getattr(x, field.name, None), field.name)
 
     def snapshot(self) -> dict[str, Any]:
         """Copies of everything."""
@@ -190,11 +195,19 @@ def _put(t: Tensor, content: Array) -> None:
 
 def _bits(array: Array) -> bytes:
     """Shape, dtype and elements; every NaN as one."""
-    if array.dtype.kind == "f":
-        strange = np.isnan(array)
-        if strange.any():
-            array = np.where(strange, array.dtype.type(np.nan), array)
-    return f"{_named(array.dtype)}{array.shape}".encode() + array.tobytes()
+    about = f"{_named(array.dtype)}{array.shape}"
+    if array.dtype.kind not in "biu":
+        array = _one_nan(array)
+    return about.encode() + array.tobytes()
+
+
+def _one_nan(array: Array) -> Array:
+    """The array with every NaN, also in a part of a complex number, as the same one."""
+    if array.dtype.kind == "c":
+        parts = np.ascontiguousarray(array).reshape(-1)
+        return _one_nan(parts.view(parts.real.dtype))
+    strange = np.isnan(array)
+    return np.where(strange, array.dtype.type(np.nan), array) if strange.any() else array
 
 
 @functools.cache
