@@ -8,7 +8,6 @@ cannot repeat.
 from __future__ import annotations
 
 import dataclasses
-import dis
 import io
 import random
 import sys
@@ -49,6 +48,7 @@ from graphc.frontend.record.texts import Texts, is_logging
 from graphc.frontend.record.where import (
     by_import,
     imported_modules,
+    instructions_of,
     is_user_class,
     names_of,
     users_fields,
@@ -437,7 +437,7 @@ class Watcher:
 
     def _line(self, kinds: tuple[str, ...], name: str | None) -> Location | None:
         for code in self.codes:
-            for instruction in dis.get_instructions(code):
+            for instruction in instructions_of(code):
                 if instruction.opname in kinds and (name is None or instruction.argval == name):
                     return Location(code, instruction.offset)
         return None

@@ -12,9 +12,10 @@ from weakref import WeakKeyDictionary
 from graphc.caller import kind_of, kind_of_file, user_frame
 from graphc.ir.graph import Location
 
-_NAMES: dict[CodeType, frozenset[str]] = {}
-_LOADS: dict[CodeType, tuple[frozenset[str], frozenset[str]]] = {}
-_CELLS: dict[CodeType, frozenset[str]] = {}
+_NAMES: WeakKeyDictionary[CodeType, frozenset[str]] = WeakKeyDictionary()
+_LOADS: WeakKeyDictionary[CodeType, tuple[frozenset[str], frozenset[str]]] = WeakKeyDictionary()
+_CELLS: WeakKeyDictionary[CodeType, frozenset[str]] = WeakKeyDictionary()
+_TAKEN_APART: WeakKeyDictionary[CodeType, tuple[dis.Instruction, ...]] = WeakKeyDictionary()
 _CLASSES: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
 
 
@@ -82,15 +83,23 @@ def imported_modules(code: CodeType) -> frozenset[str]:
     return _instructions(code)[1]
 
 
+def instructions_of(code: CodeType) -> tuple[dis.Instruction, ...]:
+    """The instructions of a code object; to take one apart costs as much as to run it, and it is asked for often."""
+    found = _TAKEN_APART.get(code)
+    if found is None:
+        found = _TAKEN_APART[code] = tuple(dis.get_instructions(code))
+    return found
+
+
 def takes_apart(code: CodeType) -> bool:
     """True for a `match` on classes: it reads the attributes that `__match_args__` names."""
-    return any(i.opname == "MATCH_CLASS" for i in dis.get_instructions(code))
+    return any(i.opname == "MATCH_CLASS" for i in instructions_of(code))
 
 
 def line_with(codes: Iterable[CodeType], names: Collection[str]) -> Location | None:
     """The first line of these that mentions one of the names."""
     for code in codes:
-        for instruction in dis.get_instructions(code):
+        for instruction in instructions_of(code):
             if instruction.argval in names and isinstance(instruction.argval, str):
                 return Location(code, instruction.offset)
     return None
@@ -100,7 +109,7 @@ def read_cells(code: CodeType) -> frozenset[str]:
     """The variables of outer functions that the code itself looks at, rather than hands on to an inner function."""
     found = _CELLS.get(code)
     if found is None:
-        pairs = [(i.opname, i.argval) for i in dis.get_instructions(code)]
+        pairs = [(i.opname, i.argval) for i in instructions_of(code)]
         found = _CELLS[code] = frozenset(name for op, name in pairs if op.endswith("DEREF"))
     return found
 
@@ -108,7 +117,7 @@ def read_cells(code: CodeType) -> frozenset[str]:
 def _instructions(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
     found = _LOADS.get(code)
     if found is None:
-        pairs = [(i.opname, i.argval) for i in dis.get_instructions(code)]
+        pairs = [(i.opname, i.argval) for i in instructions_of(code)]
         loads = frozenset(name for op, name in pairs if op in ("LOAD_GLOBAL", "LOAD_NAME"))
         found = _LOADS[code] = loads, frozenset(name for op, name in pairs if op == "IMPORT_NAME")
     return found

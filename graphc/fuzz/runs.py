@@ -15,7 +15,16 @@ from graphc.frontend.record.tree import flatten
 from graphc.frontend.same import _leaf_bits, _World
 from graphc.frontend.tensor import Tensor
 
-CALLS = 8
+# what is other at each call: "e" the elements of arguments (negated, for good), "f" float arguments, "i" int arguments,
+# "n" no gradients are recorded. Two calls alike are recorded, the third is answered by the compiled graph.
+STANDARD = ("", "", "", "e", "f", "i", "n", "")
+SCHEDULES = (
+    ("", "", "", "e", "f", ""),
+    ("", "i", "", "i", "e", "f"),
+    ("", "", "e", "", "n", "n"),
+    ("", "", "", "f", "e", "e"),
+)
+LONG = 8  # every so many programs have the standard schedule
 
 
 @dataclass(slots=True)
@@ -70,30 +79,31 @@ class Start:
         return [(t._l, t.requires_grad, t.is_leaf, t.grad_fn) for _, t in self.world.tensors.values()]
 
 
-def history(fn: Callable[..., Any], made: tuple[Any, Any, Any], seed: int, outer: bool, calls: int = CALLS) -> History:
-    """What `calls` calls give, with other numbers and contents on some of them; an error ends it.
+def history(
+    fn: Callable[..., Any], made: tuple[Any, Any, Any], outer: bool, schedule: Sequence[str] = STANDARD
+) -> History:
+    """What the calls of a schedule give, with other numbers and contents on some of them; an error ends it.
 
-    With `outer`, what is returned is differentiated outside of the function, and one call runs under no_grad if nothing
-    is differentiated inside. Raises
-    RecordingError where `fn` does: it is none of the program's own.
+    With `outer`, what is returned is differentiated outside of the function, and calls may run under no_grad if nothing
+    is differentiated inside. Raises RecordingError where `fn` does: it is none of the program's own.
     """
     program, args, state = made
     world = _World([args, state])
-    without = outer and not _differentiates(program)
+    without = outer and not _differentiates(program)  # gradients
     kept: list[Any] = []
     found = History([], [])
-    for k in range(calls):
-        now = tuple(vary(x, k) for x in args)
+    for how in schedule:
+        now = tuple(vary(x, how) for x in args)
         before = _counts(world)
-        try:
-            with set_grad_enabled(k != 6 or not without):
+        with set_grad_enabled("n" not in how or not without):
+            try:
                 result = fn(*now)
-            seen = Call(_leaf_bits(result), aliases(args, state, result), {})
-        except RecordingError:
-            raise
-        except Exception as error:
-            found.calls.append(Call([], [], _state(world, state), told(error)))
-            break
+            except RecordingError:
+                raise
+            except Exception as error:
+                found.calls.append(Call([], [], _state(world, state), told(error)))
+                break
+        seen = Call(_leaf_bits(result), aliases(args, state, result), {})
         if outer:
             seen.outer = _outer_backward(result)
         seen.state = _state(world, state)
@@ -132,13 +142,18 @@ def _state(world: _World, state: Any) -> dict[str, bytes]:
     return found
 
 
-def vary(x: Any, k: int) -> Any:
-    """Argument `x` at call `k`: other elements on the fourth, another float on the fifth, another int on the sixth."""
-    if k == 3 and isinstance(x, Tensor) and x._a.flags.writeable and x._s.owner is x._a:
+def schedule_of(seed: int) -> tuple[str, ...]:
+    """The conditions of the calls of a program."""
+    return STANDARD if seed % LONG == LONG - 1 else SCHEDULES[seed // 16 % len(SCHEDULES)]
+
+
+def vary(x: Any, how: str) -> Any:
+    """Argument `x` under conditions: other elements, another float, another int."""
+    if "e" in how and isinstance(x, Tensor) and x._a.flags.writeable and x._s.owner is x._a:
         np.negative(x._a, out=x._a) if x._a.dtype.kind != "b" else np.logical_not(x._a, out=x._a)
-    if k == 4 and type(x) is float:
+    if "f" in how and type(x) is float:
         return -x + 0.125
-    if k == 5 and type(x) is int:
+    if "i" in how and type(x) is int:
         return 3 - x
     return x
 
