@@ -143,8 +143,6 @@ def read_file(f: str | os.PathLike[str] | BinaryIO) -> tuple[bytes, str]:
     """The bytes of a path or a binary file, and its name for messages. Raises ArtifactError."""
     if hasattr(f, "read"):
         return f.read(), "the file"
-    if not isinstance(f, (str, bytes, os.PathLike)):
-        raise ArgumentError(f"load: expected a path or a binary file, got {type(f).__name__} {f!r:.40}")
     try:
         return Path(f).read_bytes(), os.fspath(f)
     except OSError as error:

@@ -78,7 +78,8 @@ def _stack_nested(data: Any, dtype: DType | None) -> Tensor:
 def _array(name: str, data: Any, dtype: DType | None) -> Array:
     """A private, contiguous array of the data."""
     if isinstance(data, (np.ndarray, np.generic)):
-        refuse_masked(name, data)
+        if _is_masked(data):
+            raise ArgumentError(f"{name}: {_MASKED}")
         source = np.asarray(data)
         source = source.astype(source.dtype.newbyteorder("="), copy=False)
     else:
@@ -88,10 +89,11 @@ def _array(name: str, data: Any, dtype: DType | None) -> Array:
     return _cast_array(name, source, dtype)
 
 
-def refuse_masked(name: str, data: Any) -> None:
-    """Raise ArgumentError for a masked array: its mask would be lost."""
-    if type(data) is not np.ndarray and hasattr(data, "mask") and hasattr(data, "filled"):
-        raise ArgumentError(f"{name}: a masked array has no tensor form: the mask would be lost; use .filled(number)")
+_MASKED = "a masked array has no tensor form: the mask would be lost; use .filled(number)"
+
+
+def _is_masked(data: Any) -> bool:
+    return type(data) is not np.ndarray and hasattr(data, "mask") and hasattr(data, "filled")
 
 
 def _cast_array(name: str, source: Array, dtype: DType) -> Array:
@@ -193,6 +195,8 @@ def _unshareable(array: Array) -> str | None:
         return "negative strides are not supported; copy the array first"
     if array.ctypes.data % array.dtype.alignment or not array.flags.aligned:
         return "the array is not aligned; copy the array first"
+    if _is_masked(array):
+        return _MASKED
     if any(s % array.itemsize for s, n in zip(array.strides, array.shape, strict=True) if n > 1):
         return "a stride is no multiple of the element size; copy the array first"
     return None

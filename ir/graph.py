@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import InternalError
+from graphc.errors import ArgumentError, GraphError, InternalError
+from graphc.ir.convert import number_array
 from graphc.ir.op import Array, Op, default_apply, op_named
 from graphc.ir.types import DType, TensorType
 
@@ -171,8 +172,19 @@ class Graph:
 
     def apply(self, op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
         """Append a node as an Op call does: Python numbers become constants; one output comes bare, several as a
-        tuple.
+        tuple. Raises GraphError for a value of another graph, ArgumentError for what is neither value nor number.
         """
+        for k, x in enumerate(operands):
+            if isinstance(x, Value) and x.graph is not self:
+                raise GraphError(
+                    f"{op.name}: operand {k} is {x.type} of the graph {x.graph.name!r}, but the node is added to the "
+                    f"graph {self.name!r}; build both in one graph"
+                )
+            if not isinstance(x, (Value, bool, int, float, np.generic)):
+                raise ArgumentError(
+                    f"{op.name}: operand {k} is a {type(x).__name__}, expected a value of the graph {self.name!r} or a "
+                    "number; add_input() makes one"
+                )
         like = next((x.type.dtype for x in operands if isinstance(x, Value)), None)
         values = [x if isinstance(x, Value) else self.scalar(x, like) for x in operands]
         outputs = self.add(op, values, attrs)
@@ -188,7 +200,7 @@ class Graph:
         """A 0-d constant."""
         if dtype is None:
             raise InternalError("a number needs a dtype")
-        return self.constant(np.asarray(number, dtype.np))
+        return self.constant(number_array(number, dtype))
 
     @contextmanager
     def building(self) -> Iterator[Graph]:

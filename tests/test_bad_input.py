@@ -92,7 +92,7 @@ def test_an_index_that_leaves_the_range_later() -> None:
     assert compiled.stats.hits
     messages = []
     for function in (picked, compiled):
-        with pytest.raises(graphc.errors.IndexingError, match="index: index 7 .* use -4 to 3") as caught:
+        with pytest.raises(graphc.errors.IndexingError, match=r"index: index 7 .* use -4 to 3") as caught:
             function(ones(4), graphc.tensor([0, 7]))
         messages.append(str(caught.value))
         assert caught.value.place == f"{Path(__file__).name}:{picked.__code__.co_firstlineno + 2}"

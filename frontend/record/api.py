@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from graphc.errors import ArgumentError
 from graphc.frontend import methods as methods  # Tensor gets its methods
 from graphc.frontend.checkpoint import read, read_file, save
 from graphc.frontend.record import export
@@ -38,6 +39,8 @@ def load(f: str | os.PathLike[str] | BinaryIO, map_location: Any = None, *, weig
     Runs nothing from the file. Tensors live on the CPU, whatever `map_location` says. Raises ArtifactError for anything
     but a valid file.
     """
+    if not isinstance(f, (str, bytes, os.PathLike)) and not hasattr(f, "read"):
+        raise ArgumentError(f"load: expected a path or a binary file, got {type(f).__name__} {f!r:.40}; give its name")
     if not hasattr(f, "read") and not _is_value(Path(f)):
         return export.load(os.fspath(f))
     data, name = read_file(f)
