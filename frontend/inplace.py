@@ -74,6 +74,7 @@ def _stored(target: Tensor, value: Tensor) -> bool:
         value._edge is not None
         or target._edge is not None
         or value._requires_grad
+        or target._requires_grad
         or value._gbase is not None
         or target._gbase is not None
     ):

@@ -29,3 +29,20 @@ def test_dtype_argument_beside_a_float() -> None:
     assert compiled.stats.recordings == 4 and compiled.stats.hits == 5
     with pytest.raises(graphc.errors.GraphcError, match="the argument dt is a DType"):
         graphc.trace(f, x3(), 0.5, graphc.float64)
+
+
+@pytest.mark.parametrize("how", ["copy_", "fill_", "zero_", "uniform_", "normal_", "exponential_"])
+def test_write_to_a_leaf_that_requires_gradients_raises(how: str) -> None:
+    """The short way of in-place writes wrote to such leaves without a word in eager code; compiled code raised."""
+    arguments: dict[str, tuple[Any, ...]] = {"copy_": (x3(),), "fill_": (2.0,)}
+
+    def f(w: Any) -> Any:
+        return getattr(w, how)(*arguments.get(how, ()))
+
+    for fn in (f, graphc.compile(f)):
+        w = x3().requires_grad_()
+        with pytest.raises(graphc.errors.AutogradError, match=f"{how}: a leaf Variable that requires grad"):
+            fn(w)
+        assert w.tolist() == [0.5, -1.0, 2.0]
+        with graphc.no_grad():
+            assert fn(w) is w
