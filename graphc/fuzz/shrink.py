@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -18,6 +19,10 @@ from graphc.fuzz.shrink_names import fill, prune, repair
 from graphc.fuzz.shrink_tidy import tidied
 
 __all__ = ["count_ops", "shrink"]
+
+FINDERS = (
+    edits.unwrap, edits.unfold, edits.substitute, edits.reduce, edits.thin, edits.hoist, edits.settle, edits.inline
+)  # fmt: skip
 
 
 def shrink(text: str, fails: Callable[[str], bool], *, budget_s: float = 60.0, max_tries: int = 3000) -> str:
@@ -47,7 +52,7 @@ class _Search:
     def __init__(self, fails: Callable[[str], bool], text: str, deadline: float, tries: int) -> None:
         self.fails = fails
         self.text = text
-        self.size = size(text)
+        self.size = size(ast.parse(text), text)
         self.deadline = deadline
         self.tries = tries
         self.known: dict[str, bool] = {}
@@ -67,15 +72,7 @@ class _Search:
         while True:
             before = self.size
             self.remove()
-            for find in (
-                edits.unwrap,
-                edits.substitute,
-                edits.reduce,
-                edits.thin,
-                edits.hoist,
-                edits.settle,
-                edits.inline,
-            ):
+            for find in FINDERS:
                 self.every(find)
                 if find in (edits.substitute, edits.hoist) and self.size < before:
                     self.every(edits.remove(1))
@@ -110,9 +107,12 @@ class _Search:
         prune(tree)
         fill(tree)
         text = written(tree)
-        if text is None or (edits.loose(text) and not edits.loose(self.text)):
+        if self.known.get(text) is False or (edits.loose(text) and not edits.loose(self.text)):
             return False
-        measured = size(text)
+        parsed = parsed_quietly(text)
+        if parsed is None:
+            return False
+        measured = size(parsed, text)
         if measured >= self.size or not self.asked(text):
             return False
         self.text, self.size = text, measured
@@ -129,11 +129,21 @@ class _Search:
         return self.text
 
 
-def written(tree: ast.Module) -> str | None:
-    """The text of a tree that edits changed; None where it is no program any more."""
+def written(tree: ast.Module) -> str:
+    """The text of a tree that edits changed; "" where it has none."""
     try:
-        text = ast.unparse(ast.fix_missing_locations(tree)) + "\n"
-        ast.parse(text)
-    except (SyntaxError, ValueError, TypeError, AttributeError, IndexError, RecursionError):
+        return ast.unparse(ast.fix_missing_locations(tree)) + "\n"
+    except (ValueError, TypeError, AttributeError, IndexError, RecursionError):
+        return ""
+
+
+def parsed_quietly(text: str) -> ast.Module | None:
+    """The tree of a program; None for what is none, or one that Python warns of."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            tree = ast.parse(text)
+            compile(tree, "candidate", "exec")
+    except (SyntaxError, ValueError, RecursionError):
         return None
-    return text
+    return tree if text else None

@@ -60,6 +60,7 @@ _ASKING = frozenset(
         "retain_grad",
         "is_floating_point",
         "apply",
+        "op_named",
         "checkpoint",
     }
 )
@@ -100,7 +101,7 @@ _SEVERAL = frozenset(
 _TYPES = frozenset(
     {"float16", "bfloat16", "float64", "int8", "int16", "int32", "int64", "uint8", "complex64", "complex128"}
 )
-_BLOCKS = (ast.For, ast.While, ast.If, ast.With, ast.Try, ast.FunctionDef, ast.ClassDef, ast.Lambda)
+_BLOCKS = (ast.For, ast.While, ast.If, ast.With, ast.Try, ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.NamedExpr)
 _MARKS = (ast.expr_context, ast.operator, ast.cmpop, ast.unaryop)
 _RANDOM = frozenset({"randn", "rand", "randint", "normal"})
 _OPERATORS = (ast.BinOp, ast.UnaryOp, ast.Compare)
@@ -123,11 +124,10 @@ def count_ops(text: str) -> int:
     return _ops(ast.parse(text))
 
 
-def size(text: str) -> tuple[int, int, int, int]:
+def size(tree: ast.Module, text: str) -> tuple[int, int, int, int]:
     """By what a program is smaller than another: operations, syntax nodes, weight of constants, length."""
-    tree = ast.parse(text)
-    nodes = sum(5 if isinstance(n, _BLOCKS) else 1 for n in ast.walk(tree) if not isinstance(n, _MARKS))
-    return _ops(tree), nodes, sum(map(_weight, ast.walk(tree))), len(text)
+    nodes = [n for n in ast.walk(tree) if not isinstance(n, _MARKS)]
+    return _ops(tree), sum(5 if isinstance(n, _BLOCKS) else 1 for n in nodes), sum(map(_weight, nodes)), len(text)
 
 
 def _weight(n: ast.AST) -> int:
@@ -146,14 +146,14 @@ def _weight(n: ast.AST) -> int:
 def _ops(tree: ast.Module) -> int:
     made = made_by(tree)
     f = made[2] if made is not None else function(tree, "f")
-    own = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)} - {"f", "make"}
-    classes = {n.name for n in ast.walk(tree) if isinstance(n, ast.ClassDef)}
-    total = 0
+    functions = [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
+    own = {n.name for n in functions} - {"f", "make"}
     outer: list[ast.FunctionDef] = [] if f is None else [f]
-    outer += [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name in own - {"__init__"}]
+    outer += [n for n in functions if isinstance(n, ast.FunctionDef) and n.name in own - {"__init__"}]
+    total = 0
     for each in dict.fromkeys(outer):
         numbers = _numbers(tree, each) if each is f else set()
-        total += sum(_count(s, own | classes, numbers, outer) for s in each.body)
+        total += sum(_count(s, own, numbers, outer) for s in each.body)
     return total
 
 
@@ -183,7 +183,7 @@ def _count(node: ast.AST, own: set[str], numbers: set[str], outer: list[ast.Func
 def _is_operation(node: ast.AST, own: set[str], numbers: set[str]) -> bool:
     if isinstance(node, ast.Call):
         name = called(node)
-        return name not in _PYTHON | _ASKING | own and not _is_number(node, numbers)
+        return not (name in _PYTHON or name in _ASKING or name in own) and not _is_number(node, numbers)
     if isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.Is, ast.IsNot, ast.In, ast.NotIn)):
         return False
     if isinstance(node, _OPERATORS):

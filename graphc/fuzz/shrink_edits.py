@@ -7,6 +7,7 @@ changed nothing.
 from __future__ import annotations
 
 import ast
+import builtins
 import copy
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ _RANDOM = re.compile(  # what draws numbers: functions, and layers with weights
     r"|\bnn\.(?!Parameter|Module|functional|utils|ReLU|Sequential)[A-Z]"
 )
 _SIMPLER = {"randn": ("ones",), "rand": ("ones",), "randint": (), "normal": (), "empty": ("ones",)}
+_PLAIN = (ast.Assign, ast.AugAssign, ast.Expr, ast.Return)
 NAMES_TRIED = 4
 
 
@@ -93,6 +95,33 @@ def _unwrapping(number: int, which: int) -> Edit:
     return edit
 
 
+def unfold(tree: ast.Module) -> list[Edit]:
+    """`(a := x) + 1` as two statements."""
+    found = [k for k, (_, s) in enumerate(statements(tree)) if isinstance(s, _PLAIN) and _named(s)]
+    return [_unfolding(k) for k in found]
+
+
+def _named(s: ast.stmt) -> list[ast.NamedExpr]:
+    return [n for n in ast.walk(s) if isinstance(n, ast.NamedExpr)]
+
+
+def _unfolding(number: int) -> Edit:
+    def edit(tree: ast.Module) -> bool:
+        block, s = statements(tree)[number]
+        named = _named(s)[-1]
+        name = named.target.id
+        block.insert(block.index(s), ast.Assign([ast.Name(name, ast.Store())], named.value, lineno=s.lineno))
+        for parent in ast.walk(s):
+            for field, value in ast.iter_fields(parent):
+                if value is named:
+                    _put(parent, field, None, ast.Name(name, ast.Load()))
+                elif isinstance(value, list) and named in value:
+                    _put(parent, field, value.index(named), ast.Name(name, ast.Load()))
+        return True
+
+    return edit
+
+
 def _once(s: ast.stmt) -> list[ast.stmt]:
     """What binds the target of a loop to its first item."""
     if not isinstance(s, ast.For):
@@ -143,9 +172,10 @@ def substitute(tree: ast.Module) -> list[Edit]:
     """A value gives way to one it is made of, or to a parameter of f, wherever it is read."""
     made = made_by(tree)
     params = [] if made is None else parameters(made[2])
+    outer = _module_names(tree)
     found: list[Edit] = []
     for k, (_, s, name) in reversed(list(enumerate(assigned(tree)))):
-        near = [n.id for n in free_names(s.value) if n.id not in _PACKAGES and n.id != name]
+        near = [n.id for n in free_names(s.value) if n.id not in outer and n.id != name]
         inside = made is not None and made[2].lineno <= s.lineno <= (made[2].end_lineno or 0)
         tried = list(dict.fromkeys([*near, *(params if inside else [])]))[:NAMES_TRIED]
         found += [_substitution(k, other) for other in tried]
@@ -324,12 +354,19 @@ def _parts(tree: ast.Module, e: ast.expr) -> list[ast.expr]:
         direct = [e.value]
     if isinstance(e, ast.UnaryOp) and isinstance(e.operand, ast.Constant):
         return []
-    deep = [n for x in direct for n in free_names(x) if n is not x and n.id not in _PACKAGES]
+    outer = _module_names(tree)
+    deep = [n for x in direct for n in free_names(x) if n is not x and n.id not in outer]
+    direct = [x for x in direct if not (isinstance(x, ast.Name) and x.id in outer)]
     shown: dict[str, ast.expr] = {}
     for x in (*direct, *deep):
         if not isinstance(x, (ast.Starred, ast.Slice)):
             shown.setdefault(ast.unparse(x), x)
     return list(shown.values())
+
+
+def _module_names(tree: ast.Module) -> set[str]:
+    """The names that the module binds, and Python's own: packages, functions, classes, no values."""
+    return set(dir(builtins)).union(*(binds(s) for s in tree.body))
 
 
 def _package(e: ast.expr) -> bool:

@@ -8,7 +8,12 @@ from collections.abc import Iterator, Sequence
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 _BUILTIN = frozenset(dir(builtins)) | {"__name__", "__file__"}
-_BODIES = ("body", "orelse", "handlers", "finalbody")
+_BODIES = ("body", "orelse", "handlers", "finalbody", "cases")
+_DISPLAYS = (ast.Tuple, ast.List, ast.Set, ast.Dict)
+_WITH_BODY = (
+    ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.For, ast.While, ast.If, ast.With, ast.Try,
+    ast.ExceptHandler, ast.match_case,
+)  # fmt: skip
 _BOUND_INSIDE = (ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp)
 
 
@@ -30,17 +35,18 @@ def bodies(statement: ast.AST) -> Iterator[list[ast.stmt]]:
         block = getattr(statement, field, None)
         if not isinstance(block, list):
             continue  # a lambda, a choice
-        yield from (item.body for item in block if isinstance(item, ast.ExceptHandler))
+        yield from (item.body for item in block if isinstance(item, (ast.ExceptHandler, ast.match_case)))
         if block and isinstance(block[0], ast.stmt):
             yield block
 
 
 def own_expressions(statement: ast.AST) -> Iterator[ast.expr]:
-    """The expressions of a statement but those of the statements inside; decorators, defaults and bases count."""
+    """The expressions of a statement but those of the statements inside; decorators, defaults and guards count."""
     if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
         yield from statement.decorator_list
         yield from (d for d in (*statement.args.defaults, *statement.args.kw_defaults) if d is not None)
         return
+    yield from (case.guard for case in getattr(statement, "cases", ()) if case.guard is not None)
     for name, value in ast.iter_fields(statement):
         if name in _BODIES or name == "annotation":
             continue
@@ -72,7 +78,6 @@ def binds(statement: ast.stmt) -> set[str]:
     if isinstance(statement, (ast.Import, ast.ImportFrom)):
         return {(a.asname or a.name).split(".")[0] for a in statement.names}
     found = _stored(statement)
-    found |= {h.name for h in getattr(statement, "handlers", ()) if h.name}
     for block in bodies(statement):
         for inner in block:
             found |= binds(inner)
@@ -80,40 +85,62 @@ def binds(statement: ast.stmt) -> set[str]:
 
 
 def _stored(statement: ast.stmt) -> set[str]:
-    """The names that its own expressions bind."""
+    """The names that a statement binds by itself, in expressions, handlers and patterns."""
     nodes = (n for e in own_expressions(statement) for n in ast.walk(e))
-    return {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    found = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    found |= {h.name for h in getattr(statement, "handlers", ()) if h.name}
+    for case in getattr(statement, "cases", ()):
+        found |= {n.name for n in ast.walk(case.pattern) if isinstance(n, (ast.MatchAs, ast.MatchStar)) and n.name}
+        found |= {n.rest for n in ast.walk(case.pattern) if isinstance(n, ast.MatchMapping) and n.rest}
+    return found
 
 
-def first_undefined(tree: ast.Module) -> ast.Name | None:
-    """The first name that is read though nothing before binds it; functions of a module may read all its names."""
+def undefined(tree: ast.Module) -> list[ast.Name]:
+    """The names that are read though nothing before binds them; functions of a module may read all its names.
+
+    What a statement binds that is to go because of such a name counts as unbound, where it goes as a whole.
+    """
     names = set(_BUILTIN)
     for statement in tree.body:
         names |= binds(statement)
-    return next(_undefined(tree.body, set(_BUILTIN), names), None)
+    found: list[ast.Name] = []
+    _look(tree.body, set(_BUILTIN), names, found)
+    return found
 
 
-def _undefined(body: Sequence[ast.stmt], bound: set[str], module: set[str]) -> Iterator[ast.Name]:
+def _look(body: Sequence[ast.stmt], bound: set[str], module: set[str], found: list[ast.Name]) -> None:
     for statement in body:
-        augmented = statement.target if isinstance(statement, ast.AugAssign) else None
-        if isinstance(augmented, ast.Name) and augmented.id not in bound:
-            yield augmented
-        for e in own_expressions(statement):
-            yield from (n for n in free_names(e) if n.id not in bound)
+        missing = _missing(statement, bound)
+        found += missing
+        if missing and not any(isinstance(n, _DISPLAYS) for e in own_expressions(statement) for n in ast.walk(e)):
+            continue  # it goes, and with it what it binds
         if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
             bound.add(statement.name)
-            yield from _undefined(statement.body, bound | module | set(parameters(statement)), module)
+            _look(statement.body, bound | module | set(parameters(statement)), module, found)
         elif isinstance(statement, ast.ClassDef):
-            yield from _undefined(statement.body, set(bound), module)
+            _look(statement.body, set(bound), module, found)
             bound.add(statement.name)
+        elif isinstance(statement, (ast.Import, ast.ImportFrom)):
+            bound |= binds(statement)
         else:
-            if not any(True for _ in bodies(statement)):
-                bound |= binds(statement)
-            else:
-                bound |= _stored(statement)
-                bound |= {h.name for h in getattr(statement, "handlers", ()) if h.name}
-                for block in bodies(statement):
-                    yield from _undefined(block, bound, module)
+            bound |= _stored(statement)
+            for block in bodies(statement):
+                _look(block, bound, module, found)
+
+
+def _missing(statement: ast.stmt, bound: set[str]) -> list[ast.Name]:
+    """The names a statement itself reads that are not bound; those its patterns and `:=` bind are."""
+    inside: set[str] = set()
+    found: list[ast.Name] = []
+    if isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name):
+        found += [statement.target] if statement.target.id not in bound else []
+    for e in own_expressions(statement):
+        inside |= {n.target.id for n in ast.walk(e) if isinstance(n, ast.NamedExpr)}
+    if getattr(statement, "cases", ()):
+        inside |= _stored(statement)
+    for e in own_expressions(statement):
+        found += [n for n in free_names(e) if n.id not in bound and n.id not in inside]
+    return found
 
 
 def repair(tree: ast.Module) -> bool:
@@ -121,57 +148,58 @@ def repair(tree: ast.Module) -> bool:
 
     Tells whether the program has all its names then.
     """
-    for _ in range(1000):
+    for _ in range(100):
         fill(tree)
-        missing = first_undefined(tree)
-        if missing is None:
+        missing = undefined(tree)
+        if not missing:
             return True
-        if not _drop(tree, missing):
-            return False
+        parents = {id(child): node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+        for name in missing:
+            if not _drop(tree, name, parents):
+                return False
     return False
 
 
 def prune(tree: ast.Module) -> None:
     """Drop functions and classes that nothing names."""
     while True:
-        used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} | {"make", "f"}
-        defined = (ast.FunctionDef, ast.ClassDef)
-        dead = [
-            (block, s)
-            for node in ast.walk(tree)
-            if not isinstance(node, ast.ClassDef)
-            for block in bodies(node)
-            for s in block
-            if isinstance(s, defined) and s.name not in used
-        ]
+        nodes = list(ast.walk(tree))
+        used = {n.id for n in nodes if isinstance(n, ast.Name)} | {"make", "f"}
+        methods = {id(s) for n in nodes if isinstance(n, ast.ClassDef) for s in n.body}
+        defined = (n for n in nodes if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and id(n) not in methods)
+        dead = {id(n) for n in defined if n.name not in used}
         if not dead:
             return
-        for block, s in dead:
-            block.remove(s)
+        for node in nodes:
+            for block in bodies(node):
+                block[:] = [s for s in block if id(s) not in dead]
 
 
 def fill(tree: ast.Module) -> None:
     """`pass` in blocks that are empty."""
     for node in ast.walk(tree):
-        if isinstance(getattr(node, "body", None), list) and not node.body:  # type: ignore[attr-defined]
-            node.body = [ast.Pass()]  # type: ignore[attr-defined]
+        if isinstance(node, _WITH_BODY) and not node.body:
+            node.body = [ast.Pass()]
 
 
-def _drop(tree: ast.Module, name: ast.Name) -> bool:
-    """Drop the smallest thing around `name` that can go."""
-    way = path_to(tree, name)
-    for k in range(len(way) - 1, 0, -1):
-        inner, outer = way[k], way[k - 1]
+def _drop(tree: ast.Module, name: ast.Name, parents: dict[int, ast.AST]) -> bool:
+    """Drop the smallest thing around `name` that can go; True as well where it has gone with something else."""
+    inner: ast.AST = name
+    while inner is not tree:
+        outer = parents[id(inner)]
         if isinstance(inner, ast.stmt):
             return _drop_statement(outer, inner)
-        if isinstance(outer, (ast.Tuple, ast.List, ast.Set)) and k >= 2 and not isinstance(way[k - 2], ast.Assign):
-            if _is_result(tree, way[k - 2]):
+        if isinstance(outer, (ast.Tuple, ast.List, ast.Set)) and not isinstance(parents[id(outer)], ast.Assign):
+            if _is_result(tree, parents[id(outer)]):
                 return False
-            return drop_argument(tree, outer, inner) or _drop_item(outer, inner)
-        if isinstance(outer, ast.Dict) and inner in outer.values:
+            if any(e is inner for e in outer.elts):
+                return drop_argument(tree, outer, inner) or _drop_item(outer, inner)
+            return True
+        if isinstance(outer, ast.Dict) and any(e is inner for e in outer.values):
             at = next(k for k, e in enumerate(outer.values) if e is inner)
             del outer.keys[at], outer.values[at]
             return True
+        inner = outer
     return False
 
 
@@ -187,25 +215,13 @@ def _drop_item(outer: ast.Tuple | ast.List | ast.Set, inner: ast.AST) -> bool:
 
 
 def _drop_statement(outer: ast.AST, inner: ast.stmt) -> bool:
+    if isinstance(inner, ast.FunctionDef) and inner.name in ("make", "f"):
+        return False
     for field in _BODIES:
         block = getattr(outer, field, None)
-        if isinstance(block, list) and inner in block:
-            if isinstance(inner, ast.FunctionDef) and inner.name in ("make", "f"):
-                return False
-            block.remove(inner)
-            return True
-    return False
-
-
-def path_to(tree: ast.AST, wanted: ast.AST) -> list[ast.AST]:
-    """The nodes from `tree` down to `wanted`."""
-    if tree is wanted:
-        return [tree]
-    for child in ast.iter_child_nodes(tree):
-        found = path_to(child, wanted)
-        if found:
-            return [tree, *found]
-    return []
+        if isinstance(block, list):
+            block[:] = [s for s in block if s is not inner]
+    return True
 
 
 def made_by(tree: ast.Module) -> tuple[ast.FunctionDef, ast.Return, ast.FunctionDef] | None:
