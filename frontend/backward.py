@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import heapq
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -23,6 +23,7 @@ from graphc.frontend.gradient_plan import gradients
 from graphc.frontend.mode import debugging, mode, using, watching
 from graphc.frontend.regions import Region, Walk
 from graphc.frontend.tensor import Tensor, fresh
+from graphc.ir.convert import number_array
 from graphc.ir.narrow import vjp
 from graphc.ir.op import op_named
 from graphc.ir.types import Layout, TensorType
@@ -54,7 +55,7 @@ def backward(
                 "backward: grad_tensors and grad_variables (deprecated) are the same argument; give grad_tensors alone"
             )
         grad_tensors = grad_variables
-    roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    roots = _tensors("backward", "tensors", tensors)
     if inputs is not None and not isinstance(inputs, Tensor) and not inputs:
         raise AutogradError("backward: the `inputs` argument cannot be empty; leave it out to reach every leaf")
     retain = create_graph if retain_graph is None else retain_graph
@@ -64,7 +65,7 @@ def backward(
         recorder.lockstep.backward(lambda: _whole(roots, retain), roots[0], retain)
         return
     seeds = _seeds(roots, grad_tensors)
-    wanted = None if inputs is None else [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    wanted = None if inputs is None else _tensors("backward", "inputs", inputs)
     if wanted is not None:
         found = _run(roots, seeds, retain, create_graph, [_edge_needed(t) for t in wanted])
         for t, g in zip(wanted, found, strict=True):
@@ -111,8 +112,7 @@ def grad(
             "grad: expected allow_unused to be True or not passed when materialize_grads=True, but got: "
             "allow_unused=False"
         )
-    roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    roots, wanted = _tensors("grad", "outputs", outputs), _tensors("grad", "inputs", inputs)
     if not wanted:
         raise AutogradError("grad: the `inputs` argument cannot be empty")
     seeds = _seeds(roots, grad_outputs)
@@ -129,6 +129,15 @@ def grad(
     return tuple(found)
 
 
+def _tensors(name: str, what: str, given: Any) -> list[Tensor]:
+    """One tensor or several as a list. Raises ArgumentError for anything else."""
+    found = [given] if isinstance(given, Tensor) or not isinstance(given, Iterable) else list(given)
+    for k, t in enumerate(found):
+        if not isinstance(t, Tensor):
+            raise ArgumentError(f"{name}: {what} must be Tensors, number {k} is a {type(t).__name__}")
+    return found
+
+
 def _edge_needed(t: Tensor) -> Edge:
     edge = edge_of(t)
     if edge is None:
@@ -141,6 +150,9 @@ def _edge_needed(t: Tensor) -> Edge:
 
 def _seeds(roots: list[Tensor], given: Tensor | Sequence[Tensor | None] | None) -> list[Tensor]:
     grads = [None] * len(roots) if given is None else [given] if isinstance(given, Tensor) else list(given)
+    for g in grads:
+        if g is not None and not isinstance(g, Tensor):
+            raise ArgumentError(f"backward: the gradient must be a Tensor or None, got {type(g).__name__}")
     if len(grads) != len(roots):
         raise AutogradError(f"got {len(roots)} tensors and {len(grads)} gradients")
     seeds = []
@@ -169,7 +181,7 @@ def _filled(t: Tensor, number: float) -> Tensor:
     from graphc.frontend.dispatch import nullary
 
     if mode.get().recorder is None:
-        return fresh(np.full(t._l.type.sizes, number, t.dtype.np), Layout(t._l.type))
+        return fresh(np.full(t._l.type.sizes, number_array(number, t.dtype), t.dtype.np), Layout(t._l.type))
     return nullary(op_named("full"), shape=t.ttype.shape, value=number, dtype=t.dtype)
 
 

@@ -13,6 +13,7 @@ from graphc.frontend.mode import RecorderHooks, mode
 from graphc.frontend.plan import Plan, plan_for
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor, fresh, view_of
+from graphc.ir.convert import number_array
 from graphc.ir.narrow import expand
 from graphc.ir.op import Array, Attrs, Op, default_apply, set_fallback_apply
 from graphc.ir.types import Dim, DType
@@ -55,7 +56,7 @@ def _number_array(number: bool | int | float, dtype: DType, name: str) -> Array:
             )
         number = int(number)  # beyond a smaller type it wraps around below, as in PyTorch
     with np.errstate(all="ignore"):
-        array = np.asarray(number).astype(dtype.np)
+        array = number_array(number, dtype) if dtype.is_low_precision else np.asarray(number).astype(dtype.np)
     array.flags.writeable = False
     return array
 

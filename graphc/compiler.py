@@ -18,7 +18,8 @@ The eager mode runs the same pipeline on graphs of one node. What users call of 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -117,8 +118,17 @@ def compile_graph(
 
     A graph with branches or loops gives a Segmented, which is called in the same way.
     """
-    with no_collection():
+    with _compiling():
         return _compile(graph, layouts, fuse, target, disable, order)
+
+
+@contextmanager
+def _compiling() -> Iterator[None]:
+    """What all compilation happens in: numbers are worked out as in kernels, whatever mode the host has set."""
+    from graphc.runtime.float_mode import plain_mode
+
+    with no_collection(), plain_mode():
+        yield
 
 
 def _compile(
@@ -187,8 +197,13 @@ def eager_plan(op: Op, layouts: Sequence[Layout], attrs: Attrs) -> Callable[...,
     """`run(*arrays)` for one op on arrays of exactly these layouts, unchecked: its one output bare, several as a tuple
     or list; outputs are fresh.
     """
+    with _compiling():
+        return _eager_plan(op, layouts, attrs)
+
+
+def _eager_plan(op: Op, layouts: Sequence[Layout], attrs: Attrs) -> Callable[..., Any]:
     if op.name == "full":  # no arithmetic in it: NumPy gives the same bits, and at once
-        return lambda: _quietly(op.reference, attrs)
+        return _filler(op.reference(**{**attrs, "shape": ()}), attrs["shape"])
     backwards = [any(s < 0 for s in layout.strides) for layout in layouts]
     if not any(backwards):
         return _runner(eager_executable(op, layouts, attrs))
@@ -200,8 +215,9 @@ def eager_plan(op: Op, layouts: Sequence[Layout], attrs: Attrs) -> Callable[...,
 
 def eager_graph(graph: Graph, layouts: Sequence[Layout]) -> Callable[..., Any]:
     """Like `eager_plan`, for a small graph of several ops."""
-    graph = optimise(graph, disable=("fold", "simplify"))
-    return _runner(build(lower(graph, layouts, fuse=True, order=False)))
+    with _compiling():
+        graph = optimise(graph, disable=("fold", "simplify"))
+        return _runner(build(lower(graph, layouts, fuse=True, order=False)))
 
 
 def _runner(exe: Executable | Segmented) -> Callable[..., Any]:
@@ -218,14 +234,18 @@ def _runner(exe: Executable | Segmented) -> Callable[..., Any]:
     return (lambda *arrays: run(arrays)[0]) if len(exe.program.outputs) == 1 else lambda *arrays: run(arrays)
 
 
-def _quietly(reference: Callable[..., Array], attrs: Attrs) -> Array:
-    from graphc.runtime.memory import out_of_memory
+def _filler(element: Array, shape: tuple[int, ...]) -> Callable[[], Array]:
+    """A function that gives a new array of one element over and over: bits are copied, whatever the host's mode is."""
 
-    try:
-        with np.errstate(all="ignore"):
-            return reference(**attrs)
-    except MemoryError:
-        raise out_of_memory(math.prod(attrs.get("shape", ())) * attrs["dtype"].itemsize) from None
+    def fill() -> Array:
+        try:
+            return np.full(shape, element, element.dtype)
+        except MemoryError:
+            from graphc.runtime.memory import out_of_memory
+
+            raise out_of_memory(math.prod(shape) * element.itemsize) from None
+
+    return fill
 
 
 # what NumPy gives in the same bits as our kernels: IEEE arithmetic, and nothing that is approximated

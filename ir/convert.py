@@ -28,6 +28,14 @@ def cast_array(x: Array, dtype: DType) -> Array:
         return x.astype(dtype.np)
 
 
+def number_array(value: bool | int | float | complex, dtype: DType) -> Array:
+    """A Python number as a 0-d array, rounded as a tensor would be: to 16 bits by way of float32."""
+    with np.errstate(all="ignore"):
+        if dtype.is_low_precision:
+            return np.asarray(value, np.float32).astype(dtype.np)
+        return np.asarray(value, dtype.np)
+
+
 def _whole(x: Array, dtype: DType) -> Array:
     limits = np.iinfo(dtype.np)
     whole, low, high = np.trunc(x), float(limits.min), 2.0 ** (dtype.bits - dtype.is_signed)

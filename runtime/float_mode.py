@@ -53,6 +53,7 @@ class _Modes:
     flush: int  # bits: denormal results become 0, denormal operands are read as 0
     roundings: dict[str, int]
     kept: int  # bits that are a mode
+    plain: int  # nearest, nothing flushed, no traps
 
 
 @once
@@ -63,7 +64,7 @@ def _modes() -> _Modes:
     put = ctypes.PYFUNCTYPE(None, ctypes.c_int64)(loaded.address("graphc_set_mode"))
     shift, down, up = (13, 1, 2) if x86 else (22, 2, 1)
     roundings = {"nearest": 0, "down": down << shift, "up": up << shift, "zero": 3 << shift}
-    return _Modes(get, put, 0x8040 if x86 else 1 << 24, roundings, ~_STATUS if x86 else -1)
+    return _Modes(get, put, 0x8040 if x86 else 1 << 24, roundings, ~_STATUS if x86 else -1, 0x1F80 if x86 else 0)
 
 
 def get_float_mode() -> int:
@@ -83,5 +84,22 @@ def float_mode(flush: bool = True, rounding: str = "nearest") -> Iterator[int]:
     modes.set(mode)
     try:
         yield mode & modes.kept
+    finally:
+        modes.set(before)
+
+
+@contextmanager
+def plain_mode() -> Iterator[None]:
+    """While active, this thread rounds to nearest, keeps denormals and does not trap: for arithmetic of Python and
+    NumPy whose results are part of a program.
+    """
+    modes = _modes()
+    before = modes.get()
+    if before & modes.kept == modes.plain:
+        yield
+        return
+    modes.set(modes.plain)
+    try:
+        yield
     finally:
         modes.set(before)

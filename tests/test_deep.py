@@ -39,7 +39,6 @@ from graphc.ir.rewrite import rebuild
 from graphc.ir.types import TensorType, bfloat16, dtype_of, float32, int64
 from graphc.runtime import code, driver, executable
 from graphc.runtime.code import KernelLibrary
-from graphc.runtime.float_mode import float_mode, get_float_mode
 from graphc.runtime.program import BufferRef
 
 FEW = 4  # cases of an op
@@ -400,14 +399,3 @@ def test_a_mode_that_is_not_set_is_found_by_modes(monkeypatch: pytest.MonkeyPatc
     real = driver.native()
     monkeypatch.setattr(executable, "native", lambda: replace(real, run=run))
     assert found_by("modes").where.startswith("modes (flush to zero, round up, 1 thread)")
-
-
-def test_the_mode_of_the_host_is_put_back() -> None:
-    before = get_float_mode()
-    tiny = np.array([1e-40], np.float32)
-    with float_mode(True, "up") as mode:
-        inside = get_float_mode()
-        flushed = (tiny * np.float32(1)).tobytes() == b"\0" * 4
-        ours = eager_run(op_named("mul"), [tiny, np.ones(1, np.float32)], {})[0].tobytes()
-        after = get_float_mode()
-    assert inside == mode == after != before == get_float_mode() and flushed and ours == tiny.tobytes()

@@ -321,6 +321,24 @@ def test_complex_numbers_pass_through_a_graph(dtype: DType) -> None:
     assert_same(fn, graphc.tensor([1 + 2j, 3 - 1j], dtype=dtype))
 
 
+def test_a_number_is_rounded_to_16_bits_by_way_of_float32() -> None:
+    """1 + 2^-11 + 2^-40 is 1.001 in float16, but 1 + 2^-11 in float32, and half of the way is even: 1."""
+    number = 1 + 2**-11 + 2**-40
+
+    def fn(x: graphc.Tensor) -> tuple[graphc.Tensor, ...]:
+        filled = graphc.full((2,), number, dtype=graphc.float16)
+        masked, padded = x.masked_fill(x > 0, number), graphc.nn.functional.pad(x, (1, 1), value=number)
+        return (
+            filled, filled + 0, x.clone().fill_(number), graphc.full_like(x, number), x.new_full((2,), number), masked,
+            padded, x * number, graphc.where(x > 0, number, x), graphc.tensor(number, dtype=graphc.float16),
+        )  # fmt: skip
+
+    x = graphc.ones(2, dtype=graphc.float16)
+    assert all(float(t.float().max()) == 1.0 for t in fn(x))
+    assert_same(fn, x)
+    assert_same(lambda x, y: (x * y, x + y, x / y), x, number)
+
+
 def test_warnings_are_not_raised_by_ordinary_conversions() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

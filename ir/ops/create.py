@@ -9,6 +9,7 @@ import numpy as np
 
 from graphc.errors import DTypeError, InternalError
 from graphc.ir import expr
+from graphc.ir.convert import number_array
 from graphc.ir.expr import Expr
 from graphc.ir.infer import normalize_dim
 from graphc.ir.op import Array, Elementwise, Op, Sample, define
@@ -50,7 +51,7 @@ constant: Op = define(
 
 def scalar_like(like: Any, number: bool | int | float) -> Any:
     """A 0-d constant of the dtype of the operand `like`."""
-    return constant(value=np.asarray(number, like.ttype.dtype.np))
+    return constant(value=number_array(number, like.ttype.dtype))
 
 
 def zeros_like(like: Any) -> Any:
@@ -63,7 +64,7 @@ def _full_type(*, shape: Shape, value: bool | int | float | Dim, dtype: DType) -
 
 
 def _full_reference(*, shape: tuple[int, ...], value: bool | int | float, dtype: DType) -> Array:
-    return np.full(shape, value, dtype.np)
+    return np.full(shape, number_array(value, dtype), dtype.np)
 
 
 def _full_expr(at: Any, index: Any, types: Any, *, value: bool | int | float, dtype: DType, shape: Shape) -> Expr:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ArgumentError, DimError, ShapeError
+from graphc.ir.convert import number_array
 from graphc.ir.infer import broadcast_shape, broadcast_types, require_dtype, same_dtype
 from graphc.ir.op import Array, Op, Operand, Sample, define
 from graphc.ir.ops import create, movement
@@ -16,7 +17,7 @@ from graphc.ir.ops.elementwise import NUMBERS, unbroadcast
 from graphc.ir.ops.index import index_add, index_copy, index_select, wrapped_array
 from graphc.ir.ops.reduce import fill
 from graphc.ir.ops.statistics import number
-from graphc.ir.types import DTYPES, Shape, Size, TensorType, bool_, int64
+from graphc.ir.types import DTYPES, Shape, Size, TensorType, bool_, dtype_of, int64
 
 Needs = Sequence[bool]
 
@@ -144,7 +145,7 @@ def _put_samples(rng: np.random.Generator) -> Iterator[Sample]:
             base, *indices = sample.inputs
             value = np.asarray(rng.standard_normal(_index_reference(base, *indices, **sample.attrs).shape))
             attrs = {**sample.attrs, "accumulate": accumulate}
-            yield Sample((base, value, *indices), attrs, sample.name, grad=accumulate)
+            yield Sample((base, value, *indices), attrs, sample.name)
     once = (np.array([[0], [2]]), np.array([1, 0, -1]))
     base, value = np.asarray(rng.standard_normal((3, 3))), np.asarray(rng.standard_normal((2, 3)))
     yield Sample((base, value, *once), {"dim": 0, "accumulate": False}, "each place once")
@@ -185,7 +186,7 @@ masked_fill = define(
     Op(
         "masked_fill",
         _masked_infer,
-        lambda x, mask, *, value: np.asarray(np.where(mask, np.asarray(value, x.dtype), x)),
+        lambda x, mask, *, value: np.asarray(np.where(mask, number_array(value, dtype_of(x.dtype)), x)),
         _masked_samples,
         decompose=lambda x, mask, *, value: fill(x, mask, value),
         vjp=_masked_vjp,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ArgumentError, DimError, DTypeError, ShapeError
+from graphc.ir.convert import number_array
 from graphc.ir.expr import Expr, apply, const, iadd, iconst, idiv, imod, imul, isub
 from graphc.ir.op import Array, Elementwise, Op, Operand, Sample, define
 from graphc.ir.ops import create
@@ -26,7 +27,7 @@ from graphc.ir.ops.reindex import (
     reshape_index,
     slice_size,
 )
-from graphc.ir.types import Shape, Size, TensorType
+from graphc.ir.types import Shape, Size, TensorType, dtype_of
 
 At = Callable[..., Expr]
 Index = Sequence[Expr]
@@ -393,7 +394,8 @@ def _pad_vjp(g: Any, out: Operand, x: Operand, *, needs: Needs, pads: Pads, valu
 
 
 def _pad_reference(x: Array, *, pads: Any, value: bool | int | float) -> Array:
-    out = np.full([n + low + high for n, (low, high) in zip(x.shape, pads, strict=True)], value, x.dtype)
+    fill = number_array(value, dtype_of(x.dtype))
+    out = np.full([n + low + high for n, (low, high) in zip(x.shape, pads, strict=True)], fill, x.dtype)
     out[tuple(slice(low, low + n) for n, (low, _) in zip(x.shape, pads, strict=True))] = x
     return out
 
