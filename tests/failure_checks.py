@@ -56,7 +56,7 @@ def fresh(*shape: int, dtype: Any = graphc.float32, count: int = 1, grad: bool =
 
 
 def same(make: Make, *, hits: int | None = None, calls: int = 8, recordings: int | None = None) -> Any:
-    """Assert that the program compiled whole gives what it gives eagerly: results, their memory, arguments, state, errors.
+    """Assert that the program compiled whole gives what it gives eagerly: results, memory, arguments, state, errors.
 
     Once more with every condition asked twice (`config.verify`), once more with two threads calling in turn. At least
     `hits` calls (default: all but two) are answered by compiled graphs. Gives the compiled function of the first run.
@@ -74,6 +74,29 @@ def same(make: Make, *, hits: int | None = None, calls: int = 8, recordings: int
         least = calls - 2 if hits is None else hits
         assert compiled.stats.hits >= least, (compiled.stats, compiled.explain())
         assert recordings is None or compiled.stats.recordings <= recordings, compiled.explain()
+        found.append(compiled)
+    return found[0]
+
+
+def either(make: Make, *, calls: int = 14, warned: str = "", hits: int = 0) -> Any:
+    """Assert that the program gives what it gives eagerly, compiled where it can be; every warning says `warned`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is compiled within
+        expected = history(*_made(make), calls)
+    found = []
+    for verify, runner in ((False, _here), (True, _here), (False, _in_turn)):
+        fn, given, seen = _made(make)
+        compiled = graphc.compile(fn)
+        before, config.verify = config.verify, verify
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                _alike(expected, history(compiled, given, seen, calls, runner))
+        finally:
+            config.verify = before
+        told = [str(w.message) for w in caught]
+        assert len(told) <= 2 and all(warned and warned in text for text in told), told
+        assert compiled.stats.hits >= hits, (compiled.stats, compiled.explain())
         found.append(compiled)
     return found[0]
 

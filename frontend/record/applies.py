@@ -56,6 +56,22 @@ def belong(trace: Trace, leaves: Sequence[Any], values: Sequence[Any]) -> bool:
     return not any(id(leaves[k]) in states for k in given) and all(r.holds(values) for r in trace.relations)
 
 
+def repeats(trace: Trace, leaves: Sequence[Any]) -> bool:
+    """True when a recording of this call must be equal to `trace`: as `static_guards_hold`, and arguments lie in the
+    memory of the very states they lay in.
+    """
+    return static_guards_hold(trace, leaves) and trace.sharing == sharing(trace, leaves)
+
+
+def sharing(trace: Trace, leaves: Sequence[Any]) -> frozenset[tuple[int, int]]:
+    """Which arguments lie in the memory of which states: (leaf, path step)."""
+    values = trace.table.evaluate(leaves)
+    states = [(s.number, values[s.number]) for s in trace.sources if s.kind == "path"]
+    homes = {id(t._s): step for step, t in states if isinstance(t, Tensor)}
+    given = [(s.number, id(leaves[s.number]._s)) for s in trace.sources if s.kind == "arg"]
+    return frozenset((k, homes[home]) for k, home in given if home in homes)
+
+
 def confirm(trace: Trace, leaves: Sequence[Any]) -> None:
     """With GRAPHC_VERIFY: a call that was found to be like the last one must pass the full check, too."""
     if not static_guards_hold(trace, leaves):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from graphc.config import config
 from graphc.errors import GraphcError, GuardError, RecordingError
 from graphc.frontend.mode import debugging, mode, watching
-from graphc.frontend.record.applies import static_guards_hold
+from graphc.frontend.record.applies import repeats, sharing, static_guards_hold
 from graphc.frontend.record.callbacks import remembering, rewind
 from graphc.frontend.record.door import Door, door
 from graphc.frontend.record.dynamic import loosened, named_sizes, named_types
@@ -278,7 +278,7 @@ class Compiled:
                 entry, f"it took more than {MAX_TRACES} different paths; the last miss: {self._why(entry, leaves)}"
             )
             return self.plain(*args, **kwargs)
-        expected = [t for t in entry.pending if static_guards_hold(t, leaves)]
+        expected = [t for t in entry.pending if repeats(t, leaves)]
         self.stats.recordings += 1
         names = argument_names(self.function, args, kwargs, spec)
         if entry.names:
@@ -294,7 +294,7 @@ class Compiled:
             self._refuse(entry, str(recorded.refusal))
             return recorded.result
         self._hosts = self._hosts or bool(recorded.trace.hosts)
-        self._confirm(entry, recorded.trace, expected)
+        self._confirm(entry, recorded.trace, expected, leaves)
         return recorded.result
 
     def _record_named(
@@ -302,7 +302,7 @@ class Compiled:
         around: Around | None,
     ) -> Any:  # fmt: skip
         """Record with named sizes; where the function needs one as a number, record each size for itself."""
-        expected = [t for t in entry.pending if static_guards_hold(t, leaves)]
+        expected = [t for t in entry.pending if repeats(t, leaves)]
         safe = Around() if around is None else around
         for x in leaves:
             if isinstance(x, Tensor):
@@ -323,10 +323,10 @@ class Compiled:
             if recorded is not None:
                 return recorded.result
             return self._record(self._entry_for(leaves, spec), args, kwargs, leaves, spec, around)
-        self._confirm(entry, recorded.trace, expected)
+        self._confirm(entry, recorded.trace, expected, leaves)
         return recorded.result
 
-    def _confirm(self, entry: Entry, trace: Trace, expected: list[Trace]) -> None:
+    def _confirm(self, entry: Entry, trace: Trace, expected: list[Trace], leaves: Sequence[Any]) -> None:
         for earlier in expected:
             text = difference(earlier, trace)
             if text is None:
@@ -346,6 +346,7 @@ class Compiled:
                 "changes as an argument",
             )
             return
+        trace.sharing = sharing(trace, leaves)
         entry.pending.append(trace)
         if len(entry.pending) > MAX_TRACES:
             last = difference(entry.pending[-2], trace)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import operator
 import random
@@ -72,15 +73,18 @@ def items(x: Any) -> list[tuple[Any, Any]]:
 
 
 def position(x: Any) -> Any:
-    """Something that changes when an iterator moves on, as far as it tells."""
+    """Something that changes when an iterator moves on; what does not tell (itertools.cycle, map) has always moved."""
     if isinstance(x, GeneratorType):
         return None if x.gi_frame is None else x.gi_frame.f_lasti
     if isinstance(x, itertools.count):
         return repr(x)
+    if isinstance(x, (itertools.repeat, io.IOBase)):  # gives the same again and again; is watched as a file
+        return repr(x) if isinstance(x, itertools.repeat) else -1
     try:
-        return operator.length_hint(x, -1)
+        found = operator.length_hint(x, -1)
     except TypeError:
-        return -1
+        found = -1
+    return object() if found < 0 else found
 
 
 def slots(cls: type) -> tuple[str, ...]:

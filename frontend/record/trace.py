@@ -148,6 +148,7 @@ class Trace:
     counted: list[Counted] = field(default_factory=list)  # sizes that depend on values
     relations: list[Relation] = field(default_factory=list)  # tensors that belong together
     distinct: list[int] = field(default_factory=list)  # path steps of tensors that no argument may be
+    sharing: frozenset[tuple[int, int]] = frozenset()  # arguments in the memory of states, while it waits for another
     number: int = 0  # among those its function compiled, from 1
     executable: Any = None
     sized: Any = None  # sized.Sized, where there are any
