@@ -17,7 +17,8 @@ from graphc.errors import ShapeError
 from graphc.ir.expr import Expr, apply, const, iconst
 from graphc.ir.infer import require_dtype
 from graphc.ir.op import Array, Elementwise, Op, Operand, Sample, Scattering, define
-from graphc.ir.ops import create
+from graphc.ir.ops import create, movement
+from graphc.ir.ops import pointwise as pw
 from graphc.ir.ops.elementwise import NUMBERS
 from graphc.ir.ops.reindex import check_dim, replaced, reshape_index
 from graphc.ir.types import DTYPES, DType, TensorType, int64
@@ -158,7 +159,13 @@ def _scatter_vjp(
     g: Any, out: Operand, base: Operand, index: Any, src: Operand, *, needs: Needs, dim: int
 ) -> tuple[Any, None, Any]:
     kept = scatter(g, index, create.zeros_like(src), dim=dim) if needs[0] else None
-    return kept, None, gather(g, index, dim=dim) if needs[2] else None
+    if not needs[2]:
+        return kept, None, None
+    # of several values written to one place only the last one is in the result
+    number = create.iota(shape=index.ttype.shape, dim=dim, dtype=int64)
+    last = scatter(create.full(shape=g.ttype.shape, value=0, dtype=int64), index, number, dim=dim)
+    stays = pw.eq(gather(last, index, dim=dim), number)
+    return kept, None, pw.where(stays, gather(g, index, dim=dim), create.zeros_like(src))
 
 
 def _scatter_samples(unique: bool) -> Callable[[np.random.Generator], Iterator[Sample]]:
@@ -173,7 +180,7 @@ def _scatter_samples(unique: bool) -> Callable[[np.random.Generator], Iterator[S
         ):
             base, src = np.asarray(rng.standard_normal(shape)), np.asarray(rng.standard_normal(places))
             index = rng.integers(-shape[dim], shape[dim], places)
-            yield Sample((base, index, src), {"dim": dim}, f"{shape} along {dim} by {places}", grad=not unique)
+            yield Sample((base, index, src), {"dim": dim}, f"{shape} along {dim} by {places}")
             order = np.argsort(rng.random(shape), axis=dim)[tuple(slice(n) for n in places)]
             yield Sample((base, order, src), {"dim": dim}, f"{shape} along {dim} by {places}, each once")
 
@@ -310,7 +317,16 @@ def _index_copy_vjp(
     g: Any, out: Operand, base: Operand, index: Any, src: Operand, *, needs: Needs, dim: int
 ) -> tuple[Any, None, Any]:
     kept = index_copy(g, index, create.zeros_like(src), dim=dim) if needs[0] else None
-    return kept, None, index_select(g, index, dim=dim) if needs[2] else None
+    if not needs[2]:
+        return kept, None, None
+    # of several rows written to one place only the last one is in the result
+    shape, places = src.ttype.shape, index.ttype.shape
+    number = create.iota(shape=(math.prod(places),), dim=0, dtype=int64)
+    flat = movement.reshape(index, shape=number.ttype.shape)
+    last = index_copy(create.full(shape=(g.ttype.shape[dim],), value=0, dtype=int64), flat, number, dim=0)
+    stays = pw.eq(index_select(last, flat, dim=0), number)
+    rows = movement.reshape(stays, shape=(*(1,) * dim, *places, *(1,) * (len(shape) - dim - len(places))))
+    return kept, None, pw.where(rows, index_select(g, index, dim=dim), create.zeros_like(src))
 
 
 def _rows_samples(unique: bool) -> Callable[[np.random.Generator], Iterator[Sample]]:
@@ -324,7 +340,7 @@ def _rows_samples(unique: bool) -> Callable[[np.random.Generator], Iterator[Samp
                 rng.permutation(shape[dim])[:count] if once else rng.integers(-shape[dim], max(shape[dim], 1), count)
             )
             attrs, name = {"dim": dim}, f"{shape} along {dim} by {places}"
-            yield Sample((base, order.reshape(places), src), attrs, name, grad=once or not unique)
+            yield Sample((base, order.reshape(places), src), attrs, name)
 
     return samples
 

@@ -177,13 +177,17 @@ sum_ = _primitive(
 
 
 def _prod_vjp(g: Any, out: Any, x: Any, *, needs: Needs, dim: Dims, keepdim: bool) -> tuple[Any]:
-    # With one zero in a row only that element has a gradient (the product of the others); with two, none has.
+    # With one zero in a row only that element has a gradient (the product of the others); with two, none has. What is
+    # multiplied by the zeros themselves is there for the gradient of the gradient.
     zero = pw.eq(x, 0)
     zeros = spread(sum_(pw.cast(zero, dtype=x.ttype.dtype), dim=dim, keepdim=keepdim), x, dim, keepdim)
     safe = fill(x, zero, 1)
     others = spread(prod(safe, dim=dim, keepdim=keepdim), x, dim, keepdim)
-    at_zero = fill(others, pw.ne(zeros, 1), 0)
-    elsewhere = fill(pw.div(others, safe), pw.ne(zeros, 0), 0)
+    other_zero = spread(sum_(fill(x, pw.bitwise_not(zero), 0), dim=dim, keepdim=keepdim), x, dim, keepdim)
+    at_zero = fill(pw.mul(others, pw.sub(other_zero, x)), pw.ne(zeros, 2), 0)
+    at_zero = pw.where(pw.eq(zeros, 1), others, at_zero)
+    divided = pw.div(others, safe)
+    elsewhere = pw.where(pw.eq(zeros, 0), divided, fill(pw.mul(divided, other_zero), pw.ne(zeros, 1), 0))
     return (pw.mul(spread(g, x, dim, keepdim), pw.where(zero, at_zero, elsewhere)),)
 
 

@@ -18,7 +18,7 @@ from graphc.ir.op import Array, Op, Operand, Sample, Scanning, define
 from graphc.ir.ops import movement
 from graphc.ir.ops import pointwise as pw
 from graphc.ir.ops.elementwise import FLOATS, NUMBERS, SPECIAL
-from graphc.ir.ops.reduce import fill
+from graphc.ir.ops.reduce import fill, spread, sum_
 from graphc.ir.ops.reindex import check_dim
 from graphc.ir.types import DType, TensorType, bool_, int64
 
@@ -73,17 +73,24 @@ def _cumsum_vjp(g: Any, out: Operand, x: Operand, *, needs: Needs, dim: int) -> 
 
 
 def _cumprod_vjp(g: Any, out: Any, x: Any, *, needs: Needs, dim: int) -> tuple[Any]:
-    # Before the first zero: Σ_{j >= i} g_j out_j / x_i. At it: Σ g_j * (the product without it) up to the next zero.
-    # Behind it nothing changes the result. No division by zero; of several zeros only the first has a gradient.
+    # Before the first zero: Σ_{j >= i} g_j out_j / x_i. At it: Σ g_j * (the product without it). Behind it nothing
+    # changes the result. No division by zero; of several zeros only the first has a gradient. What is multiplied by
+    # that zero itself is there for the gradient of the gradient, which the second zero has too.
     zero = pw.eq(x, 0)
     zeros = cumsum(pw.cast(zero, dtype=int64), dim=dim)
-    before, one = pw.eq(zeros, 0), pw.eq(zeros, 1)
-    first = pw.bitwise_and(zero, one)
-    without = cumprod(fill(x, first, 1), dim=dim)
+    before = pw.eq(zeros, 0)
+    first = pw.bitwise_and(zero, pw.eq(zeros, 1))
+    second = pw.bitwise_and(zero, pw.eq(zeros, 2))
+    nonzero = fill(x, zero, 1)
     ahead = _backwards(fill(pw.mul(g, out), pw.bitwise_not(before), 0), cumsum, dim)
-    at_zero = _backwards(fill(pw.mul(g, without), pw.bitwise_not(one), 0), cumsum, dim)
-    divided = pw.div(ahead, fill(x, zero, 1))
-    return (pw.where(first, at_zero, fill(divided, pw.bitwise_not(before), 0)),)
+    without = cumprod(fill(x, first, 1), dim=dim)
+    at_first = _backwards(fill(pw.mul(g, without), before, 0), cumsum, dim)
+    neither = cumprod(fill(x, pw.bitwise_or(first, second), 1), dim=dim)
+    at_second = _backwards(fill(pw.mul(g, neither), pw.lt(zeros, 2), 0), cumsum, dim)
+    the_zero = spread(sum_(fill(x, pw.bitwise_not(first), 0), dim=(dim,), keepdim=True), x, (dim,), True)
+    divided = fill(pw.div(ahead, nonzero), pw.bitwise_not(before), 0)
+    behind = pw.add(divided, pw.mul(the_zero, pw.div(at_first, nonzero)))
+    return (pw.where(first, at_first, pw.where(second, pw.mul(the_zero, at_second), fill(behind, zero, 0))),)
 
 
 def _logcumsumexp_vjp(g: Any, out: Any, x: Any, *, needs: Needs, dim: int) -> tuple[Any]:
