@@ -81,6 +81,8 @@ def save(obj: Any, f: str | os.PathLike[str] | BinaryIO) -> None:
     from graphc.runtime.artifact import tensor_bytes
     from graphc.runtime.atomic import atomic_write
 
+    if not isinstance(f, (str, bytes, os.PathLike)) and not hasattr(f, "write"):
+        raise ArgumentError(f"save: expected a path or a binary file, got {type(f).__name__} {f!r:.40}; give its name")
     recorder = mode.get().recorder
     writer = _Writer()
     structure = writer.plain(obj, "")

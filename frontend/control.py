@@ -13,6 +13,7 @@ from typing import Any
 
 from graphc.errors import ArgumentError, ShapeError
 from graphc.frontend.functional_shape import axis_of, select, stack
+from graphc.frontend.given import callable_given
 from graphc.frontend.ops import ops
 from graphc.frontend.record import branches
 from graphc.frontend.record.tree import TreeSpec, flatten, unflatten
@@ -86,6 +87,7 @@ def scan(combine_fn: Callable[..., Any], init: Any, xs: Any, *, dim: int = 0, re
         _check_same("scan: the carry", carry, result[0])
         return tuple(result)
 
+    callable_given("scan", "combine_fn", combine_fn)
     leaves, spec = flatten(xs)
     size = _length(leaves, dim)
     length = leaves[0]._a.shape[dim]

@@ -14,6 +14,7 @@ from graphc.frontend import functional_math as fm
 from graphc.frontend.device import check_device
 from graphc.frontend.dispatch import nullary
 from graphc.frontend.functional_shape import sizes_of
+from graphc.frontend.given import whole
 from graphc.frontend.host import as_tensor, asarray, flagged, from_numpy, host_tensor, tensor
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import (
@@ -349,6 +350,6 @@ def eye(
 ) -> Tensor:
     """Ones on the diagonal of an n x m matrix (n x n), zeros elsewhere."""
     wanted = _options("eye", dtype, device)
-    shape = _checked("eye", (as_index(n), as_index(n if m is None else m)))
+    shape = _checked("eye", (whole("eye", "n", n), whole("eye", "m", n if m is None else m)))
     row, column = (nullary(ops.iota, shape=shape, dim=k, dtype=int64) for k in (0, 1))
     return flagged(convert(fm.eq(row, column), wanted), requires_grad)

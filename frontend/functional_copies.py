@@ -22,6 +22,7 @@ from graphc.frontend.functional_shape import (
     static_size,
     unsqueeze,
 )
+from graphc.frontend.given import whole
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import fitting, tensor_operand
 from graphc.frontend.tensor import Tensor
@@ -73,6 +74,7 @@ def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] |
     """Elements moved by `shifts` along `dims`, coming back in at the other end; without dims in the flattened order."""
     x = tensor_operand("roll", input)
     if dims is None:
+        shifts = whole("roll", "shifts", shifts)
         return reshape(roll(ravel(x), shifts, 0), x.ttype.shape)
     steps = [shifts] if isinstance(shifts, int) else list(shifts)
     axes = [dims] if isinstance(dims, int) else list(dims)

@@ -184,6 +184,8 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     Raises ArgumentError for an equation that does not fit, UnsupportedError for `...` and letters repeated in one
     operand.
     """
+    if not isinstance(equation, str):
+        raise ArgumentError(f"einsum: equation must be a string such as 'ij,jk->ik', got {type(equation).__name__}")
     given = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else list(operands)
     tensors = [tensor_operand("einsum", x) for x in given]
     terms, output = _parse(equation, tensors)

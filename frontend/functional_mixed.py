@@ -18,6 +18,7 @@ from graphc.frontend.promote import (
     fitting,
     floating,
     lift,
+    plain,
     real_operand,
     result_type,
     rounded_once,
@@ -67,7 +68,7 @@ def clamp(input: Tensor, min: Operand | None = None, max: Operand | None = None)
     x = real_operand("clamp", input)
     if min is None and max is None:
         raise ArgumentError("clamp: at least one of min or max must not be None")
-    limits = [v for v in (min, max) if v is not None]
+    limits = [plain("clamp", v) for v in (min, max) if v is not None]
     dtype = result_type(x, *limits)
     x = convert(x, dtype)
     if _all_numbers(limits):

@@ -16,6 +16,7 @@ from graphc.frontend.numpy_names import numpy_names
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import Operand, as_dtype, convert, floating, real_operand, tensor_operand
 from graphc.frontend.record.where import outside
+from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor
 from graphc.ir.infer import normalize_dim, normalize_dims
 from graphc.ir.types import DType, bool_, int64, uint8
@@ -114,6 +115,8 @@ def _spread(op: Any, input: Tensor, dim: Any, unbiased: bool | None, keepdim: bo
         if correction is not None:
             raise ArgumentError(f"{op.name}: give unbiased or correction, not both")
         correction = 1 if unbiased else 0
+    if correction is not None and not isinstance(correction, (int, float, Scalar)):
+        raise ArgumentError(f"{op.name}: correction must be a number, got {type(correction).__name__} {correction!r}")
     made: Tensor = op(
         x, dim=_dims(op.name, x, dim), correction=1 if correction is None else correction, keepdim=keepdim
     )

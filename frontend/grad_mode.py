@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from graphc.errors import ArgumentError
+from graphc.frontend.given import callable_given
 from graphc.frontend.mode import Mode, mode, using
 
 __all__ = ["enable_grad", "inference_mode", "is_grad_enabled", "no_grad", "set_grad_enabled"]
@@ -34,6 +35,7 @@ class _GradMode:
                 f"{type(self).__name__}: decorating the class {function.__name__} would wrap the making of its "
                 "instances alone; decorate its methods"
             )
+        callable_given(type(self).__name__, "what it decorates", function)
         if inspect.isgeneratorfunction(function):
             return self._generator(function)
 

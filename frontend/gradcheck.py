@@ -10,6 +10,7 @@ import numpy as np
 
 from graphc.errors import ArgumentError, AutogradError, UnsupportedError
 from graphc.frontend.backward import grad
+from graphc.frontend.given import callable_given
 from graphc.frontend.mode import using
 from graphc.frontend.tensor import Tensor, fresh
 from graphc.ir.op import Array
@@ -62,7 +63,7 @@ def gradcheck(
             raise UnsupportedError(f"gradcheck: {name}=True is not supported; gradients are dense and go backwards")
     if not check_backward_ad:
         raise ArgumentError("gradcheck: check_backward_ad=False leaves nothing to check")
-    check = _Check(func, inputs, eps, atol, rtol, nondet_tol)
+    check = _Check(callable_given("gradcheck", "func", func), inputs, eps, atol, rtol, nondet_tol)
     try:
         with using(grad=True):
             check.run(fast_mode, check_undefined_grad, check_grad_dtypes)

@@ -9,6 +9,7 @@ from typing import Any
 from graphc.errors import ArgumentError, AutogradError, DTypeError, ShapeError
 from graphc.frontend.autograd import Handle, PostHook, edge_of, watch
 from graphc.frontend.backward import backward
+from graphc.frontend.given import callable_given
 from graphc.frontend.mode import mode
 from graphc.frontend.tensor import Tensor, alias_of
 
@@ -107,6 +108,7 @@ def register_hook(self: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Hand
     """
     if edge_of(self) is None:
         raise AutogradError("cannot register a hook on a tensor that doesn't require gradient")
+    callable_given("register_hook", "hook", hook)
     recorder = mode.get().recorder
     if recorder is not None and self._requires_grad:
         recorder.on_metadata(self, "register_hook")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-from operator import index as as_index
 from typing import Any, NamedTuple
 
 from graphc.errors import ArgumentError, DTypeError, ShapeError
@@ -12,6 +11,7 @@ from graphc.frontend import functional_shape as fs
 from graphc.frontend.creation import arange, tensor
 from graphc.frontend.functional_mixed import lerp
 from graphc.frontend.functional_reduce import ValuesIndices
+from graphc.frontend.given import whole
 from graphc.frontend.numpy_names import numpy_names
 from graphc.frontend.ops import ops
 from graphc.frontend.promote import convert, tensor_operand
@@ -71,7 +71,7 @@ def msort(input: Tensor) -> Tensor:
 def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Sorted:
     """The `k` largest (or smallest) elements along `dim` in order, with their places. Raises ShapeError, DimError."""
     x, d, single = _row("topk", input, dim)
-    count, size = as_index(k), x._l.shape[d]
+    count, size = whole("topk", "k", k), x._l.shape[d]
     if not 0 <= count <= size:
         raise ShapeError(f"topk: k {count} is out of range for dimension {d} of {x._l.type} with size {size}")
     order = _first(ops.argsort(x, dim=d, descending=bool(largest)), count, d)
@@ -99,7 +99,7 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Val
     Raises ShapeError, DimError.
     """
     x, d, single = _row("kthvalue", input, dim)
-    count, size = as_index(k), x._l.shape[d]
+    count, size = whole("kthvalue", "k", k), x._l.shape[d]
     if not 1 <= count <= size:
         raise ShapeError(f"kthvalue: k {count} is out of range for dimension {d} of {x._l.type} with size {size}")
     order = ops.argsort(x, dim=d, descending=False)

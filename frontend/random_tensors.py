@@ -15,6 +15,7 @@ from graphc.frontend import functional_shape as fs
 from graphc.frontend.creation import _checked, _options, full
 from graphc.frontend.device import check_device
 from graphc.frontend.functional_shape import sizes_of
+from graphc.frontend.given import whole
 from graphc.frontend.host import flagged
 from graphc.frontend.limits import finfo, iinfo
 from graphc.frontend.mode import mode, refuse_values, using
@@ -96,7 +97,7 @@ def randint(
     )
     if values.keys() - {"low", "high", "size"} or not {"high", "size"} <= values.keys():
         raise ArgumentError("randint: takes (high, size) or (low, high, size)")
-    low, high = as_index(values.get("low", 0)), as_index(values["high"])
+    low, high = whole("randint", "low", values.get("low", 0)), whole("randint", "high", values["high"])
     if low >= high:
         raise ArgumentError(f"randint: from < to is needed, but got from={low} >= to={high}")
     wanted = int64 if dtype is None else as_dtype("randint", dtype)

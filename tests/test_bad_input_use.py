@@ -542,6 +542,179 @@ USES: list[tuple[str, Callable[[], Any], type[Exception], tuple[str, ...]]] = [
 ]
 
 
+# further calls a new user gets wrong
+MORE: list[tuple[str, Callable[[], Any], type[Exception], tuple[str, ...]]] = [
+    ("cat of a list", lambda: graphc.cat([ones(2), [1, 2]]), ArgumentError, ("cat: expected a Tensor", "list")),
+    (
+        "where without a mask",
+        lambda: graphc.where(ones(2), 1, 2),
+        DTypeError,
+        ("where: expected condition", "f32[2]", "compare it"),
+    ),
+    ("where of one value", lambda: graphc.where(ones(2) > 0, 1), ArgumentError, ("where:", "both input and other")),
+    ("clamp to a string", lambda: ones(2).clamp("a"), ArgumentError, ("clamp: expected a Tensor or a number", "str")),
+    ("view of a float", lambda: ones(2).view(2.0), ArgumentError, ("view: sizes must be ints", "float 2.0")),
+    ("permute of too few", lambda: ones(2, 3).permute(0), ShapeError, ("permute:", "f32[2, 3]", "[0]")),
+    ("t of three axes", lambda: ones(2, 3, 4).t(), ShapeError, ("t: expects", "f32[2, 3, 4]", "use mT")),
+    ("unsqueeze without a place", lambda: ones(2).unsqueeze(None), ArgumentError, ("unsqueeze: dim", "NoneType")),
+    ("roll by a string", lambda: ones(2).roll("a"), ArgumentError, ("roll: shifts", "str 'a'")),
+    ("topk of a float", lambda: ones(2).topk(1.5), ArgumentError, ("topk: k", "float 1.5")),
+    ("kthvalue of None", lambda: ones(2).kthvalue(None), ArgumentError, ("kthvalue: k", "NoneType")),
+    (
+        "a correction that is a string",
+        lambda: ones(2).std(correction="a"),
+        ArgumentError,
+        ("std: correction", "str 'a'"),
+    ),
+    (
+        "a probability that is a string",
+        lambda: F.dropout(ones(2), p="x"),
+        ArgumentError,
+        ("dropout: dropout probability", "p='x'", "0.5"),
+    ),
+    (
+        "a probability beyond 1",
+        lambda: F.alpha_dropout(ones(2), p=2),
+        ArgumentError,
+        ("alpha_dropout: dropout probability", "p=2", "0.5"),
+    ),
+    (
+        "an unknown padding mode",
+        lambda: F.pad(ones(1, 2, 2), (1, 1), mode="x"),
+        ArgumentError,
+        ("pad: unrecognised padding mode", "'x'", "reflect"),
+    ),
+    ("a filter that is a string", lambda: F.conv2d(ones(1, 1, 3, 3), "w"), ArgumentError, ("conv2d: weight", "str")),
+    ("a filter that is None", lambda: F.conv2d(ones(1, 1, 3, 3), None), ArgumentError, ("conv2d: weight", "NoneType")),
+    (
+        "a window larger than the image",
+        lambda: F.max_pool2d(ones(1, 1, 3, 3), 5),
+        ShapeError,
+        ("max_pool2d: kernel", "f32[1, 1, 3, 3]"),
+    ),
+    (
+        "layer_norm over a number",
+        lambda: F.layer_norm(ones(2, 3), 3),
+        ArgumentError,
+        ("layer_norm: normalized_shape", "tuple"),
+    ),
+    ("groups that do not divide", lambda: nn.GroupNorm(2, 3), ArgumentError, ("GroupNorm: num_channels", "3 and 2")),
+    (
+        "Embedding of a negative size",
+        lambda: nn.Embedding(-3, 4),
+        ArgumentError,
+        ("Embedding: num_embeddings", "int -3"),
+    ),
+    ("LSTM of a string", lambda: nn.LSTM("a", 4), ArgumentError, ("LSTM: input_size", "str 'a'")),
+    ("BatchNorm of a string", lambda: nn.BatchNorm2d("a"), ArgumentError, ("BatchNorm2d: num_features", "str 'a'")),
+    ("LayerNorm of a string", lambda: nn.LayerNorm("a"), ArgumentError, ("LayerNorm: normalized_shape", "'a'")),
+    (
+        "a hidden state of another size",
+        lambda: nn.GRU(3, 4)(ones(2, 2, 3), ones(1, 2, 5)),
+        ShapeError,
+        ("GRU: expected a hidden state", "f32[1, 2, 5]"),
+    ),
+    (
+        "a module that is not there",
+        lambda: nn.Sequential(linear())[3],
+        IndexingError,
+        ("Sequential: index 3", "1 modules", "use -1 to 0"),
+    ),
+    (
+        "a module by name in a list",
+        lambda: nn.ModuleList([linear()])["a"],
+        ArgumentError,
+        ("ModuleList: index", "str 'a'"),
+    ),
+    ("apply of a number", lambda: linear().apply(3), ArgumentError, ("Linear.apply: fn", "int 3")),
+    (
+        "a hook that is a number",
+        lambda: linear().register_forward_hook(3),
+        ArgumentError,
+        ("a hook must be a function", "int 3"),
+    ),
+    (
+        "a hook of a tensor that is a number",
+        lambda: leaf(2).register_hook(3),
+        ArgumentError,
+        ("register_hook: hook", "int 3"),
+    ),
+    (
+        "targets that are None",
+        lambda: F.mse_loss(ones(2), None),
+        ArgumentError,
+        ("mse_loss: expected a Tensor", "NoneType"),
+    ),
+    (
+        "class weights of another size",
+        lambda: F.cross_entropy(ones(2, 3), ints(0, 1), weight=ones(5)),
+        ShapeError,
+        ("cross_entropy: the weight", "f32[5]", "f32[3]"),
+    ),
+    (
+        "a delta below 0",
+        lambda: F.huber_loss(ones(2), ones(2), delta=-1.0),
+        ArgumentError,
+        ("huber_loss: delta", "-1.0"),
+    ),
+    (
+        "grad of a number",
+        lambda: graphc.autograd.grad(3, [leaf(2)]),
+        ArgumentError,
+        ("grad: outputs must be Tensors", "int"),
+    ),
+    (
+        "grad for a number",
+        lambda: graphc.autograd.grad(leaf(2).sum(), [3]),
+        ArgumentError,
+        ("grad: inputs must be Tensors", "int"),
+    ),
+    ("backward from a string", lambda: leaf(2).sum().backward("a"), ArgumentError, ("backward: the gradient", "str")),
+    (
+        "gradcheck of a number",
+        lambda: graphc.autograd.gradcheck(3, (leaf(2),)),
+        ArgumentError,
+        ("gradcheck: func", "int 3"),
+    ),
+    ("no_grad of a number", lambda: graphc.no_grad()(3), ArgumentError, ("no_grad: what it decorates", "int 3")),
+    ("scan of a number", lambda: graphc.scan(3, ones(2), ones(2)), ArgumentError, ("scan: combine_fn", "int 3")),
+    ("einsum of a number", lambda: graphc.einsum(3, ones(2, 2)), ArgumentError, ("einsum: equation", "int")),
+    ("eye of a string", lambda: graphc.eye("a"), ArgumentError, ("eye: n", "str 'a'")),
+    ("randint to a string", lambda: graphc.randint("a", (2,)), ArgumentError, ("randint: high", "str 'a'")),
+    (
+        "probabilities beyond 1",
+        lambda: graphc.bernoulli(ones(2) * 3),
+        ArgumentError,
+        ("bernoulli: the probabilities", "f32[2]", "3.0"),
+    ),
+    ("a dict as data", lambda: graphc.tensor({"a": 1}), ArgumentError, ("tensor:", "dict", "nested lists")),
+    ("a string to fill with", lambda: graphc.full((2,), "a"), ArgumentError, ("full: fill_value", "str")),
+    (
+        "allclose of other shapes",
+        lambda: graphc.allclose(ones(2), ones(3)),
+        ShapeError,
+        ("operand 1", "f32[2], f32[3]", "make the sizes equal"),
+    ),
+    ("save to a number", lambda: graphc.save(ones(2), 3), ArgumentError, ("save: expected a path", "int 3")),
+    ("a program saved to a number", lambda: program().save(3), ArgumentError, ("save: expected a path", "int 3")),
+    (
+        "a cosine of no epochs",
+        lambda: optim.lr_scheduler.CosineAnnealingLR(optim.SGD([leaf(2)]), 0),
+        ArgumentError,
+        ("CosineAnnealingLR: T_max", "0"),
+    ),
+    (
+        "one milestone",
+        lambda: optim.lr_scheduler.MultiStepLR(optim.SGD([leaf(2)]), 3),
+        ArgumentError,
+        ("MultiStepLR: milestones", "3"),
+    ),
+    ("betas of one", lambda: optim.AdamW([leaf(2)], betas=(0.9,)), ArgumentError, ("AdamW: betas", "two numbers")),
+    ("a step without a closure", lambda: optim.LBFGS([leaf(2)]).step(), ArgumentError, ("LBFGS: step()", "closure")),
+]
+USES += MORE
+
+
 @pytest.mark.parametrize(("use", "error", "says"), [u[1:] for u in USES], ids=[u[0] for u in USES])
 def test_uses(use: Callable[[], Any], error: type[Exception], says: tuple[str, ...]) -> None:
     with pytest.raises(GraphcError) as caught:

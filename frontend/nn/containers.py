@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from graphc.errors import ArgumentError, IndexingError
+from graphc.frontend.given import whole
 from graphc.frontend.nn.module import Module
 from graphc.frontend.nn.parameter import Parameter
 from graphc.frontend.tensor import Tensor
@@ -26,9 +26,11 @@ class _Numbered(Module):
         return found
 
     def _name_at(self, index: Any) -> str:
-        size, at = len(self._entries), operator.index(index)
+        size, at = len(self._entries), whole(type(self).__name__, "index", index)
         if not -size <= at < size:
-            raise IndexingError(f"index {at} is out of range for a {type(self).__name__} of {size}")
+            raise IndexingError(
+                f"{type(self).__name__}: index {at} is out of range for {size} modules; use {-size} to {size - 1}"
+            )
         return list(self._entries)[at]
 
     def _refill(self, entries: Iterable[Any]) -> None:

@@ -60,6 +60,8 @@ def _with_bias(name: str, out: Tensor, bias: Tensor | None) -> Tensor:
 
 def _one_dtype(name: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     for what, t in (("weight", weight), ("bias", bias)):
+        if not isinstance(t, Tensor) and (t is not None or what == "weight"):
+            raise ArgumentError(f"{name}: {what} must be a Tensor, got {type(t).__name__}")
         if t is not None and t.dtype is not x.dtype:
             raise DTypeError(f"{name}: input is {x._l.type}, {what} is {t._l.type}; use one dtype for all")
 

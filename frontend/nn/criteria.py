@@ -10,7 +10,7 @@ from graphc.frontend.mode import mode, refuse_values
 from graphc.frontend.nn.checks import float_input, reduction_of
 from graphc.frontend.nn.pointwise import logsigmoid
 from graphc.frontend.ops import ops
-from graphc.frontend.promote import convert, result_type
+from graphc.frontend.promote import convert, result_type, tensor_operand
 from graphc.frontend.record.where import outside
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import int64
@@ -109,6 +109,8 @@ def _check_targets(name: str, target: Tensor, classes: int, ignore_index: int) -
 
 
 def _pairwise(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    for x in (input, target):
+        tensor_operand(name, x)
     if tuple(input.shape) != tuple(target.shape):
         raise ShapeError(f"{name}: input is {input._l.type} and target is {target._l.type}; make their shapes equal")
     dtype = result_type(input, target)
@@ -117,6 +119,8 @@ def _pairwise(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]
 
 def _spread(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """The same for losses that broadcast, with a warning: that is seldom meant."""
+    for x in (input, target):
+        tensor_operand(name, x)
     if tuple(input.shape) != tuple(target.shape):
         warnings.warn(
             f"{name}: using a target size ({target.shape}) that is different to the input size ({input.shape}). This "
@@ -163,7 +167,9 @@ def smooth_l1_loss(
 
 
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
-    """Quadratic below `delta`, linear above, continuous in slope."""
+    """Quadratic below `delta`, linear above, continuous in slope. Raises ArgumentError for a delta of 0 or less."""
+    if not delta > 0:
+        raise ArgumentError(f"huber_loss: delta must be greater than 0, got {delta}")
     out: Tensor = ops.huber_loss(*_spread("huber_loss", input, target), reduction=reduction, delta=float(delta))
     return out
 

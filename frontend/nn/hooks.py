@@ -8,6 +8,7 @@ from typing import Any
 from graphc.errors import ArgumentError, AutogradError
 from graphc.frontend.autograd import Handle, observers
 from graphc.frontend.autograd_function import Function, FunctionCtx
+from graphc.frontend.given import callable_given
 from graphc.frontend.mode import debugging, mode
 from graphc.frontend.tensor import Tensor
 from graphc.ir.op import op_named
@@ -23,7 +24,8 @@ Hook = Callable[..., Any]
 
 
 def add_hook(hooks: dict[int, Any], hook: Any, prepend: bool = False) -> Handle:
-    """Register `hook`, first in line when `prepend`."""
+    """Register `hook` (a function, or one and its options), first in line when `prepend`. Raises ArgumentError."""
+    callable_given("Module", "a hook", hook[0] if isinstance(hook, tuple) else hook)
     handle = Handle(hooks, hook)
     if prepend:
         first = hooks.pop(handle.id)

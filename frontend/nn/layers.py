@@ -9,6 +9,7 @@ from typing import Any
 from graphc.errors import ArgumentError
 from graphc.frontend.creation import empty
 from graphc.frontend.device import check_device
+from graphc.frontend.given import probability
 from graphc.frontend.nn import functional as F
 from graphc.frontend.nn import init
 from graphc.frontend.nn.checks import counts
@@ -149,11 +150,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
-        if not isinstance(p, (int, float)) or not 0 <= p <= 1:
-            raise ArgumentError(
-                f"{type(self).__name__}: dropout probability has to be between 0 and 1, but got p={p!r}; give a number "
-                "such as 0.5"
-            )
+        probability(type(self).__name__, p)
         self.p, self.inplace = p, inplace
 
     def forward(self, input: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from graphc.frontend.device import check_device
 from graphc.frontend.grad_mode import no_grad
 from graphc.frontend.nn import functional as F
 from graphc.frontend.nn import init
+from graphc.frontend.nn.checks import counts
 from graphc.frontend.nn.lookup import refuse_table
 from graphc.frontend.nn.module import Module
 from graphc.frontend.nn.parameter import Parameter
@@ -36,6 +37,7 @@ class _Table(Module):
         name = type(self).__name__
         check_device(name, device)
         refuse_table(name, **refused)
+        counts(name, num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
             raise ArgumentError("padding_idx must be within num_embeddings")

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from graphc.errors import ArgumentError, StateError
 from graphc.frontend.autograd import Handle
 from graphc.frontend.device import check_device
+from graphc.frontend.given import callable_given
 from graphc.frontend.grad_mode import no_grad
 from graphc.frontend.mode import mode
 from graphc.frontend.nn import state
@@ -264,6 +265,7 @@ class Module:
 
     def apply(self: M, fn: Callable[[Module], None]) -> M:
         """Call `fn` on every submodule, then on itself; returns itself."""
+        callable_given(f"{type(self).__name__}.apply", "fn", fn)
         for module in self.children():
             module.apply(fn)
         fn(self)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-from graphc.errors import ArgumentError, ShapeError
+from graphc.errors import ShapeError
 from graphc.frontend.creation import ones, zeros_like
 from graphc.frontend.functional import log, scatter, softmax, where
+from graphc.frontend.given import probability
 from graphc.frontend.nn.checks import float_input
 from graphc.frontend.nn.pointwise import dropout, maybe_in_place
 from graphc.frontend.random_tensors import rand
@@ -55,8 +56,7 @@ def feature_alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False,
 
 
 def _alpha(name: str, input: Tensor, p: float, training: bool, inplace: bool, whole: bool) -> Tensor:
-    if not 0.0 <= p <= 1.0:
-        raise ArgumentError(f"dropout probability has to be between 0 and 1, but got {p}")
+    probability(name, p)
     x = float_input(name, input)
     if not training or p == 0.0:
         return input

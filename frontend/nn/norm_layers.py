@@ -11,6 +11,7 @@ from graphc.frontend.device import check_device
 from graphc.frontend.grad_mode import no_grad
 from graphc.frontend.nn import functional as F
 from graphc.frontend.nn import init
+from graphc.frontend.nn.checks import counts
 from graphc.frontend.nn.module import Module
 from graphc.frontend.nn.parameter import Parameter
 from graphc.frontend.tensor import Tensor
@@ -49,6 +50,7 @@ class _BatchNorm(Module):
     ) -> None:
         super().__init__()
         check_device(type(self).__name__, device)
+        counts(type(self).__name__, num_features=num_features)
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
         self.register_parameter("weight", Parameter(ones(num_features, dtype=dtype)) if affine else None)
@@ -127,6 +129,10 @@ class LayerNorm(Module):
     ) -> None:
         super().__init__()
         check_device(type(self).__name__, device)
+        if not isinstance(normalized_shape, (int, Sequence)) or isinstance(normalized_shape, str):
+            raise ArgumentError(
+                f"{type(self).__name__}: normalized_shape must be a size or a tuple of sizes, got {normalized_shape!r}"
+            )
         self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
         self.register_parameter(
@@ -158,6 +164,10 @@ class RMSNorm(Module):
     ) -> None:
         super().__init__()
         check_device(type(self).__name__, device)
+        if not isinstance(normalized_shape, (int, Sequence)) or isinstance(normalized_shape, str):
+            raise ArgumentError(
+                f"{type(self).__name__}: normalized_shape must be a size or a tuple of sizes, got {normalized_shape!r}"
+            )
         self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
         weight = Parameter(ones(*self.normalized_shape, dtype=dtype)) if elementwise_affine else None
@@ -193,7 +203,10 @@ class GroupNorm(Module):
         super().__init__()
         check_device(type(self).__name__, device)
         if num_channels % num_groups:
-            raise ArgumentError("num_channels must be divisible by num_groups")
+            raise ArgumentError(
+                f"GroupNorm: num_channels must be divisible by num_groups, got {num_channels} and {num_groups}; change "
+                "one"
+            )
         self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
         self.register_parameter("weight", Parameter(ones(num_channels, dtype=dtype)) if affine else None)
         self.register_parameter("bias", Parameter(zeros(num_channels, dtype=dtype)) if affine and bias else None)

@@ -100,6 +100,8 @@ def layer_norm(
 ) -> Tensor:
     """Normalise over the last dimensions, whose sizes `normalized_shape` states."""
     x = float_input("layer_norm", input)
+    if not isinstance(normalized_shape, Sequence):
+        raise ArgumentError(f"layer_norm: normalized_shape must be a tuple of sizes, got {normalized_shape!r}")
     _check_last("layer_norm", x, tuple(normalized_shape))
     out: Tensor = ops.layer_norm(
         x, *_affine("layer_norm", weight, bias, x), normalized_dims=len(tuple(normalized_shape)), eps=eps

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from graphc.errors import ArgumentError, ShapeError
+from graphc.errors import ShapeError
 from graphc.frontend import functional
 from graphc.frontend.autograd import ticket
 from graphc.frontend.autograd_inplace import check_inplace
 from graphc.frontend.functional import reshape, where
+from graphc.frontend.given import probability
 from graphc.frontend.inplace import store
 from graphc.frontend.mode import mode
 from graphc.frontend.nn.checks import float_input
@@ -62,8 +63,7 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Zero each element with probability `p`, scale the others by 1 / (1 - p); the input itself when not training."""
-    if not 0.0 <= p <= 1.0:
-        raise ArgumentError(f"dropout probability has to be between 0 and 1, but got {p}")
+    probability("dropout", p)
     if not training or p == 0.0:
         return input
     state, offset = draw(None)

@@ -25,6 +25,7 @@ from graphc.frontend.functional import (
     unbind,
 )
 from graphc.frontend.nn import init
+from graphc.frontend.nn.checks import counts
 from graphc.frontend.nn.module import Module
 from graphc.frontend.nn.parameter import Parameter
 from graphc.frontend.nn.pointwise import dropout
@@ -151,12 +152,16 @@ class _Recurrent(_Weights):
     ) -> None:
         super().__init__()
         check_device(type(self).__name__, device)
+        counts(type(self).__name__, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         if proj_size and self.kind != "LSTM":
             raise ArgumentError(f"{type(self).__name__}: proj_size is only supported for LSTM, not RNN or GRU")
         if not 0 <= proj_size < max(hidden_size, 1):
             raise ArgumentError(f"LSTM: proj_size must be 0 or more and below hidden_size {hidden_size}")
         if hidden_size <= 0 or num_layers <= 0 or not 0 <= dropout <= 1:
-            raise ArgumentError(f"{type(self).__name__}: sizes must be positive and dropout between 0 and 1")
+            raise ArgumentError(
+                f"{type(self).__name__}: sizes must be positive and dropout between 0 and 1, got "
+                f"hidden_size={hidden_size}, num_layers={num_layers}, dropout={dropout}"
+            )
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout, self.bidirectional = bias, batch_first, dropout, bidirectional
         self.proj_size = proj_size

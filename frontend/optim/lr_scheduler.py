@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from graphc.errors import ArgumentError
@@ -92,6 +92,8 @@ class MultiStepLR(LRScheduler):
     def __init__(
         self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1, last_epoch: int = -1
     ) -> None:
+        if not isinstance(milestones, Iterable):
+            raise ArgumentError(f"MultiStepLR: milestones must be a list of epochs, got {milestones!r}")
         self.milestones, self.gamma = sorted(milestones), gamma
         super().__init__(optimizer, last_epoch)
 
@@ -153,6 +155,8 @@ class CosineAnnealingLR(LRScheduler):
     """From the initial rate to `eta_min` along half a cosine of `T_max` epochs (Loshchilov and Hutter, 2017)."""
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1) -> None:
+        if not isinstance(T_max, (int, float)) or not T_max > 0:
+            raise ArgumentError(f"CosineAnnealingLR: T_max must be a number of epochs above 0, got {T_max!r}")
         self.T_max, self.eta_min = T_max, eta_min
         super().__init__(optimizer, last_epoch)
 

@@ -4,6 +4,7 @@ file.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -210,6 +211,8 @@ class Program:
         """
         from graphc.runtime import artifact
 
+        if not isinstance(path, (str, os.PathLike)):
+            raise ArgumentError(f"save: expected a path, got {type(path).__name__} {path!r:.40}; give the file's name")
         artifact.save(path, self.graph, self.state, signature_json(self.signature))
 
     def __repr__(self) -> str:
