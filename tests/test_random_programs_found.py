@@ -46,3 +46,40 @@ def test_write_to_a_leaf_that_requires_gradients_raises(how: str) -> None:
         assert w.tolist() == [0.5, -1.0, 2.0]
         with graphc.no_grad():
             assert fn(w) is w
+
+
+def accumulating(drop: bool) -> tuple[Any, graphc.Tensor]:
+    """A function that adds to `.grad`, reads it and replaces it."""
+    w = graphc.tensor([0.25, -0.5], requires_grad=True)
+
+    def f(x: Any) -> Any:
+        (w * w).sum().backward()
+        with graphc.no_grad():
+            w.sub_(w.grad * 0.125)
+        w.grad = None
+        y = w * x
+        if not drop:
+            y.exp().mean().backward()
+        return y.detach()
+
+    return f, w
+
+
+def test_gradient_that_is_read_and_replaced_is_state_of_a_file() -> None:
+    """The file kept the gradient that was read, not the one in its place."""
+    f, _ = accumulating(drop=False)
+    g, _ = accumulating(drop=False)
+    for fn in (f, g):
+        fn(graphc.ones(2))
+    program = graphc.trace(f, graphc.ones(2))
+    for _ in range(3):
+        assert program(graphc.ones(2)).tolist() == g(graphc.ones(2)).tolist()
+
+
+def test_gradient_that_is_read_and_dropped_has_no_place_in_a_file() -> None:
+    f, w = accumulating(drop=True)
+    w.grad = graphc.ones(2)
+    with pytest.raises(graphc.errors.RecordingError, match=r"\.grad is read, and replaced by None at .*trace\(\)"):
+        graphc.trace(f, graphc.ones(2))
+    w.grad = None
+    assert graphc.trace(f, graphc.ones(2))(graphc.ones(2)).tolist() == f(graphc.ones(2)).tolist()

@@ -249,6 +249,7 @@ class Finisher:
     def _place_effects(self, grads: list[Any], attributes: list[Any], first: int) -> None:
         if self.export:
             self._export_attributes(attributes)
+            self._export_grads()
             attributes = []
         for grad, leaf, loc in grads:
             found = self.reach.tensors.get(id(leaf))
@@ -285,15 +286,36 @@ class Finisher:
                     f"the attribute {name!r} of {type(owner).__name__} is written at {loc} without being read; a file "
                     "has no place for it: return it instead"
                 )
-            self.recorder.mark_state(number)
-            source = self.recorder.sources[number]
-            kept = (value, "state", source.name)
-            written = [n for n, (_, kind, name) in enumerate(self.outputs) if (kind, name) == kept[1:]]
-            if written:  # written in place before: the tensor it became counts
-                self.outputs[written[0]] = kept
+            self._new_state(number, value, loc)
+
+    def _export_grads(self) -> None:
+        """In a file, a `.grad` that the call reads and then replaces is state with a new value."""
+        for leaf, grad, loc in self.recorder.grads.values():
+            old = self.recorder.old_grads.get(id(leaf), (leaf, None))[1]
+            sources = enumerate(self.recorder.sources)
+            number = (
+                None if old is None else next((n for n, s in sources if s.tensor is old and s.kind == "path"), None)
+            )
+            if number is None or grad is old:
                 continue
-            self.outputs.append(kept)
-            self.effects.append(Effect("state", number, len(self.outputs) - 1, source.name, loc))
+            if grad is None or self.recorder.graph.inputs[number].value.type is not grad.ttype:
+                raise RecordingError(
+                    f".grad is read, and replaced by {'None' if grad is None else grad._l.type} at {loc}: a file cannot "
+                    "hold that; set it to None before trace()"
+                )
+            self._new_state(number, self.recorder.value_of(grad), loc)
+
+    def _new_state(self, number: int, value: Value, loc: Location) -> None:
+        """Graph input `number` of a file becomes `value`."""
+        self.recorder.mark_state(number)
+        source = self.recorder.sources[number]
+        kept = (value, "state", source.name)
+        written = [n for n, (_, kind, name) in enumerate(self.outputs) if (kind, name) == kept[1:]]
+        if written:  # written in place before: the tensor it became counts
+            self.outputs[written[0]] = kept
+            return
+        self.outputs.append(kept)
+        self.effects.append(Effect("state", number, len(self.outputs) - 1, source.name, loc))
 
     def _walk(self) -> None:
         for i, (leaf, name) in enumerate(zip(self.leaves, self.names, strict=True)):
