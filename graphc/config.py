@@ -40,7 +40,18 @@ class Config:
     num_threads: int = field(default_factory=_threads)
     target: str = field(default_factory=lambda: os.environ.get("GRAPHC_TARGET", ""))
     verify: bool = field(default_factory=lambda: _flag("GRAPHC_VERIFY", False))
+    audit: str = field(default_factory=lambda: os.environ.get("GRAPHC_AUDIT", "").strip().lower())  # see audit_default
     debug: int = field(default_factory=lambda: int(os.environ.get("GRAPHC_DEBUG", "0") or "0"))
+
+
+    def audit_default(self) -> bool | int | float:
+        """What compile(audit=…) is where it is not given."""
+        text = self.audit
+        if text in ("", "0", "false", "no", "off"):
+            return False
+        if text in ("true", "yes", "on"):
+            return True
+        return int(text) if text.isdigit() else float(text)
 
 
 config = Config()

@@ -102,3 +102,16 @@ class InternalError(GraphcError, AssertionError):
 
     def __init__(self, message: str) -> None:
         super().__init__(f"{message} (this is a bug in graphc, please report it)")
+
+
+class AuditError(InternalError):
+    """compile(audit=…) found a compiled call that does not give what the function gives line by line: a bug in graphc,
+    or the function reads something that changes inside a C extension, where no condition can look.
+    """
+
+    def __init__(self, message: str) -> None:
+        GraphcError.__init__(
+            self,
+            f"{message}. Either the function reads what changes inside a C extension (pass that as an argument), or this "
+            "is a bug in graphc (please report it)",
+        )

@@ -19,6 +19,7 @@ from graphc.config import config
 from graphc.errors import GraphcError, GuardError, RecordingError
 from graphc.frontend.mode import debugging, mode, watching
 from graphc.frontend.record.applies import repeats, sharing, static_guards_hold
+from graphc.frontend.record.audit import Audit
 from graphc.frontend.record.callbacks import remembering, rewind
 from graphc.frontend.record.door import Door, door
 from graphc.frontend.record.dynamic import loosened, named_sizes, named_types
@@ -91,12 +92,14 @@ class Compiled:
         *,
         dynamic: bool = False,
         plain: Callable[..., Any] | None = None,
+        audit: int = 0,
     ) -> None:
         if not is_module(function):
             functools.update_wrapper(self, function, updated=())
         self.function = function
         self.fullgraph = fullgraph
         self.dynamic = dynamic
+        self.period = audit  # one call in so many is audited
         self.plain = function if plain is None else plain  # what runs eagerly: a Module compiled in place needs another
         _every.add(self)
         self.reset()
@@ -107,6 +110,7 @@ class Compiled:
         self.latest: Trace | None = None  # the last that answered a call
         self._door: Door | None = None  # for calls like the last one
         self._fixed: set[Any] = set()  # signatures with named sizes that cannot be recorded so
+        self._audit = Audit(self.period) if self.period else None
         self._hosts = False  # some recording has callbacks
         self._entries: dict[Any, Entry] = {}
         self._kinds: dict[Any, int] = {}  # signature but for the identity of objects -> how many there were
@@ -121,7 +125,9 @@ class Compiled:
         if not config.compile or here.recorder is not None or debugging or disabled.get():
             return self.plain(*args, **kwargs)  # switched off, or recorded by an outer compiled function
         known = self._door
-        if known is not None and not kwargs and not watching and known.fits(args, here):
+        audit = self._audit
+        fits = known is not None and not kwargs and not watching and known.fits(args, here)
+        if known is not None and fits and (audit is None or audit.passes()):
             with self._lock:
                 result = known.repeat(args)
                 if result is not MISS:
@@ -143,6 +149,9 @@ class Compiled:
         self.stats.calls += 1
         self._door = None
         entry = self._entry_for(leaves, spec)
+        audit, expected = self._audit, None
+        if audit is not None:
+            expected = audit.expected(self.function, entry.traces, (args, kwargs), leaves, spec, entry.ints)
         for k, trace in enumerate(entry.traces):
             rewind()
             result = play(trace, leaves)
@@ -153,6 +162,8 @@ class Compiled:
                 if trace is self.latest and not self._hosts and not entry.ints and not entry.names:
                     self._door = door(trace, leaves, spec, entry.held, self._exact)
                 self.latest = trace
+                if audit is not None and expected is not None:
+                    audit.compare(expected, trace, result, self._name())
                 return result
         self.stats.misses += 1
         rewind()
@@ -398,7 +409,7 @@ class Compiled:
         return f"<compiled {self.function!r}>"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return wrap(copy.deepcopy(self.function, memo), self.fullgraph, self.dynamic, self._in_place())
+        return wrap(copy.deepcopy(self.function, memo), self.fullgraph, self.dynamic, self._in_place(), self.period)
 
     def _in_place(self) -> bool:
         return self.plain is not self.function
@@ -408,29 +419,32 @@ class Compiled:
         home = sys.modules.get(getattr(self, "__module__", ""))
         if name and getattr(home, name, None) is self:
             return name  # the decorated function itself
-        return wrap, (self.function, self.fullgraph, self.dynamic, self._in_place())
+        return wrap, (self.function, self.fullgraph, self.dynamic, self._in_place(), self.period)
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         return self if owner is None else MethodType(self, owner)
 
 
-def wrap(function: Any, fullgraph: bool = False, dynamic: bool = False, in_place: bool = False) -> Any:
+def wrap(
+    function: Any, fullgraph: bool = False, dynamic: bool = False, in_place: bool = False, audit: int = 0
+) -> Any:
     """A compiled form of a function, method or Module; itself if it is one. `in_place`: the code behind a Module that
     calls itself compiled. Nothing is recorded yet.
     """
     if isinstance(function, Compiled) or hasattr(type(function), "_graphc_compiled"):
         return function
     if isinstance(function, (staticmethod, classmethod)):
-        return type(function)(wrap(function.__func__, fullgraph, dynamic))
+        return type(function)(wrap(function.__func__, fullgraph, dynamic, audit=audit))
     check_function("compile", function)
     if not is_module(function):
-        return Compiled(function, fullgraph, dynamic=dynamic)
+        return Compiled(function, fullgraph, dynamic=dynamic, audit=audit)
     from graphc.frontend.nn.hooks import call_module
     from graphc.frontend.record.compiled_module import wrap_module
 
     if in_place:
-        return Compiled(function, fullgraph, dynamic=dynamic, plain=functools.partial(_call, call_module, function))
-    return wrap_module(function, Compiled(function, fullgraph, dynamic=dynamic))
+        plain = functools.partial(_call, call_module, function)
+        return Compiled(function, fullgraph, dynamic=dynamic, plain=plain, audit=audit)
+    return wrap_module(function, Compiled(function, fullgraph, dynamic=dynamic, audit=audit))
 
 
 def _call(call_module: Any, module: Any, *args: Any, **kwargs: Any) -> Any:

@@ -54,15 +54,15 @@ class CompiledModule(Module):
 
     def __copy__(self) -> Any:
         engine = self._graphc_engine
-        return wrap(copy.copy(engine.function), engine.fullgraph, engine.dynamic)
+        return wrap(copy.copy(engine.function), engine.fullgraph, engine.dynamic, audit=engine.period)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         engine = self._graphc_engine
-        return wrap(copy.deepcopy(engine.function, memo), engine.fullgraph, engine.dynamic)
+        return wrap(copy.deepcopy(engine.function, memo), engine.fullgraph, engine.dynamic, audit=engine.period)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         engine = self._graphc_engine
-        return wrap, (engine.function, engine.fullgraph, engine.dynamic)
+        return wrap, (engine.function, engine.fullgraph, engine.dynamic, False, engine.period)
 
 
 def wrap_module(module: Any, engine: Compiled) -> CompiledModule:

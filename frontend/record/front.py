@@ -7,8 +7,10 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from graphc.config import config
 from graphc.errors import ArgumentError, UnsupportedError
 from graphc.frontend.mode import mode as current_mode
+from graphc.frontend.record.audit import period_of
 from graphc.frontend.record.compiled import disabled, is_compiling, reset_all, wrap
 from graphc.frontend.record.watch import is_module
 from graphc.frontend.record.where import outside
@@ -33,6 +35,7 @@ def compile(
     mode: str | None = None,
     options: Mapping[str, Any] | None = None,
     disable: bool = False,
+    audit: bool | int | float | None = None,
 ) -> Any:
     """Compile a function or Module: same results, bit for bit, from one native call.
 
@@ -40,18 +43,22 @@ def compile(
     A function that cannot be recorded runs eagerly with one warning that names the line; with `fullgraph=True` it
     raises RecordingError there. With `dynamic=True` one recording serves every size of the first axis of the tensor
     arguments, where the function does not look at that size. `disable=True` gives the function back as it is, and so
-    do the backends "eager" and "aot_eager". `mode`, `options` and the backend "inductor" are accepted and change
+    do the backends "eager" and "aot_eager". With `audit` sampled calls also run line by line, on the same state, and all
+    bits are compared: True takes the first two answers of every recording and one call in 64, an int one call in so
+    many (1: every call), a float that share; a difference raises AuditError. `mode`, `options` and the backend "inductor" are accepted and change
     nothing; a CompileNote says so once. Also a decorator, with or without arguments.
 
-    Raises TypeError for generator and async functions, ArgumentError for an unknown backend or mode, or for a mode and
-    options at once, UnsupportedError for a backend that is a function.
+    Raises TypeError for generator and async functions, ArgumentError for an unknown backend, mode or audit, or for a
+    mode and options at once, UnsupportedError for a backend that is a function.
     """
     off = _check(dynamic, backend, mode, options) or disable
     if model is None:
         return functools.partial(
-            compile, fullgraph=fullgraph, dynamic=dynamic, backend=backend, mode=mode, options=options, disable=disable
-        )
-    return model if off else wrap(model, fullgraph, bool(dynamic))
+            compile, fullgraph=fullgraph, dynamic=dynamic, backend=backend, mode=mode, options=options,
+            disable=disable, audit=audit,
+        )  # fmt: skip
+    period = period_of(config.audit_default() if audit is None else audit)
+    return model if off else wrap(model, fullgraph, bool(dynamic), audit=period)
 
 
 def compile_in_place(module: Any, **options: Any) -> None:
@@ -62,7 +69,7 @@ def compile_in_place(module: Any, **options: Any) -> None:
     fields.pop("_compiled_call", None)
     if made is not module:
         engine = made._graphc_engine
-        fields["_compiled_call"] = wrap(module, engine.fullgraph, engine.dynamic, in_place=True)
+        fields["_compiled_call"] = wrap(module, engine.fullgraph, engine.dynamic, True, engine.period)
 
 
 def _check(dynamic: Any, backend: Any, mode: Any, options: Any) -> bool:

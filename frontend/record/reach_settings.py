@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 
 class Optimizers:
-    """Those met on one walk (`reach`, which has this object: it is given, not kept). `params` are the path steps that lead to parameters through one, `states` those
+    """Those met on one walk (`reach`, which has this object: it is given, not kept). `params` are the path steps that
+    lead to parameters through one, `states` those
     that lead to state.
     """
 
