@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 import graphc
-from graphc.testing import assert_same
 
 
 def x3() -> graphc.Tensor:

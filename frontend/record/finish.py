@@ -300,8 +300,8 @@ class Finisher:
                 continue
             if grad is None or self.recorder.graph.inputs[number].value.type is not grad.ttype:
                 raise RecordingError(
-                    f".grad is read, and replaced by {'None' if grad is None else grad._l.type} at {loc}: a file cannot "
-                    "hold that; set it to None before trace()"
+                    f".grad is read, and replaced by {'None' if grad is None else grad._l.type} at {loc}: a file "
+                    "cannot hold that; set it to None before trace()"
                 )
             self._new_state(number, self.recorder.value_of(grad), loc)
 
