@@ -148,9 +148,40 @@ def test_crash_is_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_campaign_stops_after_enough_findings(monkeypatch: pytest.MonkeyPatch) -> None:
     planted(monkeypatch, dict.fromkeys(range(2, 9), HEAD + "def make():\n    1 / 0\n"))
     report = graphc.testing.fuzz(40, jobs=1, shrink=False, max_findings=2)
-    assert report.stopped
+    assert report.stopped == "2 findings"
     assert [f.seed for f in report.findings] == [2, 3]
-    assert "stopped after 2 findings" in str(report)
+    assert "stopped: 2 findings" in str(report)
+
+
+def test_interrupted_campaign_tells_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    planted(monkeypatch, {1: HEAD + "def make():\n    1 / 0\n"})
+
+    def progress(done: int, findings: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    report = graphc.testing.fuzz(40, jobs=1, shrink=False, progress=progress)
+    assert (report.run, report.stopped, [f.seed for f in report.findings]) == (3, "interrupted", [1])
+
+
+def test_deep_checks_run_on_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only they see is a finding, and it is made small with them."""
+    from graphc.fuzz import deep
+
+    planted(monkeypatch, dict.fromkeys(range(8), SUB))
+
+    def checked(fn: Any, args: Any, state: Any, **_: Any) -> None:
+        if "tanh" in "".join(fn.__code__.co_names):
+            raise AssertionError("deep: a tanh")
+
+    monkeypatch.setattr(deep, "deep_check", checked)
+    assert graphc.testing.fuzz(4, jobs=1).ok
+    report = graphc.testing.fuzz(8, jobs=1, deep=0.3, max_findings=1)
+    (found,) = report.findings
+    assert found.what == "deep: a tanh"
+    assert found.command.endswith(f"--seed {found.seed} --deep 1")
+    assert "exp" not in found.program
+    assert found.program.endswith(f"check_program(make, seed={found.seed}, deep=True)\n")
 
 
 def test_outcomes_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ def _show(report: Report, out: Path | None) -> None:
     kind = "programs with gradients" if report.gradients else "programs"
     say(
         f"{report.run} {kind}, seeds {report.seed} to {last}, {report.deep} with the deep checks, "
-        f"{report.seconds:.0f} s: {len(report.findings)} findings{', stopped there' if report.stopped else ''}"
+        f"{report.seconds:.0f} s: {len(report.findings)} findings{f', stopped: {report.stopped}' if report.stopped else ''}"
     )
 
 

@@ -24,6 +24,7 @@ __all__ = ["Finding", "Report", "fuzz"]
 CACHE_BYTES = 1 << 30
 KEPT_KERNELS = 6000  # in the memory of each worker
 MAX_FINDINGS = 20
+COMPILED = ("same", "not exported", "few hits")  # outcomes of programs that have a graph
 
 
 @dataclass(slots=True)
@@ -39,7 +40,7 @@ class Report:
     deep: int = 0  # programs that got the deep checks
     findings: list[Finding] = field(default_factory=list)
     seconds: float = 0.0
-    stopped: bool = False  # there were too many findings to go on
+    stopped: str = ""  # why not all programs were run
 
     @property
     def ok(self) -> bool:
@@ -56,7 +57,7 @@ class Report:
         seeds = f"seeds {self.seed} to {self.seed + self.programs - 1}"
         lines = [f"{self.run} {kind} ({seeds}), {self.deep} with the deep checks: {len(self.findings)} findings"]
         lines += [f"  {name}: {n} ({n / max(1, self.run):.1%})" for name, n in self.rows()]
-        lines += [f"stopped after {len(self.findings)} findings"] if self.stopped else []
+        lines += [f"stopped: {self.stopped}"] if self.stopped else []
         return "\n".join([*lines, *(f"\n{finding}" for finding in self.findings)])
 
     def rows(self) -> list[tuple[str, int]]:
@@ -150,21 +151,24 @@ def _collect(
 ) -> list[Verdict]:
     """Run the cases and count their outcomes; what went wrong, by seed."""
     bad: list[Verdict] = []
-    seeds = range(report.seed, report.seed + report.programs)
-    verdicts = run_cases(seeds, case, jobs, time_limit)
-    for done, verdict in enumerate(verdicts, 1):
-        if verdict.kind == "done":
-            name = verdict.text.partition(":")[0]
-            report.outcomes[name] = report.outcomes.get(name, 0) + 1
-            report.deep += case.is_deep(verdict.number) and name == "same"
-        else:
-            bad.append(verdict)
-        if progress is not None:
-            progress(done, len(bad))
-        if len(bad) >= max_findings:
-            report.stopped = done < report.programs
-            verdicts.close()
-            break
+    verdicts = run_cases(range(report.seed, report.seed + report.programs), case, jobs, time_limit)
+    try:
+        for done, verdict in enumerate(verdicts, 1):
+            if verdict.kind == "done":
+                name = verdict.text.partition(":")[0]
+                report.outcomes[name] = report.outcomes.get(name, 0) + 1
+                report.deep += case.is_deep(verdict.number) and name in COMPILED
+            else:
+                bad.append(verdict)
+            if progress is not None:
+                progress(done, len(bad))
+            if len(bad) >= max_findings and done < report.programs:
+                report.stopped = f"{len(bad)} findings"
+                break
+    except KeyboardInterrupt:
+        report.stopped = "interrupted"
+    finally:
+        verdicts.close()
     return sorted(bad, key=lambda v: v.number)
 
 
