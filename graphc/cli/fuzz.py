@@ -50,9 +50,10 @@ def _show(report: Report, out: Path | None) -> None:
         say(f"written to {out}")
     last = report.seed + report.programs - 1
     kind = "programs with gradients" if report.gradients else "programs"
+    stopped = f", stopped: {report.stopped}" if report.stopped else ""
     say(
         f"{report.run} {kind}, seeds {report.seed} to {last}, {report.deep} with the deep checks, "
-        f"{report.seconds:.0f} s: {len(report.findings)} findings{f', stopped: {report.stopped}' if report.stopped else ''}"
+        f"{report.seconds:.0f} s: {len(report.findings)} findings{stopped}"
     )
 
 
