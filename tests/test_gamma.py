@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import graphc
+from graphc.compiler import eager_run
 from graphc.errors import ArgumentError
+from graphc.ir.op import op_named
 from graphc.testing import assert_same
 
 Array = np.ndarray[Any, Any]
@@ -157,3 +159,12 @@ def test_compiled() -> None:
 def test_refused() -> None:
     with pytest.raises(ArgumentError, match="polygamma: n must be 0 to 10"):
         graphc.polygamma(11, graphc.ones(1))
+
+
+@pytest.mark.parametrize(("name", "attrs"), [("lgamma", {}), *(("polygamma", {"n": n}) for n in range(4))])
+def test_references_where_results_overflow(name: str, attrs: dict[str, int]) -> None:
+    """They give the infinities of the kernels, where Python's own functions would raise."""
+    op = op_named(name)
+    x = np.array([1e-300, -1e-300, 1e306, 1e308, -1e-320, 3e150, 0.0, -0.0, -2.0, 5e-324, 1e-50])
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(eager_run(op, [x], attrs)[0], op.reference(x, **attrs), rtol=1e-12)

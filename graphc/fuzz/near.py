@@ -51,11 +51,11 @@ def near(op: Op, arrays: Sequence[Array], attrs: Attrs, found: Sequence[Array]) 
     operand is not of ordinary size, orders of operations differ by more than can be said: nothing is compared.
     """
     with np.errstate(all="ignore"):
+        if not all(map(_tame, arrays)):
+            return None
         wanted = narrow.reference(op, arrays, attrs)
         open_ = [k for k, (a, w) in enumerate(zip(found, wanted, strict=True)) if not same_bits(np.asarray(w), a)]
         if not open_:
-            return None
-        if not all(map(_tame, arrays)):
             return None
         bounds: list[tuple[Array, Array]] | None = None
         for k in open_:

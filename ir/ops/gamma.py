@@ -171,7 +171,12 @@ def _each(fn: Callable[[float], float]) -> Callable[[Array], Array]:
 def _log_gamma(v: float) -> float:
     if math.isinf(v) or (v <= 0 and v == math.floor(v)):
         return math.inf
-    return v if math.isnan(v) else math.lgamma(v)
+    if math.isnan(v):
+        return v
+    try:
+        return math.lgamma(v)
+    except OverflowError:  # beyond 2.5e305
+        return math.inf
 
 
 def _polygamma_number(v: float, n: int) -> float:
@@ -180,9 +185,10 @@ def _polygamma_number(v: float, n: int) -> float:
         return math.nan
     if v == math.inf:
         return math.inf if n == 0 else 0.0
+    v = np.float64(v)  # powers overflow to infinity, where Python raises
     if v < 0.5:
         r = v - round(v) if abs(v) >= 0.5 else v
-        cot = math.copysign(math.inf, r) if r == 0 else 1 / math.tan(math.pi * r)
+        cot = np.float64(math.copysign(math.inf, r) if r == 0 else 1 / math.tan(math.pi * r))
         slope = 0.0
         for k, c in enumerate(reversed(_cotangent(n))):
             slope += c * cot**k if c else 0.0
