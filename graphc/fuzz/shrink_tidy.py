@@ -57,9 +57,13 @@ def _ordered(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _spaced(tree: ast.Module) -> str:
-    """The text with unused imports dropped and blank lines as in a module that a person wrote."""
-    used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+    """The text with unused imports dropped, `import graphc` put in where that went (what runs a program needs it), and
+    blank lines as in a module that a person wrote.
+    """
+    used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} | {"graphc"}
     tree.body = [s for s in tree.body if not isinstance(s, (ast.Import, ast.ImportFrom)) or _needed(s, used)]
+    if not any(isinstance(s, ast.Import) and s.names[0].name == "graphc" for s in tree.body):
+        tree.body.insert(0, ast.Import([ast.alias("graphc")]))
     parts: list[str] = []
     for s in tree.body:
         gap = "\n\n" if parts and not isinstance(s, (ast.Import, ast.ImportFrom)) else ""
