@@ -167,6 +167,7 @@ def test_a_program_with_a_size_that_depends_on_values_and_one_with_branches() ->
 
 def test_what_cannot_be_exported_is_skipped() -> None:
     deep_check(lambda x: [float(v) for v in x.numpy()], [graphc.ones(3)])
+    deep_check(lambda x: [][int(x.shape[0])], [graphc.ones(3)])
     with pytest.raises(ArgumentError, match="unknown part 'node'"):
         deep_check_graph(*mixed(), parts=("node",))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import ArgumentError, GraphcError
+from graphc.errors import ArgumentError, InternalError
 from graphc.frontend.record.export import trace
 from graphc.fuzz.deep_memory import check_memory
 from graphc.fuzz.deep_modes import check_modes
@@ -39,7 +39,8 @@ def deep_check(
     parts: Collection[str] = PARTS,
     full: bool = False,
 ) -> None:
-    """Record `fn(*args)` and check the graph: see `deep_check_graph`. A function that cannot be exported is skipped.
+    """Record `fn(*args)` and check the graph: see `deep_check_graph`. A function that cannot be exported, or
+    raises, is skipped; an InternalError is raised.
 
     `state` (Modules, tensors, …) is what the function may change; the recording puts it back.
     """
@@ -47,7 +48,9 @@ def deep_check(
         try:
             program = trace(fn, *args)
             graph, arrays = program.concrete(*args)
-        except GraphcError:
+        except InternalError:
+            raise
+        except Exception:  # refused, or the function's own
             return
     deep_check_graph(graph, arrays, seed, parts, full)
 
