@@ -9,10 +9,12 @@ from.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import update_wrapper
+from functools import update_wrapper, wraps
 from typing import Any, TypeVar
 
 from graphc import compiler
+from graphc.config import config
+from graphc.errors import GraphcError, InternalError
 from graphc.frontend.autograd import edges_of, observers, put, put_one, put_two
 from graphc.frontend.dispatch import scalar_tensor
 from graphc.frontend.mode import mode, using, watching
@@ -324,6 +326,23 @@ def _watched(call: Callable[[], Any], tensors: tuple[Tensor, ...]) -> tuple[Any,
     return result, plan_for(op, operands, attrs)
 
 
+def _brief(slow: F) -> F:
+    """The slow way of a function; errors of the user's come without our frames below it, which GRAPHC_DEBUG=1 keeps."""
+
+    @wraps(slow)
+    def call(*given: Any) -> Any:
+        try:
+            return slow(*given)
+        except GraphcError as error:
+            if config.debug or isinstance(error, InternalError):
+                raise
+            told = error.with_traceback(None)
+        raise told
+
+    return call  # type: ignore[return-value]
+
+
+@_brief
 def _first(plans: dict[Any, Plan], general: Callable[..., Any], operands: tuple[Any, ...]) -> Any:
     """The general way, and a plan for the next time where one is possible."""
     if _mode().recorder is not None or observers or watching or not all(isinstance(x, Tensor) for x in operands):
@@ -336,6 +355,7 @@ def _first(plans: dict[Any, Plan], general: Callable[..., Any], operands: tuple[
     return result
 
 
+@_brief
 def _note(
     plans: dict[Any, Any], key: tuple[Any, ...], given: Sequence[Any], tensors: tuple[Any, ...], call: Callable[[], Any]
 ) -> Any:
@@ -352,6 +372,7 @@ def _note(
     return result
 
 
+@_brief
 def _part(
     plans: dict[Any, Any],
     rows: dict[Layout, tuple[Op, Layout, int]],

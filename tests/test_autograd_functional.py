@@ -39,7 +39,7 @@ def test_grad_of_several_outputs_with_given_gradients() -> None:
 def test_inputs_that_are_not_used() -> None:
     x, y = leaf(), leaf()
     loss = (x * 3).sum()
-    with pytest.raises(AutogradError, match="input 1 .* appears to not have been used"):
+    with pytest.raises(AutogradError, match=r"input 1 .* appears to not have been used"):
         grad(loss, [x, y], retain_graph=True)
     assert grad(loss, [x, y], retain_graph=True, allow_unused=True)[1] is None
     filled = grad(loss, [x, y], materialize_grads=True)[1]

@@ -115,6 +115,14 @@ class BatchNorm3d(_BatchNorm):
     ranks = (5,)
 
 
+def _shape_of(name: str, given: Any) -> tuple[int, ...]:
+    if isinstance(given, int):
+        return (given,)
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return tuple(given)
+    raise ArgumentError(f"{name}: normalized_shape must be a size or a tuple of sizes, got {given!r}")
+
+
 class LayerNorm(Module):
     """Normalisation over the last dimensions, whose sizes are `normalized_shape`."""
 
@@ -129,11 +137,7 @@ class LayerNorm(Module):
     ) -> None:
         super().__init__()
         check_device(type(self).__name__, device)
-        if not isinstance(normalized_shape, (int, Sequence)) or isinstance(normalized_shape, str):
-            raise ArgumentError(
-                f"{type(self).__name__}: normalized_shape must be a size or a tuple of sizes, got {normalized_shape!r}"
-            )
-        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.normalized_shape = _shape_of(type(self).__name__, normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
         self.register_parameter(
             "weight", Parameter(ones(*self.normalized_shape, dtype=dtype)) if elementwise_affine else None
@@ -164,11 +168,7 @@ class RMSNorm(Module):
     ) -> None:
         super().__init__()
         check_device(type(self).__name__, device)
-        if not isinstance(normalized_shape, (int, Sequence)) or isinstance(normalized_shape, str):
-            raise ArgumentError(
-                f"{type(self).__name__}: normalized_shape must be a size or a tuple of sizes, got {normalized_shape!r}"
-            )
-        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.normalized_shape = _shape_of(type(self).__name__, normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
         weight = Parameter(ones(*self.normalized_shape, dtype=dtype)) if elementwise_affine else None
         self.register_parameter("weight", weight)
