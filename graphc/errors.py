@@ -112,6 +112,6 @@ class AuditError(InternalError):
     def __init__(self, message: str) -> None:
         GraphcError.__init__(
             self,
-            f"{message}. Either the function reads what changes inside a C extension (pass that as an argument), or this "
-            "is a bug in graphc (please report it)",
+            f"{message}. Either the function reads what changes inside a C extension (pass that as an argument), or "
+            "this is a bug in graphc (please report it)",
         )

@@ -37,8 +37,8 @@ def period_of(audit: Any) -> int:
     if isinstance(audit, float) and 0 < audit <= 1:
         return round(1 / audit)
     raise ArgumentError(
-        f"compile: audit must be a bool, a number of calls from 1 or a share in (0, 1], got {audit!r}; audit=True audits "
-        f"the first {FIRST} answers and one call in {USUAL}"
+        f"compile: audit must be a bool, a number of calls from 1 or a share in (0, 1], got {audit!r}; audit=True "
+        f"audits the first {FIRST} answers and one call in {USUAL}"
     )
 
 

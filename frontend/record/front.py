@@ -43,10 +43,12 @@ def compile(
     A function that cannot be recorded runs eagerly with one warning that names the line; with `fullgraph=True` it
     raises RecordingError there. With `dynamic=True` one recording serves every size of the first axis of the tensor
     arguments, where the function does not look at that size. `disable=True` gives the function back as it is, and so
-    do the backends "eager" and "aot_eager". With `audit` sampled calls also run line by line, on the same state, and all
-    bits are compared: True takes the first two answers of every recording and one call in 64, an int one call in so
-    many (1: every call), a float that share; a difference raises AuditError. `mode`, `options` and the backend "inductor" are accepted and change
+    do the backends "eager" and "aot_eager". `mode`, `options` and the backend "inductor" are accepted and change
     nothing; a CompileNote says so once. Also a decorator, with or without arguments.
+
+    With `audit` sampled calls also run line by line, on the same state, and all bits are compared: True takes the
+    first two answers of every recording and one call in 64, an int one call in so many (1: every call), a float that
+    share; a difference raises AuditError.
 
     Raises TypeError for generator and async functions, ArgumentError for an unknown backend, mode or audit, or for a
     mode and options at once, UnsupportedError for a backend that is a function.
