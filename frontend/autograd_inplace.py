@@ -19,7 +19,11 @@ def check_inplace(target: Tensor, name: str) -> None:
             f"{name}: a leaf Variable that requires grad is being used in an in-place operation; "
             "use no_grad() or an out-of-place form"
         )
-    if target._gbase is not None and target._gbase._requires_grad and target._history >= 0:
+    base = target._gbase
+    if base is None or target._history < 0:
+        return
+    # the leaf may be a view itself, of a tensor without gradients
+    if base._requires_grad or (target.requires_grad and base.is_leaf):
         raise AutogradError(
             f"{name}: a view of a leaf Variable that requires grad is being used in an in-place operation; "
             "use no_grad() or clone() the leaf"

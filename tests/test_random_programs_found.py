@@ -82,3 +82,24 @@ def test_gradient_that_is_read_and_dropped_has_no_place_in_a_file() -> None:
         graphc.trace(f, graphc.ones(2))
     w.grad = None
     assert graphc.trace(f, graphc.ones(2))(graphc.ones(2)).tolist() == f(graphc.ones(2)).tolist()
+
+
+@pytest.mark.parametrize("how", ["mul_", "fill_", "setitem"])
+def test_write_to_a_view_of_a_leaf_that_is_a_view_itself(how: str) -> None:
+    """Such a write was let through, and the leaf had a history afterwards."""
+
+    def f(w: Any) -> Any:
+        v = w.view(3)
+        if how == "setitem":
+            v[0] = 2.0
+        else:
+            getattr(v, how)(2.0)
+        return v * 1
+
+    for fn in (f, graphc.compile(f)):
+        w = x3().reshape(3, 1).reshape(3).requires_grad_()
+        with pytest.raises(graphc.errors.AutogradError, match="a view of a leaf Variable that requires grad"):
+            fn(w)
+        assert w.is_leaf and w.tolist() == [0.5, -1.0, 2.0]
+        with graphc.no_grad():
+            fn(w)
