@@ -98,7 +98,6 @@ class Gen(Flow, Training, Indices, Layers, Effects, Data, Steps, Forms, Calls, T
             (self.applied, 6),
             (self.called, 7),
             (self.recipe, 3),
-            (self.out, 1),
             (self.option, 2 if self.options else 0),
             (self.asked, 1),
             (self.formed, 2),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from graphc.fuzz.parts import KIND, Parts
+from graphc.fuzz.parts import Parts
 
 FUNCTIONS = [
     "F.conv1d({2,4,w}, {6,2,3}, [None|{6}], stride=[1|2], padding=[0|1|'same'|'valid'], dilation=1, groups=2)",
@@ -143,21 +143,6 @@ FUNCTIONS = [
     "graphc.broadcast_tensors({h,1}, {w})",
     "graphc.tril_indices(h, w)",
 ]
-# an expression, its destination
-OUT = [
-    "graphc.add({v}, {o}, out={t})",
-    "graphc.mul({v}, {o}, out={t})",
-    "graphc.sub({v}, {o}, out={t})",
-    "graphc.exp({v}, out={t})",
-    "graphc.sum({v}, 0, out={t})",
-    "graphc.matmul({v}, {o}, out={t})",
-    "graphc.cat([{v}, {o}], out={t})",
-    "graphc.maximum({v}, {o}, out={t})",
-    "graphc.clamp({v}, -1, 1, out={t})",
-    "graphc.where({v} > 0, {v}, {o}, out={t})",
-    "graphc.cumsum({v}, 0, out={t})",
-    "graphc.stack([{v}, {o}], out={t})",
-]
 _HOLE = re.compile(r"\{([\dwhn,+ ]+)\}")
 _CHOICE = re.compile(r"\[([^][]*\|[^][]*)\]")
 _SIZE = re.compile(r"\b[whn]\b")
@@ -192,17 +177,3 @@ class Recipes(Parts):
     def shaped(self, shape: tuple[int, ...], dtype: str) -> str:
         """An expression of this shape and dtype."""
         raise NotImplementedError
-
-    def out(self) -> None:
-        """A result written to a tensor of the program."""
-        t = self.pick(lambda v: not v.frozen and not v.leaf and not v.grad)
-        if t is None:
-            return
-        v = self.pick(lambda v: v.shape == t.shape and KIND[v.dtype] <= KIND[t.dtype])
-        o = self.pick(lambda o: v is not None and o.dtype == v.dtype and o.shape == v.shape)
-        if v is None or o is None:
-            return
-        line = self.rng.choice(OUT).format(
-            v=f"{v.name}.detach()" if v.grad else v.name, o=f"{o.name}.detach()" if o.grad else o.name, t=t.name
-        )
-        self.say(line)

@@ -95,6 +95,8 @@ class Table(Parts):
         op = op_named(name)
         sample = self.rng.choice(samples_of(name))
         dtypes = [d for d in (sample.dtypes or op.dtypes) if d.name in KIND and KIND[d.name] < 3]
+        if not dtypes:
+            return False  # a sample of complex numbers
         chosen = self.rng.choice(dtypes)
         v = self.pick(lambda v: v.dtype in {d.name for d in dtypes})
         if v is not None and self.chance(0.7):
