@@ -156,6 +156,8 @@ class Reach:
                 self._object(x, step, depth, guard)
             else:
                 self._left_out(step, 1)
+        elif guard and self.owners[id(x)][1] != step:
+            self.require("is", step, x, 0)  # what was found there is looked at along its first path
 
     def _definition(self, x: Any, step: int, depth: int) -> None:
         """A function, property or class of the user: what it reads."""
