@@ -41,7 +41,7 @@ def check_steady(found: dict[str, dict[str, float]]) -> None:
     """Nothing is left behind but for the noise of measuring, much smaller than one object a call."""
     for name, left in found.items():
         assert left["malloc"] <= 4096, (name, left)
-        assert left["blocks"] <= 300, (name, left)
+        assert left["blocks"] <= 600, (name, left)
         assert left["rss"] < 1024, (name, left)
         assert left["files"] == left["threads"] == left["cycles"] == 0, (name, left)
 
@@ -57,7 +57,7 @@ CALLS = [
 
 @pytest.mark.parametrize("names", CALLS, ids=lambda names: names[0])
 def test_calls_leave_nothing_behind(names: list[str]) -> None:
-    check_steady(grown(names, 2000, 600))
+    check_steady(grown(names, 1000, 200))
 
 
 TAPES = [
@@ -68,7 +68,7 @@ TAPES = [
 
 @pytest.mark.parametrize("names", TAPES, ids=lambda names: names[0])
 def test_graphs_of_gradients_need_no_garbage_collector(names: list[str]) -> None:
-    check_steady(grown(names, 300, 50, "nogc"))
+    check_steady(grown(names, 150, 20, "nogc"))
 
 
 # ---------------------------------------------------------------- many compilations
@@ -76,7 +76,7 @@ def test_graphs_of_gradients_need_no_garbage_collector(names: list[str]) -> None
 
 @pytest.mark.parametrize("name", ["compiles", "compiled_training_steps", "one_that_is_reset", "compiled_dropped"])
 def test_compilations_leave_little_behind(name: str) -> None:
-    times, before = {"compiles": (100, 50), "compiled_training_steps": (30, 30)}.get(name, (60, 60))
+    times, before = {"compiles": (80, 60), "compiled_training_steps": (20, 15)}.get(name, (60, 60))
     (left,) = grown([name], times, before).values()
     assert left["malloc"] < 4096 * times and left["rss"] < 4 * times + 1024, left
     assert left["blocks"] < 25 * times, left
