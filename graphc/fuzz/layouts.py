@@ -60,7 +60,7 @@ def stepped(array: Array) -> Array:
     """Every other element of a larger array, along every axis."""
     whole = np.zeros(tuple(2 * n for n in array.shape), array.dtype)
     places: tuple[Any, ...] = (..., *(slice(None, None, 2) for _ in array.shape))
-    view = whole[places]
+    view: Array = whole[places]
     view[...] = array
     return view
 
