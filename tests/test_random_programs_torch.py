@@ -20,14 +20,16 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed: random pr
 RANDOM = ("dropout", "Dropout", "uniform_", "bernoulli", "rand_like", "randn(")
 ONLY_OURS = ("graphc.cond", "graphc.scan", "graphc.while_loop")
 SEEDS = [
-    seed for seed in range(400) if not any(word in source(seed).split("def f(")[1] for word in RANDOM + ONLY_OURS)
+    seed
+    for seed in range(400)
+    if not any(word in source(seed, portable=True).split("def f(")[1] for word in RANDOM + ONLY_OURS)
 ][:120]
 PART = 10
 
 
 def compare(seed: int) -> str:
     """Run the program of a seed with both; returns "same" or why there was nothing to compare."""
-    text = source(seed)
+    text = source(seed, portable=True)
     theirs = text.replace("import graphc\n", "import torch as graphc\n").replace("from graphc", "from torch")
     if "nn.Dropout" in text or "nn.TransformerEncoderLayer" in text:
         return "random"
@@ -99,4 +101,4 @@ def test_random_programs_are_close_to_pytorch(first: int) -> None:
                 warnings.simplefilter("ignore")  # PyTorch's own advice
                 compare(seed)
         except AssertionError as error:
-            raise AssertionError(f"seed {seed}: {error}\n{source(seed)}") from error
+            raise AssertionError(f"seed {seed}: {error}\n{source(seed, portable=True)}") from error

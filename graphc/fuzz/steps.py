@@ -116,7 +116,9 @@ class Steps(Parts):
             return
         g = self.name("g")
         root = f"{v.name}.float().sin().sum() + {leaf.name}.float().tanh().sum()"
-        form = self.rng.choice(["twice", "unused", "outputs", "hook", "after", "accumulate"])
+        form = self.rng.choice(["twice", "unused", "outputs", "hook", "accumulate"])
+        if self.chance(0.05):
+            form = "after"  # refused: a hook on a tensor from outside
         if form == "twice":
             self.say(f"{g} = graphc.autograd.grad({root}, {leaf.name}, create_graph=True)[0]")
             self.new(
