@@ -150,6 +150,7 @@ class Repeat:
                 self.numbers.append((room, source.kind == "setting", source.number))
         borrowed = [(k, s.layout) for k, s in moving if s.kind in ("arg", "path")] if picture.starts else []
         self.steady = not (picture.order or picture.late or self.trace.relations)
+        self.alone = bool(picture.given and (picture.states or picture.wandering))  # no argument may be a state
         self.spans = [(k, *_extent(layout)) for k, layout in borrowed if layout.size]
 
     def _states(self) -> None:
@@ -211,7 +212,7 @@ class Repeat:
                 return False
         if not self.watched.same() or not (self.steady or picture.follow(leaves, values)):
             return False
-        if not picture.distinct(leaves, values):
+        if self.alone and not picture.distinct(leaves, values):
             return False
         if config.verify:
             confirm(self.trace, leaves)
