@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import IO
 
@@ -231,7 +231,7 @@ def _write(out: int, verdict: Verdict) -> None:
         data = data[os.write(out, data) :]
 
 
-def run_cases(cases: Sequence[int], run: Run, jobs: int, seconds: float) -> Iterator[Verdict]:
+def run_cases(cases: Sequence[int], run: Run, jobs: int, seconds: float) -> Generator[Verdict, None, None]:
     """Run `run(number)` for each case in `jobs` workers at once; one verdict a case, in the order they come.
 
     A case that takes longer than `seconds` is a hang. Raises UnsupportedError where processes cannot be forked.
