@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from types import CodeType, FrameType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from graphc.caller import kind_of
 from graphc.frontend.record.texts import is_logging
@@ -78,7 +79,7 @@ _METHODS = {  # of objects of C, by the name of their type
 _CLOCKS = frozenset({"today", "now", "utcnow", "fromtimestamp"})  # of date and datetime
 _BY_NAME = frozenset({"getattr", "hasattr", "delattr", "setattr"})
 _CALL = "PRECALL" if sys.version_info < (3, 12) else "CALL"  # the instruction that takes arguments off the stack
-_DYNAMIC: dict[CodeType, bool] = {}
+_DYNAMIC: WeakKeyDictionary[CodeType, bool] = WeakKeyDictionary()
 
 
 class Calls:

@@ -71,12 +71,21 @@ def why_missed(trace: Trace, leaves: Sequence[Any]) -> str:
         if not holds(guard, values[guard.step]):
             now = values[guard.step]
             seen = "gone" if now is missing() else repr(now)
-            was = {True: "zero", False: "not zero"}[guard.expected] if guard.kind == "zero" else repr(guard.expected)
-            return f"{trace.table.names[guard.step]} was {was} and is {seen}"
+            line = f" (used at {guard.loc})" if guard.loc is not None else ""
+            return f"{trace.table.names[guard.step]} {_before(guard)} and is {seen}{line}"
     for source in trace.sources:
         if source.kind == "path" and values[source.number] is not source.tensor and not source.loose:
             return f"{source.name} is another tensor now"
-    return "a value that decides a branch came out differently"
+    return trace.missed or "a value that decides a branch came out differently"
+
+
+def _before(guard: Any) -> str:
+    """What the condition asks for, of a time that is over."""
+    if guard.kind == "zero":
+        return "was zero" if guard.expected else "was not zero"
+    if guard.kind == "keys":
+        return f"had the keys {list(guard.expected[1])}"
+    return _condition(guard).replace("is ", "was ", 1).replace("has ", "had ", 1)
 
 
 def _condition(guard: Any) -> str:

@@ -156,7 +156,11 @@ def _overlaps(trace: Trace, arrays: Sequence[Array]) -> bool:
 def _value_guards_hold(trace: Trace, results: Sequence[Array]) -> bool:
     end = len(trace.graph.outputs)
     found = results[end - len(trace.value_guards) : end]
-    return all(type(g.expected)(r) == g.expected for r, g in zip(found, trace.value_guards, strict=True))
+    for value, guard in zip(found, trace.value_guards, strict=True):
+        if type(guard.expected)(value) != guard.expected:
+            trace.missed = f"the value tested at {guard.loc} was {guard.expected} and is {type(guard.expected)(value)}"
+            return False
+    return True
 
 
 def _commit_states(trace: Trace, tensors: Sequence[Tensor | None], results: Sequence[Array]) -> None:

@@ -185,7 +185,7 @@ class Reach:
     def _refuse(self, x: Any, step: int) -> None:
         """Of all things not known to be watched."""
         label = self.table.names[step]
-        line = line_with(self.codes, {label.rsplit(".", 1)[-1].split("[")[0]})
+        line = line_with(self.codes, label)
         raise RecordingError(
             f"{label} is a {type(x).__module__}.{type(x).__qualname__}, used at {line or 'an unknown line'}: what it "
             "holds cannot be watched for changes; read it outside and pass what it gives as an argument"
@@ -197,7 +197,8 @@ class Reach:
         if self._leaves > _MAX_LEAVES:
             self._left_out(step, leaves)
         else:
-            self.guards.append(Guard(kind, step, expected))
+            line = line_with(self.codes, self.table.names[step]) if leaves else None
+            self.guards.append(Guard(kind, step, expected, line))
 
     def tensor(self, t: Tensor, step: int) -> None:
         """A tensor at path `step`, its gradient and its hooks."""

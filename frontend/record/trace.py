@@ -149,6 +149,7 @@ class Trace:
     relations: list[Relation] = field(default_factory=list)  # tensors that belong together
     distinct: list[int] = field(default_factory=list)  # path steps of tensors that no argument may be
     sharing: frozenset[tuple[int, int]] = frozenset()  # arguments in the memory of states, while it waits for another
+    missed: str = ""  # the value that came out otherwise when it applied last but for that
     number: int = 0  # among those its function compiled, from 1
     executable: Any = None
     sized: Any = None  # sized.Sized, where there are any

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dis
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from types import CodeType, FrameType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -14,6 +14,7 @@ from graphc.ir.graph import Location
 
 _NAMES: WeakKeyDictionary[CodeType, frozenset[str]] = WeakKeyDictionary()
 _LOADS: WeakKeyDictionary[CodeType, tuple[frozenset[str], frozenset[str]]] = WeakKeyDictionary()
+_PLACES: WeakKeyDictionary[CodeType, dict[str, int]] = WeakKeyDictionary()  # where a name is mentioned first
 _CELLS: WeakKeyDictionary[CodeType, frozenset[str]] = WeakKeyDictionary()
 _TAKEN_APART: WeakKeyDictionary[CodeType, tuple[dis.Instruction, ...]] = WeakKeyDictionary()
 _CLASSES: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
@@ -96,12 +97,16 @@ def takes_apart(code: CodeType) -> bool:
     return any(i.opname == "MATCH_CLASS" for i in instructions_of(code))
 
 
-def line_with(codes: Iterable[CodeType], names: Collection[str]) -> Location | None:
-    """The first line of these that mentions one of the names."""
+def line_with(codes: Iterable[CodeType], label: str) -> Location | None:
+    """The first line of these that mentions the last name of what a user calls `label`: "table.rows[3]"."""
+    name = label.rsplit(".", 1)[-1].split("[")[0]
     for code in codes:
-        for instruction in instructions_of(code):
-            if instruction.argval in names and isinstance(instruction.argval, str):
-                return Location(code, instruction.offset)
+        found = _PLACES.get(code)
+        if found is None:
+            named = [i for i in instructions_of(code) if isinstance(i.argval, str)]
+            found = _PLACES[code] = {i.argval: i.offset for i in reversed(named)}
+        if name in found:
+            return Location(code, found[name])
     return None
 
 
