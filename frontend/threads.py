@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graphc.errors import ArgumentError
+from graphc.frontend.switches import no_condition
 from graphc.runtime import pool
 
 __all__ = ["get_num_threads", "set_num_threads"]
@@ -15,9 +16,11 @@ def set_num_threads(threads: int) -> None:
     """
     if not isinstance(threads, int) or isinstance(threads, bool):
         raise ArgumentError(f"set_num_threads: expected an int, but got {type(threads).__name__}")
+    no_condition("set_num_threads()")
     pool.set_num_threads(threads)
 
 
 def get_num_threads() -> int:
     """How many threads kernels may use, the caller's included."""
+    no_condition("get_num_threads()")
     return pool.get_num_threads()

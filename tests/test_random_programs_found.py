@@ -103,3 +103,42 @@ def test_write_to_a_view_of_a_leaf_that_is_a_view_itself(how: str) -> None:
         assert w.is_leaf and w.tolist() == [0.5, -1.0, 2.0]
         with graphc.no_grad():
             fn(w)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "get_num_threads",
+        "get_float32_matmul_precision",
+        "are_deterministic_algorithms_enabled",
+        "is_deterministic_algorithms_warn_only_enabled",
+    ],
+)
+def test_settings_of_the_process_are_no_constants_of_a_graph(name: str) -> None:
+    """Compiled calls went on with the answer that was recorded when the setting had another value."""
+
+    def f(x: Any) -> Any:
+        return x * 2, getattr(graphc, name)()
+
+    with pytest.raises(graphc.errors.RecordingError, match=rf"{name}\(\) at .* a graph follows no setting"):
+        graphc.compile(f, fullgraph=True)(x3())
+    compiled = graphc.compile(f)
+    with pytest.warns(graphc.RecordingWarning, match="runs eagerly"):
+        assert compiled(x3())[1] == getattr(graphc, name)()
+
+
+def test_threads_changed_after_compiling() -> None:
+    before = graphc.get_num_threads()
+    compiled = graphc.compile(lambda x: (x * 2, graphc.get_num_threads()))
+    try:
+        with pytest.warns(graphc.RecordingWarning):
+            for threads in (1, 1, 1, 2, 1):
+                graphc.set_num_threads(threads)
+                assert compiled(x3())[1] == threads
+    finally:
+        graphc.set_num_threads(before)
+
+
+def test_settings_are_not_changed_in_a_graph() -> None:
+    with pytest.raises(graphc.errors.RecordingError, match=r"set_num_threads\(\) at"):
+        graphc.compile(lambda x: (graphc.set_num_threads(1), x)[1], fullgraph=True)(x3())
