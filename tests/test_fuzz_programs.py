@@ -20,7 +20,7 @@ from graphc.fuzz.recipes import FUNCTIONS
 from graphc.fuzz.table import NOT_APPLIED, applied_ops, samples_of
 from graphc.ir.op import all_ops
 
-SEEDS = 160  # more than there are ops: every op has its turn
+SEEDS = 150  # more than there are ops: every op has its turn
 # what the statements of the writer leave in a program
 KINDS = {
     "in place through a view": r"\[.*\]\.?\w* = |\[.*\] [+*]= ",

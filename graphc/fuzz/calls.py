@@ -50,6 +50,11 @@ NOT_CALLED = {
     "get_rng_state",
     "initial_seed",
     "Generator",
+    # settings of the process, which no graph reads
+    "get_num_threads",
+    "get_float32_matmul_precision",
+    "are_deterministic_algorithms_enabled",
+    "is_deterministic_algorithms_warn_only_enabled",
     # written by statements of their own
     "cond",
     "scan",
@@ -91,7 +96,7 @@ _FLAG = ["True", "False"]
 @cache
 def callables() -> tuple[tuple[str, tuple[tuple[str, bool, str], ...]], ...]:
     """Every public function and method: how it is called, and (name, required, kind) of each of its parameters."""
-    found: list[tuple[str, Any]] = [(f"graphc.{n}", getattr(graphc, n)) for n in graphc.__all__ if n[0].islower()]
+    found: list[tuple[str, Any]] = [(f"graphc.{n}", getattr(graphc, n)) for n in dir(graphc) if n[0].islower()]
     found += [(f"F.{n}", getattr(functional, n)) for n in sorted(dir(functional)) if n[0].islower()]
     found += [(f"graphc.linalg.{n}", getattr(linalg, n)) for n in sorted(dir(linalg)) if n[0].islower()]
     found += [(f"{{}}.{n}", getattr(Tensor, n)) for n in sorted(dir(Tensor)) if n[0].islower() or n in ("T", "mT")]

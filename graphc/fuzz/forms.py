@@ -168,8 +168,8 @@ class Forms(Parts):
         self.lines += ["    " * self.depth + line for line in lines]
         self.bind(made, text, v)
 
-    def formed(self) -> None:
-        """One of the forms below."""
+    def formed(self, turn: int | None = None) -> None:
+        """One of the forms below: number `turn`, or any."""
         v = self.pick(lambda v: v.real and bool(v.shape))
         if v is None or self.depth > 2:
             return
@@ -262,7 +262,7 @@ class Forms(Parts):
                 f"{n} * 1.0",
             ),
         ]
-        lines, text = self.rng.choice(forms)
+        lines, text = self.rng.choice(forms) if turn is None else forms[turn % len(forms)]
         self.raw(lines, made, text, v)
 
     def object_made(self) -> None:

@@ -84,12 +84,14 @@ class Gen(Flow, Training, Indices, Layers, Effects, Data, Steps, Forms, Calls, T
         self.refresh()
 
     def turn(self) -> None:
-        """The op and the function whose turn it is: seeds in a row go through the tables."""
+        """The op, the function and the form whose turn it is: seeds in a row go through the tables."""
         ops, functions = applied_ops(), callables()
         for _ in range(8):
             if self.apply_named(ops[self.seed % len(ops)]):
                 break
         self.call(*functions[self.seed % len(functions)])
+        if self.seed % 3 == 0:
+            self.formed(self.seed // 3)
         self.refresh()
 
     def wider(self) -> None:
