@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from graphc.errors import AutogradError, InternalError
-from graphc.frontend.mode import using
+from graphc.frontend.mode import mode, using
 from graphc.frontend.plan import Plan, kept_by
 from graphc.frontend.tensor import Chain, Storage, Tensor, VersionCounter
 from graphc.ir.op import Array, Attrs, Op, op_named
@@ -249,6 +249,7 @@ class Ghost:
         if op.saves or len(ghosts) != len(operands) or op.outputs != 1:
             raise InternalError(f"{op.name} cannot be replayed on the tape without values")
         types = tuple(g.ttype for g in ghosts)
+        attrs = _settled(attrs)
         out = op.infer_types(types, attrs)
         edges = tuple(g.edge for g in ghosts)
         if all(e is None for e in edges):
@@ -256,6 +257,16 @@ class Ghost:
         node = _node(op, dict(attrs), edges, types, out)
         node.saved_in = (None,) * len(ghosts)
         return Ghost(out[0], (node, 0))
+
+
+def _settled(attrs: Attrs) -> Attrs:
+    """Attributes of a view that lies on after its recording was refused: its named sizes are numbers again."""
+    recorder = mode.get().recorder
+    if recorder is None or getattr(recorder, "refusal", None) is None:
+        return attrs
+    from graphc.frontend.dispatch import concrete  # it is built on this module
+
+    return concrete(attrs)
 
 
 def _node(

@@ -446,3 +446,17 @@ def test_rules_on_narrow_types_round_once_outside(dtype: Any) -> None:
         return lambda x: (w * x).to(dtype).softmax(-1).logsumexp(0), (x3(),), [w]
 
     outer_backward(make)
+
+
+def test_write_to_a_view_whose_size_depends_on_values_goes_on_after_the_refusal() -> None:
+    def make() -> Any:
+        w = weight()
+
+        def f(x: Any) -> Any:
+            y = (w * x).unique_consecutive()
+            y[::2] = 1.0
+            return y
+
+        return f, (x3(),), [w]
+
+    outer_backward(make, refused=True)

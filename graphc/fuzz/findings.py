@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -143,8 +144,9 @@ def same_kind(found: Verdict, shown: Verdict) -> bool:
     return found.kind == shown.kind and _stage(found) == _stage(shown)
 
 
-def _stage(verdict: Verdict) -> str:
-    """The first word of what differed ("compiled", "reloaded"), the type of an error, the whole of other texts."""
-    if verdict.kind == "difference":
-        return verdict.text.replace(",", ":").partition(":")[0]
-    return verdict.text.partition(":")[0]
+def _stage(verdict: Verdict) -> tuple[str, ...]:
+    """Which comparison failed ("compiled", "reloaded") and who raised what; of other faults, the text or the type."""
+    if verdict.kind != "difference":
+        return (verdict.text.partition(":")[0],)
+    who = verdict.text.replace(",", ":").partition(":")[0]
+    return who, *re.findall(r"gives a result|raises \w+", verdict.text)
