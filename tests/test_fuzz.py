@@ -133,6 +133,19 @@ def test_what_ends_a_worker_is_a_finding_and_the_others_go_on(
     assert report.outcomes == {"same": 3}
 
 
+def test_program_that_cannot_be_written_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def source(seed: int, **_: Any) -> str:
+        assert seed != 1
+        return GOOD
+
+    monkeypatch.setattr(campaign, "source", source)
+    report = graphc.testing.fuzz(3)
+    (found,) = report.findings
+    assert (found.seed, found.kind) == (1, "error")
+    assert found.what.startswith("InternalError: no program was written: AssertionError")
+    assert report.outcomes == {"same": 2}
+
+
 def test_crash_is_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
     text = HEAD + (
         "import os\nimport signal\n\n\ndef make():\n    a = graphc.ones(3)\n\n    def f(x):\n        y = x * 2\n"

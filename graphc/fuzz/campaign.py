@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from graphc.errors import ArgumentError
+from graphc.errors import ArgumentError, InternalError
 from graphc.fuzz.checks import check_text
 from graphc.fuzz.findings import Finding, finding_of
 from graphc.fuzz.programs import source
@@ -79,7 +79,10 @@ class Case:
 
     def __call__(self, seed: int, note: Note) -> str:
         """Write and run the program of a seed; tells how it was treated."""
-        text = source(seed, gradients=self.gradients)
+        try:
+            text = source(seed, gradients=self.gradients)
+        except Exception as error:
+            raise InternalError(f"no program was written: {type(error).__name__}: {error}") from error
         note(text)
         return check_text(text, seed, gradients=self.gradients, deep=self.is_deep(seed))
 
