@@ -27,7 +27,8 @@ class Flow(Arithmetic, Writing):
 
     def condition(self) -> str:
         v = self.pick()
-        assert v is not None
+        if v is None:
+            return self.rng.choice(["s > 0", "k == 1"])
         forms = [f"{v.name}.sum() > 0", f"({v.name} == 0).any()", "s > 0", "k == 1"]
         forms += [f"{n} > 0.1" for n in self.numbers if n.startswith("n")]
         return self.rng.choice(forms)
