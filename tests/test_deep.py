@@ -52,7 +52,7 @@ RULES = {
     "parts": "log1p expm1 silu gelu softplus elu linear sinh cosh asinh acosh atanh erfinv var std logsumexp softmax "
     "log_softmax batch_norm_train batch_norm_grad batch_norm_eval mse_loss l1_loss smooth_l1_loss huber_loss "
     "binary_cross_entropy_with_logits binary_cross_entropy kl_div nll_loss cross_entropy cross_entropy_grad layer_norm "
-    "layer_norm_grad rms_norm group_norm avg_pool2d celu tanhshrink",
+    "layer_norm_grad rms_norm group_norm avg_pool2d max_pool2d celu tanhshrink",
 }
 
 
@@ -400,3 +400,13 @@ def test_a_mode_that_is_not_set_is_found_by_modes(monkeypatch: pytest.MonkeyPatc
     real = driver.native()
     monkeypatch.setattr(executable, "native", lambda: replace(real, run=run))
     assert found_by("modes").where.startswith("modes (flush to zero, round up, 1 thread)")
+
+
+def test_a_window_of_both_zeros_passes() -> None:
+    """The greatest of -0 and +0 is +0 (docs/numerics.md), whichever comes first."""
+    op = op_named("max_pool2d")
+    x = np.array([[[[-0.0, 0.0], [-0.0, -0.0]]]], np.float32)
+    attrs = {"kernel": (2, 2), "stride": (2, 2), "padding": (0, 0), "dilation": (1, 1), "ceil_mode": False}
+    found = eager_run(op, [x], attrs)
+    check_op(op, [x], attrs, found, "here", lambda: "max_pool2d")
+    assert not np.signbit(found[0]).any() and found[1].tolist() == [[[[0]]]]

@@ -13,7 +13,7 @@ from graphc.ir.op import Array, Attrs, Op
 from graphc.ir.ops.pointwise import erf_float64
 from graphc.ir.types import bfloat16, dtype_of
 
-_ROUNDINGS = 16  # of the result, of every operand and of 1/8 that a result may be off
+_ROUNDINGS = 64  # of the result, of every operand and of 1/8 that a result may be off
 _TAME = 2.0**40  # between this and its inverse (and 0) no order of operations overflows or loses everything
 _NUDGE = 1e-9
 _TRIES = 4
