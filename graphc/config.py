@@ -43,7 +43,6 @@ class Config:
     audit: str = field(default_factory=lambda: os.environ.get("GRAPHC_AUDIT", "").strip().lower())  # see audit_default
     debug: int = field(default_factory=lambda: int(os.environ.get("GRAPHC_DEBUG", "0") or "0"))
 
-
     def audit_default(self) -> bool | int | float:
         """What compile(audit=…) is where it is not given."""
         text = self.audit

@@ -1,4 +1,4 @@
-# ruff: noqa: B018, B023, B024, B039, E741, SIM115, UP014 - odd Python is what these programs are for
+# ruff: noqa: B018, B023, B024, B039, E741, UP014 - odd Python is what these programs are for
 """Programs that read Python in every way there is, each with a change between calls: `make() -> (function, change)`.
 
 `change(k)` is called before call number k; `function.cleanup`, where it is there, puts back what others see.

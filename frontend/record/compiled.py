@@ -425,9 +425,7 @@ class Compiled:
         return self if owner is None else MethodType(self, owner)
 
 
-def wrap(
-    function: Any, fullgraph: bool = False, dynamic: bool = False, in_place: bool = False, audit: int = 0
-) -> Any:
+def wrap(function: Any, fullgraph: bool = False, dynamic: bool = False, in_place: bool = False, audit: int = 0) -> Any:
     """A compiled form of a function, method or Module; itself if it is one. `in_place`: the code behind a Module that
     calls itself compiled. Nothing is recorded yet.
     """

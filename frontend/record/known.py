@@ -9,7 +9,6 @@ import enum
 import functools
 import inspect
 import io
-import logging
 import numbers
 import pathlib
 import re
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from graphc.caller import kind_of_file
+from graphc.frontend.record.texts import is_logger
 
 # what cannot change: the object itself is the condition
 _FIXED = (
@@ -65,7 +65,7 @@ def readable(x: Any, names: frozenset[str]) -> bool:
         return "locked" not in names
     if isinstance(x, io.IOBase):
         return names.isdisjoint(_READS)  # what is written there is no matter of reading
-    if module.split(".")[0] == "graphc" or isinstance(x, (*_NAMED, logging.Logger, *_DESCRIPTORS)):
+    if module.split(".")[0] == "graphc" or isinstance(x, (*_NAMED, *_DESCRIPTORS)) or is_logger(x):
         return True
     if module in ("collections", "os", "types", "_thread", "contextlib", "functools") and hasattr(x, "__dict__"):
         return cls is not functools._lru_cache_wrapper

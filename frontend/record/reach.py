@@ -7,7 +7,6 @@ import array
 import builtins
 import enum
 import functools
-import logging
 import sys
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
@@ -24,6 +23,7 @@ from graphc.frontend.record.guards import fingerprint, flat
 from graphc.frontend.record.known import fixed, python_class, readable
 from graphc.frontend.record.paths import PathTable, in_context, missing
 from graphc.frontend.record.reach_settings import Optimizers
+from graphc.frontend.record.texts import is_logger
 from graphc.frontend.record.trace import Guard
 from graphc.frontend.record.watch import is_module, is_optimizer
 from graphc.frontend.record.where import (
@@ -274,7 +274,7 @@ class Reach:
                 self.visit(getattr(x, name), self.table.step("attr", step, name), depth + 1)
         elif hasattr(type(x), "_graphc_compiled"):
             self.visit(x.function, self.table.step("var", step, "function", self.table.names[step]), depth + 1)
-        elif isinstance(x, logging.Logger):
+        elif is_logger(x):
             self._logger(x, step)
         elif isinstance(x, ModuleType):
             self._namespace(x, step, depth)
@@ -302,9 +302,9 @@ class Reach:
             elif callable(value):
                 self.require("is", self.table.step("var", step, name), value, 0)
 
-    def _logger(self, x: logging.Logger, step: int) -> None:
+    def _logger(self, x: Any, step: int) -> None:
         """What decides whether it speaks."""
-        logger: logging.Logger | None = x
+        logger = x
         while logger is not None:
             for name in ("level", "disabled"):
                 self.visit(getattr(logger, name), self.table.step("var", step, name), 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 import sys
 from types import CodeType, FrameType
+from typing import Any
 
 from graphc.caller import kind_of
 from graphc.frontend.tensor import Tensor
@@ -45,6 +46,12 @@ class Texts:
 def is_logging(frame: FrameType) -> bool:
     """True for code of the standard library's logging."""
     return str(frame.f_globals.get("__name__", "")).split(".")[0] == "logging"
+
+
+def is_logger(x: Any) -> bool:
+    """True for a logger. Nothing is one where the module, slow to import, was never asked for."""
+    logging = sys.modules.get("logging")
+    return logging is not None and isinstance(x, logging.Logger)
 
 
 def _kept(loc: Location, frame: FrameType) -> bool:

@@ -186,6 +186,7 @@ def fuzz(**options: Any) -> int:
 
     return run(**options)
 
+
 @app.command()
 @click.option("--clear", is_flag=True, help="Delete every entry.")
 @click.option("--verify", is_flag=True, help="Check every entry and delete damaged ones.")

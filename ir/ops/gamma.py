@@ -193,7 +193,7 @@ def _polygamma_number(v: float, n: int) -> float:
         for k, c in enumerate(reversed(_cotangent(n))):
             slope += c * cot**k if c else 0.0
         return float((-1.0) ** n) * _polygamma_number(1 - v, n) - math.pi ** (n + 1) * slope
-    terms = [math.factorial(n) / (v + k) ** (n + 1) for k in range(max(30 - int(v), 0))]
+    terms = [float(math.factorial(n) / (v + k) ** (n + 1)) for k in range(max(30 - int(v), 0))]
     y = v + len(terms)
     terms.append(math.factorial(n - 1) / y**n if n else -math.log(y))
     terms.append(math.factorial(n) / (2 * y ** (n + 1)))
