@@ -89,7 +89,8 @@ IN_RECIPES = (
     "affine_grid", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "cosine_embedding_loss",
     "cross_entropy", "ctc_loss", "embedding_bag", "fold", "grid_sample", "multi_margin_loss", "multilabel_margin_loss",
     "nll_loss", "cholesky", "solve", "slogdet", "det", "mv", "imag", "view_as_complex", "view_as_real", "unfold",
-    "local_response_norm", "bilinear", "conv1d", "conv2d", "interpolate", "max_unpool1d", "max_unpool2d", "inv",
+    "local_response_norm", "bilinear", "conv1d", "conv2d", "interpolate", "max_unpool1d", "max_unpool2d",
+    "max_unpool3d", "inv",
 )  # fmt: skip
 NOT_REACHED = {
     "graphc.randint": "its operands are numbers in an order of their own: recipes write it",

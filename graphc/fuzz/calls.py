@@ -51,7 +51,6 @@ NOT_CALLED = {
     "initial_seed",
     "Generator",
     # settings of the process, which no graph reads
-    "get_num_threads",
     "get_float32_matmul_precision",
     "are_deterministic_algorithms_enabled",
     "is_deterministic_algorithms_warn_only_enabled",

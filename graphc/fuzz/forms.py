@@ -66,7 +66,7 @@ class Forms(Parts):
         if tensors and self.chance(0.25):
             inside = self.rng.sample(tensors, self.rng.randrange(1, len(tensors) + 1))
             args = [(f"d{self.count}", self._packed(inside)), *(x for x in args if x not in inside)]
-        if self.chance(0.2):
+        if self.chance(0.35):
             name, value = self.rng.choice(
                 [
                     ("flag", "True"),

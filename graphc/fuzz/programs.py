@@ -16,15 +16,17 @@ from graphc.fuzz.data import Data
 from graphc.fuzz.effects import Effects
 from graphc.fuzz.flow import Flow
 from graphc.fuzz.forms import Forms
+from graphc.fuzz.idioms import Idioms
 from graphc.fuzz.indices import Indices
 from graphc.fuzz.layers import Layers
 from graphc.fuzz.recipes import Recipes
+from graphc.fuzz.settings import Settings
 from graphc.fuzz.steps import Steps
 from graphc.fuzz.table import Table, applied_ops
 from graphc.fuzz.training import Training
 
 
-class Gen(Flow, Training, Indices, Layers, Effects, Data, Steps, Forms, Calls, Table, Recipes):
+class Gen(Flow, Training, Indices, Layers, Effects, Data, Steps, Forms, Calls, Table, Recipes, Idioms, Settings):
     """Writes one program."""
 
     def __init__(self, seed: int, effects: bool = False, gradients: bool = False, portable: bool = False) -> None:
@@ -84,7 +86,7 @@ class Gen(Flow, Training, Indices, Layers, Effects, Data, Steps, Forms, Calls, T
         self.refresh()
 
     def turn(self) -> None:
-        """The op, the function and the form whose turn it is: seeds in a row go through the tables."""
+        """The op, the function, the form or recipe whose turn it is: seeds in a row go through the tables."""
         ops, functions = applied_ops(), callables()
         for _ in range(8):
             if self.apply_named(ops[self.seed % len(ops)]):
@@ -92,6 +94,9 @@ class Gen(Flow, Training, Indices, Layers, Effects, Data, Steps, Forms, Calls, T
         self.call(*functions[self.seed % len(functions)])
         if self.seed % 3 == 0:
             self.formed(self.seed // 3)
+        elif self.seed % 3 == 1:
+            self.recipe(self.seed // 3)
+        self.idiom(self.seed)
         self.refresh()
 
     def wider(self) -> None:
@@ -100,11 +105,16 @@ class Gen(Flow, Training, Indices, Layers, Effects, Data, Steps, Forms, Calls, T
             (self.applied, 6),
             (self.called, 7),
             (self.recipe, 3),
-            (self.option, 2 if self.options else 0),
+            (self.idiom, 9),
+            (self.edge, 2),
+            (self.many, 1),
+            (self.setting, 8 if self.read else 0),
+            (self.option, 5 if self.options else 0),
             (self.asked, 1),
+            (self.early, 2),
             (self.formed, 2),
             (self.object_made, 1),
-            (self.second, 1),
+            (self.second, 2),
             (self.train, 2 if self.params else 0),
         ]
         self.rng.choices([w[0] for w in weighted], [w[1] for w in weighted])[0]()

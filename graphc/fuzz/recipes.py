@@ -33,6 +33,7 @@ FUNCTIONS = [
     "F.adaptive_max_pool2d({1,2,h,w}, [1|2|(3, 2)], return_indices=[True|False])",
     "F.adaptive_max_pool3d({1,1,2,h,w}, [1|2])",
     "F.max_unpool2d(*F.max_pool2d({1,2,4,4}, 2, return_indices=True), 2)",
+    "F.max_unpool3d(*F.max_pool3d({1,1,2,4,4}, 2, return_indices=True), 2)",
     "F.max_unpool1d(*F.max_pool1d({1,2,6}, 2, return_indices=True), 2)",
     "F.interpolate({1,2,h,w}, scale_factor=[2|0.5|1.5], mode=['nearest'|'bilinear'|'area'|'nearest-exact'])",
     "F.interpolate({1,2,h,w}, size=[(3, 5)|(1, 1)|(7, 4)], mode=['nearest'|'bilinear'|'bicubic'], "
@@ -148,9 +149,9 @@ _SIZE = re.compile(r"\b[whn]\b")
 class Recipes(Parts):
     """Statements of recipes."""
 
-    def recipe(self) -> None:
-        """A function whose operands fit each other."""
-        text = self.rng.choice(FUNCTIONS)
+    def recipe(self, turn: int | None = None) -> None:
+        """A function whose operands fit each other: number `turn`, or any."""
+        text = self.rng.choice(FUNCTIONS) if turn is None else FUNCTIONS[turn % len(FUNCTIONS)]
         self.made(self.filled(text))
 
     def filled(self, text: str) -> str:
