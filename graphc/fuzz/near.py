@@ -66,7 +66,8 @@ def near(op: Op, arrays: Sequence[Array], attrs: Attrs, found: Sequence[Array]) 
             if good.all():
                 continue
             bounds = bounds or _bounds(op, arrays, attrs)
-            if not (good | _within(a, bounds[k][0], _slack(a) * (np.abs(bounds[k][0]) + bounds[k][1] + 1 / 8))).all():
+            size = _greatest(bounds[k][0]) + _greatest(bounds[k][1]) + 1 / 8  # a small element may come of large ones
+            if not (good | _within(a, bounds[k][0], np.asarray(_slack(a) * size))).all():
                 return k, w
     return None
 
@@ -90,6 +91,10 @@ def _slack(a: Array) -> float:
 def _within(found: Array, wanted: Array, bound: Array) -> Array:
     wide = found.astype(np.float64)
     return np.asarray((np.abs(wide - wanted) <= bound) | (wide == wanted) | (np.isnan(wide) & np.isnan(wanted)))
+
+
+def _greatest(a: Array) -> float:
+    return float(np.max(np.abs(a), initial=0.0, where=np.isfinite(a)))
 
 
 def _bounds(op: Op, arrays: Sequence[Array], attrs: Attrs) -> list[tuple[Array, Array]]:
