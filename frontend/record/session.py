@@ -131,13 +131,19 @@ def record_call(
     if hasattr(type(function), "_graphc_module"):
         target = target.forward
     watcher.start(target, [*given[0], *given[1].values()])
-    ended = False
+    ended, after = False, mode.get().grad
     try:
         try:
             with using(recorder=recorder), asked_sizes(recorder):
-                result = function(*args, **kwargs)
-                after = mode.get().grad
-                ended = True
+                try:
+                    result = function(*args, **kwargs)
+                    ended = True
+                finally:
+                    after = mode.get().grad
+        except BaseException:
+            if around is None and after is not mode.get().grad:  # the gradient mode an error leaves behind holds on
+                mode.set(replace(mode.get(), grad=after))
+            raise
         finally:
             watcher.stop()
             if not ended:
