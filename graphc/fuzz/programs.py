@@ -16,7 +16,7 @@ from graphc.fuzz.data import Data
 from graphc.fuzz.effects import Effects
 from graphc.fuzz.flow import Flow
 from graphc.fuzz.forms import Forms
-from graphc.fuzz.idioms import Idioms
+from graphc.fuzz.idioms import RECIPES, Idioms
 from graphc.fuzz.indices import Indices
 from graphc.fuzz.layers import Layers
 from graphc.fuzz.recipes import Recipes
@@ -97,6 +97,7 @@ class Gen(Flow, Training, Indices, Layers, Effects, Data, Steps, Forms, Calls, T
         elif self.seed % 3 == 1:
             self.recipe(self.seed // 3)
         self.idiom(self.seed)
+        self.idiom(self.seed + len(RECIPES) // 2)
         self.refresh()
 
     def wider(self) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 
+from graphc import stack
 from graphc.errors import GraphcError, RecordingError
 from graphc.frontend.grad_mode import set_grad_enabled
 from graphc.frontend.record.tree import flatten
@@ -16,13 +18,17 @@ from graphc.frontend.same import _leaf_bits, _World
 from graphc.frontend.tensor import Tensor
 
 # what is other at each call: "e" the elements of arguments (negated, for good), "f" float arguments, "i" int arguments,
-# "n" no gradients are recorded. Two calls alike are recorded, the third is answered by the compiled graph.
+# "l" the layout of arguments, "a" arguments of one type are one tensor, "n" no gradients are recorded, "g" gradients
+# are held from then on. Two calls alike are recorded, the third is answered by the compiled graph.
 STANDARD = ("", "", "", "e", "f", "i", "n", "")
 SCHEDULES = (
     ("", "", "", "e", "f", ""),
     ("", "i", "", "i", "e", "f"),
     ("", "", "e", "", "n", "n"),
     ("", "", "", "f", "e", "e"),
+    ("", "", "l", "l", "l", "e"),
+    ("", "", "", "", "g", ""),
+    ("", "", "a", "a", "a", ""),
 )
 LONG = 8  # every so many programs have the standard schedule
 
@@ -84,6 +90,7 @@ def history(
 ) -> History:
     """What the calls of a schedule give, with other numbers and contents on some of them; an error ends it.
 
+    Functions in the state are called with the number of each call before it, and change what the program reads.
     With `outer`, what is returned is differentiated outside of the function, and calls may run under no_grad if nothing
     is differentiated inside. Raises RecordingError where `fn` does: it is none of the program's own.
     """
@@ -92,8 +99,11 @@ def history(
     without = outer and not _differentiates(program)  # gradients
     kept: list[Any] = []
     found = History([], [])
-    for how in schedule:
-        now = tuple(vary(x, how) for x in args)
+    for number, how in enumerate(schedule):
+        for change in state:
+            if isinstance(change, FunctionType):
+                change(number)
+        now = varied(args, how)
         before = _counts(world)
         with set_grad_enabled("n" not in how or not without):
             try:
@@ -110,6 +120,8 @@ def history(
         seen.wrote = _uncounted(world, before)
         found.calls.append(seen)
         kept.append(result)
+        if "g" in how:
+            kept.append([t._grad for _, t in world.tensors.values()])
     found.later = [_leaf_bits(result) for result in kept]
     return found
 
@@ -145,6 +157,28 @@ def _state(world: _World, state: Any) -> dict[str, bytes]:
 def schedule_of(seed: int) -> tuple[str, ...]:
     """The conditions of the calls of a program."""
     return STANDARD if seed % LONG == LONG - 1 else SCHEDULES[seed // 16 % len(SCHEDULES)]
+
+
+def varied(args: Sequence[Any], how: str) -> tuple[Any, ...]:
+    """The arguments under conditions: each by itself, in other layouts, or those of one type as one tensor."""
+    now = [vary(x, how) for x in args]
+    if "l" in how:
+        now = [_relaid(x) for x in now]
+    if "a" in how:
+        first: dict[Any, Tensor] = {}
+        now = [first.setdefault((x._l, x.requires_grad), x) if isinstance(x, Tensor) else x for x in now]
+    return tuple(now)
+
+
+def _relaid(x: Any) -> Any:
+    """A tensor's elements in another layout; one with gradients, or of fewer than two elements, as it is."""
+    if not isinstance(x, Tensor) or x.requires_grad or not x.shape or x.numel() < 2:
+        return x
+    with set_grad_enabled(False):
+        last = x.dim() - 1
+        if x.is_contiguous() and last and x.shape[0] > 1:
+            return x.transpose(0, last).contiguous().transpose(0, last)
+        return x.clone().contiguous() if not x.is_contiguous() else stack([x, x], -1)[..., 0]
 
 
 def vary(x: Any, how: str) -> Any:

@@ -117,8 +117,8 @@ def count_ops(text: str) -> int:
     of the graph (`softmax`, a layer, `backward()`, `opt.step()`) is one.
 
     Not counted: what is done with constants or Python numbers alone (`-1`, `k + 1`, `i < 3`), Python's own functions
-    (`range`, `len`, `print`, `append` …), questions (`x.shape`, `x.size(0)`, `x.item()`), one of several
-    results (`x.chunk(2)[0]`), calls of the program's own functions (their bodies count), control flow, and all that
+    (`range`, `len`, `print`, `append` …), questions (`x.shape`, `x.size(0)`, `x.item()`), functions of the state,
+    one of several results (`x.chunk(2)[0]`), calls of the program's own functions (their bodies count), control flow, and all that
     `make` prepares: these make the inputs. Nothing is run. Raises SyntaxError for what is no Python.
     """
     return _ops(ast.parse(text))
@@ -148,6 +148,8 @@ def _ops(tree: ast.Module) -> int:
     f = made[2] if made is not None else function(tree, "f")
     functions = [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
     own = {n.name for n in functions} - {"f", "make"}
+    if made is not None and isinstance(made[1].value, ast.Tuple):  # what changes the state between calls
+        own -= {n.id for n in ast.walk(made[1].value.elts[2]) if isinstance(n, ast.Name)}
     outer: list[ast.FunctionDef] = [] if f is None else [f]
     outer += [n for n in functions if isinstance(n, ast.FunctionDef) and n.name in own - {"__init__"}]
     total = 0
