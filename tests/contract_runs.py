@@ -154,28 +154,31 @@ def _threads(case: Case) -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", graphc.RecordingWarning)
-        _together(work)
+        at_once(work, THREADS)
     for k, calls in enumerate(found):
         assert calls == expected, f"thread {k}"
     _clean()
 
 
-def _together(work: Callable[[int], None]) -> None:
+def at_once(work: Callable[[int], Any], count: int) -> list[Any]:
+    """What work(0), work(1), ... give, each in a thread of its own. Raises what the first that fails raises."""
+    found: list[Any] = [None] * count
     failed: list[BaseException] = []
 
     def guarded(k: int) -> None:
         try:
-            work(k)
+            found[k] = work(k)
         except BaseException as error:
             failed.append(error)
 
-    threads = [threading.Thread(target=guarded, args=(k,)) for k in range(THREADS)]
+    threads = [threading.Thread(target=guarded, args=(k,)) for k in range(count)]
     for t in threads:
         t.start()
     for t in threads:
         t.join()
     if failed:
         raise failed[0]
+    return found
 
 
 class Stop(Exception):

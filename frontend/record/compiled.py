@@ -19,11 +19,11 @@ from graphc.config import config
 from graphc.errors import GraphcError, GuardError, RecordingError
 from graphc.frontend.mode import debugging, mode, watching
 from graphc.frontend.record.applies import repeats, sharing, static_guards_hold
+from graphc.frontend.record.around import Around, restoring
 from graphc.frontend.record.audit import Audit
 from graphc.frontend.record.callbacks import remembering, rewind
 from graphc.frontend.record.door import Door, door
 from graphc.frontend.record.dynamic import loosened, named_sizes, named_types
-from graphc.frontend.record.export import Around, restoring
 from graphc.frontend.record.kinds import signature
 from graphc.frontend.record.play import play, prepare
 from graphc.frontend.record.results import MISS
@@ -42,6 +42,7 @@ MAX_TRACES = 8
 MAX_OBJECTS = 32  # arguments known by identity, in calls that are otherwise alike
 MAX_ENTRIES = 256  # signatures that were recorded and not yet compiled
 MAX_SIGNATURES = 1024  # of one function; beyond, those that no call wanted for the longest time are forgotten
+PATIENCE = 10.0  # seconds that a call waits for other threads before it runs eagerly
 _no_retrace: ContextVar[bool] = ContextVar("no_retrace", default=False)
 disabled: ContextVar[bool] = ContextVar("disabled", default=False)  # compiled functions run eagerly here
 _every: weakref.WeakSet[Compiled] = weakref.WeakSet()
@@ -116,6 +117,7 @@ class Compiled:
         self._kinds: dict[Any, int] = {}  # signature but for the identity of objects -> how many there were
         self._exact = type_test(self.function) is not None  # numbers are part of the signature
         self._lock = threading.RLock()
+        self._counting = threading.Lock()
         # signature but for ints -> (ints seen first, which became inputs)
         self._ints: dict[Any, tuple[list[Any], frozenset[int]]] = {}
 
@@ -124,28 +126,47 @@ class Compiled:
         here = mode.get()
         if not config.compile or here.recorder is not None or debugging or disabled.get():
             return self.plain(*args, **kwargs)  # switched off, or recorded by an outer compiled function
-        known = self._door
-        audit = self._audit
+        known, audit, lock = self._door, self._audit, self._lock
         fits = known is not None and not kwargs and not watching and known.fits(args, here)
-        if known is not None and fits and (audit is None or audit.passes()):
-            with self._lock:
+        if known is not None and fits and (audit is None or audit.passes()) and lock.acquire(True, PATIENCE):
+            try:
                 result = known.repeat(args)
                 if result is not MISS:
                     self.stats.calls += 1
                     self.stats.hits += 1
                     return result
+            finally:
+                lock.release()
         try:
             leaves, spec = flatten((args, kwargs))
         except RecordingError as error:
             return self._eager(error, args, kwargs)
-        with self._lock:
-            call = watching[0].calls(self, self._call) if watching else self._call
-            if not self._hosts:
-                return call(args, kwargs, leaves, spec)
-            with remembering():
-                return call(args, kwargs, leaves, spec)
+        with remembering() if self._hosts else nullcontext():
+            if not watching:
+                return self._answer(args, kwargs, leaves, spec)
+            with self._lock:  # the profiler compares counts
+                return watching[0].calls(self, self._answer)(args, kwargs, leaves, spec)
+
+    def _answer(self, args: Any, kwargs: Any, leaves: list[Any], spec: TreeSpec) -> Any:
+        """One thread at a time, but for the Python of a refused function, which may wait for other threads."""
+        lock = self._lock
+        if not lock.acquire(True, PATIENCE):  # perhaps the thread that has it waits for this one
+            self._count(calls=1, eager=1)
+            return self.plain(*args, **kwargs)
+        try:
+            result = self._call(args, kwargs, leaves, spec)
+        finally:
+            lock.release()
+        return self._refused(result, args, kwargs) if type(result) is Entry else result
+
+    def _count(self, calls: int = 0, eager: int = 0, lockstep: int = 0) -> None:
+        """Count what runs outside the lock."""
+        with self._counting:
+            s = self.stats
+            s.calls, s.eager, s.lockstep = s.calls + calls, s.eager + eager, s.lockstep + lockstep
 
     def _call(self, args: Any, kwargs: Any, leaves: list[Any], spec: TreeSpec) -> Any:
+        """What the function gives; the Entry of a call whose recording was refused."""
         self.stats.calls += 1
         self._door = None
         entry = self._entry_for(leaves, spec)
@@ -168,7 +189,7 @@ class Compiled:
         self.stats.misses += 1
         rewind()
         if entry.refusal:
-            return self._refused(entry, args, kwargs)
+            return entry
         if _no_retrace.get() and entry.traces:
             raise GuardError(f"{self._name()} would be recorded again inside no_retrace(): {self._why(entry, leaves)}")
         return self._record(entry, args, kwargs, leaves, spec)
@@ -185,8 +206,8 @@ class Compiled:
         given = key
         ints = frozenset() if self._exact else self._changing_ints(key, leaves)
         if ints:
-            key = (*key, ints, *(is_small(leaves[i]) for i in sorted(ints)))
-            key = (key[0], tuple(p for i, p in enumerate(key[1]) if i not in ints), *key[2:])
+            rest = tuple(p for i, p in enumerate(key[1]) if i not in ints)
+            key = (key[0], rest, *key[2:], ints, *(is_small(leaves[i]) for i in sorted(ints)))
         entry = self._entries.get(key)
         if entry is None:
             if _no_retrace.get() and self.stats.compilations:
@@ -214,16 +235,16 @@ class Compiled:
                     self._record(entry, args, kwargs, leaves, spec, around)
 
     def _refused(self, entry: Entry, args: Any, kwargs: Any) -> Any:
-        """Run a call whose recording was refused: in lockstep where that is possible."""
+        """Run a call whose recording was refused: in lockstep where that is possible, in one thread at a time."""
         plan = entry.lockstep
-        if plan is None or plan.off:
-            self.stats.eager += 1
+        if plan is None or plan.off or not plan.turn.acquire(blocking=False):
+            self._count(eager=1)
             return self.plain(*args, **kwargs)
-        result, whole = plan.call(self.plain, args, kwargs)
-        if whole:
-            self.stats.lockstep += 1
-        else:
-            self.stats.eager += 1
+        try:
+            result, whole = plan.call(self.plain, args, kwargs)
+        finally:
+            plan.turn.release()
+        self._count(eager=not whole, lockstep=whole)
         return result
 
     def _eager(self, error: RecordingError, args: Any, kwargs: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from threading import Lock
 from time import perf_counter
 from typing import Any
 
@@ -23,6 +24,7 @@ class LockstepPlan:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.turn = Lock()  # of the thread that calls
         self.scripts: list[Script] = []
         self.waiting: list[Script] = []
         self.off = ""
