@@ -456,7 +456,7 @@ def accumulate(leaf: Tensor, g: Tensor, create: bool) -> None:
     """
     recorder = mode.get().recorder
     if recorder is not None:
-        recorder.on_grad_read(leaf)
+        recorder.on_grad_read(leaf, not create)
     old = leaf._grad
     if old is None:
         new = g if create or g._alone else _own(g)

@@ -111,8 +111,8 @@ class RecorderHooks(Protocol):
     def on_text(self, tensor: Tensor) -> None:
         """A number read from the tensor becomes text."""
 
-    def on_grad_read(self, leaf: Tensor) -> None:
-        """`.grad` of `leaf` is looked at."""
+    def on_grad_read(self, leaf: Tensor, sums: bool = False) -> None:
+        """`.grad` of `leaf` is looked at; with `sums` to add to it."""
 
     def on_grad_write(self, leaf: Tensor, grad: Tensor | None) -> None:
         """`.grad` of `leaf` is about to be replaced."""

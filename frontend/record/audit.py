@@ -14,7 +14,7 @@ import numpy as np
 from graphc.errors import ArgumentError, AuditError
 from graphc.frontend.record import rng
 from graphc.frontend.record.applies import static_guards_hold
-from graphc.frontend.record.export import Around, restoring
+from graphc.frontend.record.around import Around, restoring
 from graphc.frontend.record.session import Recorded, argument_names, record_call
 from graphc.frontend.record.trace import Trace, difference
 from graphc.frontend.record.tree import TreeSpec, flatten

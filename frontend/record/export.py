@@ -7,8 +7,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ import numpy as np
 from graphc import compiler
 from graphc.errors import ArgumentError, ArtifactError, DimError, GuardError, RecordingError, ShapeError
 from graphc.frontend.mode import watching
-from graphc.frontend.record import rng
+from graphc.frontend.record import given_grads, rng
+from graphc.frontend.record.around import Around, restoring
 from graphc.frontend.record.session import argument_names, check_function, record_call
 from graphc.frontend.record.signature import Argument, Expectation, Result, Signature, signature_json, signature_of
 from graphc.frontend.record.staged import Staged
@@ -54,17 +54,19 @@ class Program:
         leaves, spec = flatten((args, kwargs))
         if to_json(spec) != to_json(self.signature.in_tree):
             raise ArgumentError(f"{self.graph.name}: expected {self._expected()}, got {_arrangement(args, kwargs)}")
-        given = self._inputs(leaves)
+        given, tensors = self._inputs(leaves), self._tensors(leaves)
         self._refuse_overlaps(given)
         with self._lock:
             results = self.run(given)
+            given_grads.after(self.signature.gradients, tensors, results)
             for name, number in self.signature.writes:
                 _write_back(self.graph.name, name, leaves[self._argument(name)], results[number])
         out = [self._result(r, results) for r in self.signature.results]
         return unflatten(self.signature.out_tree, out)
 
     def _refuse_overlaps(self, given: Mapping[str, Array]) -> None:
-        for name, _ in self.signature.writes:
+        written = [name for name, _ in self.signature.writes]
+        for name in written + [g.input for g in self.signature.gradients if g.how == "write"]:
             for other, array in given.items():
                 if other != name and np.may_share_memory(array, given[name]):
                     raise ArgumentError(
@@ -130,7 +132,13 @@ class Program:
                     f"{self.graph.name}: {argument.name} was {argument.value!r} in the trace and cannot be {x!r}; "
                     "trace again with it"
                 )
+        if self.signature.gradients:
+            found |= given_grads.before(self.graph.name, self.signature.gradients, self._tensors(leaves))
         return found
+
+    def _tensors(self, leaves: Sequence[Any]) -> dict[str, Any]:
+        pairs = zip(self.signature.arguments, leaves, strict=True)
+        return {a.name: x for a, x in pairs if a.kind == "tensor"} if self.signature.gradients else {}
 
     def _sizes(self, inputs: Mapping[str, Array]) -> dict[str, int]:
         sizes: dict[str, int] = {}
@@ -239,6 +247,9 @@ def trace(
     types, sizes = _named_types(leaves, names, dynamic or {})
     with restoring() as around:
         first = _record(fn, given, leaves, spec, names, types, sizes, around)
+        if first.begin:  # gradients that add up from call to call begin with the first
+            around.begin_gradients(first.begin)
+            first = _record(fn, given, leaves, spec, names, types, sizes, around)
         second = _record(fn, given, leaves, spec, names, types, sizes, around)
         text = difference(first, second)
         if text is not None:
@@ -276,60 +287,6 @@ def _record(
         raise recorded.refusal
     assert recorded.trace is not None
     return recorded.trace
-
-
-class Around:
-    """What surrounds a recording that must leave no mark: noted tensors, the random state, attributes, gradients,
-    optimiser state.
-    """
-
-    def __init__(self) -> None:
-        self.copies: dict[int, tuple[Tensor, Array]] = {}
-        self.generator = rng.state_array()
-        self.recorder: Any = None
-        self.watchers: list[Any] = []
-
-    def begin(self, recorder: Any, watcher: Any) -> None:
-        """A recording starts."""
-        self.recorder = recorder
-        self.watchers.append(watcher)
-
-    def note(self, t: Tensor) -> None:
-        """Keep the content of `t`, about to be used for the first time."""
-        self.copies.setdefault(id(t), (t, t._a.copy()))
-
-    @contextmanager
-    def kept(self, leaves: Sequence[Any]) -> Iterator[None]:
-        """One recording on arguments that get their content back."""
-        for x in leaves:
-            if isinstance(x, Tensor):
-                self.note(x)
-        try:
-            yield
-        finally:
-            self.restore()
-
-    def restore(self) -> None:
-        """Put everything back but the state that optimisers made: the second recording needs it."""
-        if self.recorder is not None:
-            self.recorder.restore()
-        for t, content in self.copies.values():
-            if t._a.tobytes() != content.tobytes():
-                np.copyto(t._a, content)
-                t._s.version += 1
-                t._v.value += 1
-        rng.set_state(self.generator)
-
-
-@contextmanager
-def restoring() -> Iterator[Around]:
-    """Afterwards no optimiser has state that it did not have before."""
-    around = Around()
-    try:
-        yield around
-    finally:
-        for watcher in reversed(around.watchers):
-            watcher.restore_optimizers()
 
 
 def _named_types(
@@ -392,7 +349,18 @@ def _program(trace: Trace, leaves: Sequence[Any], names: Sequence[str], spec: Tr
     return Program(
         graph,
         state,
-        Signature(arguments, spec, results, trace.out_spec, expectations, trace.randoms, notes, writes, trace.seed),
+        Signature(
+            arguments,
+            spec,
+            results,
+            trace.out_spec,
+            expectations,
+            trace.randoms,
+            notes,
+            writes,
+            trace.seed,
+            trace.gradients,
+        ),
     )
 
 
@@ -469,7 +437,7 @@ def load(path: str | Path) -> Program:
 
 
 def _check_state(path: Any, graph: Graph, state: Mapping[str, Array], signature: Signature) -> None:
-    fed = {a.name for a in signature.arguments if a.kind != "constant"}
+    fed = {a.name for a in signature.arguments if a.kind != "constant"} | {g.input for g in signature.gradients}
     for i in graph.inputs:
         if i.name in fed:
             continue

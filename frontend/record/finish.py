@@ -10,6 +10,7 @@ from typing import Any
 
 from graphc.errors import RecordingError
 from graphc.frontend.autograd import AccumulateGrad, Edge, edge_of
+from graphc.frontend.record.file_state import FileState
 from graphc.frontend.record.paths import PathTable
 from graphc.frontend.record.reach import Reach
 from graphc.frontend.record.recorder import Recorder
@@ -59,6 +60,7 @@ class Finisher:
         self.saved: list[Value] = []  # what the tape needs for a backward() outside
         self.relations: list[Relation] = []
         self.distinct: list[int] = []
+        self.file = FileState(recorder, self.reach, leaves, self.outputs, self.effects)
 
     def run(self, result: Any) -> Trace:
         """The whole sequence; raises RecordingError with the user's line for anything that cannot be repeated."""
@@ -73,6 +75,8 @@ class Finisher:
             self._walk()
         self._name_sources()
         self._relate()
+        if self.export:
+            self.file.separate()
         leaves = [self._leaf(x, k, everything) for k, x in enumerate(everything)]
         leaves = self._with_tape(leaves, everything)
         self._refuse_histories()
@@ -248,9 +252,9 @@ class Finisher:
 
     def _place_effects(self, grads: list[Any], attributes: list[Any], first: int) -> None:
         if self.export:
-            self._export_attributes(attributes)
-            self._export_grads()
-            attributes = []
+            self.file.attributes(attributes, self._owner_step)
+            self.file.gradients()
+            return
         for grad, leaf, loc in grads:
             found = self.reach.tensors.get(id(leaf))
             if found is None:
@@ -270,52 +274,6 @@ class Finisher:
             if step is not None:  # an object made inside the call needs no effect
                 self.effects.append(Effect("attr", step, first, name, loc))
             first += 1
-
-    def _export_attributes(self, attributes: list[Any]) -> None:
-        """In a file, a tensor attribute that is rebound is state with a new value."""
-        for new, (owner, name), loc in attributes:
-            step, value = self._owner_step(owner), self.recorder.value_of(new)
-            old = self.recorder.rebound.first_value(owner, name)
-            number = next(
-                (n for n, s in enumerate(self.recorder.sources) if s.tensor is old and s.kind == "path"), None
-            )
-            if step is None:
-                continue
-            if number is None or self.recorder.graph.inputs[number].value.type is not value.type:
-                raise RecordingError(
-                    f"the attribute {name!r} of {type(owner).__name__} is written at {loc} without being read; a file "
-                    "has no place for it: return it instead"
-                )
-            self._new_state(number, value, loc)
-
-    def _export_grads(self) -> None:
-        """In a file, a `.grad` that the call reads and then replaces is state with a new value."""
-        for leaf, grad, loc in self.recorder.grads.values():
-            old = self.recorder.old_grads.get(id(leaf), (leaf, None))[1]
-            sources = enumerate(self.recorder.sources)
-            number = (
-                None if old is None else next((n for n, s in sources if s.tensor is old and s.kind == "path"), None)
-            )
-            if number is None or grad is old:
-                continue
-            if grad is None or self.recorder.graph.inputs[number].value.type is not grad.ttype:
-                raise RecordingError(
-                    f".grad is read, and replaced by {'None' if grad is None else grad._l.type} at {loc}: a file "
-                    "cannot hold that; set it to None before trace()"
-                )
-            self._new_state(number, self.recorder.value_of(grad), loc)
-
-    def _new_state(self, number: int, value: Value, loc: Location) -> None:
-        """Graph input `number` of a file becomes `value`."""
-        self.recorder.mark_state(number)
-        source = self.recorder.sources[number]
-        kept = (value, "state", source.name)
-        written = [n for n, (_, kind, name) in enumerate(self.outputs) if (kind, name) == kept[1:]]
-        if written:  # written in place before: the tensor it became counts
-            self.outputs[written[0]] = kept
-            return
-        self.outputs.append(kept)
-        self.effects.append(Effect("state", number, len(self.outputs) - 1, source.name, loc))
 
     def _walk(self) -> None:
         for i, (leaf, name) in enumerate(zip(self.leaves, self.names, strict=True)):
@@ -407,6 +365,8 @@ class Finisher:
                 continue
             if source.kind in ("float", "setting", "random"):
                 raise RecordingError(f"{source.name} is written at {root.written}")
+            if source.kind == "grad":  # goes out with its argument
+                continue
             kind = "output" if self.export and source.kind == "arg" else "state"  # in a file, arguments are no state
             if kind == "state":
                 recorder.mark_state(number)
@@ -468,7 +428,8 @@ class Finisher:
         return Trace(
             recorder.graph, self.table, recorder.sources, self.guards, recorder.value_guards, self.effects,
             spec, leaves, recorder.randoms, recorder.seed, self.tape, self.saved, kept, recorder.ranges, notes,
-            recorder.constants, recorder.hosts, recorder.counted, self.relations, self.distinct,
+            recorder.constants, recorder.hosts, recorder.counted, self.relations, self.distinct, self.file.given,
+            self.file.begin,
         )  # fmt: skip
 
 

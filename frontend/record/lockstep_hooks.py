@@ -108,7 +108,7 @@ class Hooks:
     def on_text(self, tensor: Tensor) -> None:
         """Shown at each call."""
 
-    def on_grad_read(self, leaf: Tensor) -> None:
+    def on_grad_read(self, leaf: Tensor, sums: bool = False) -> None:
         """Python's own affair."""
 
     def on_grad_write(self, leaf: Tensor, grad: Tensor | None) -> None:

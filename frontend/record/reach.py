@@ -211,6 +211,9 @@ class Reach:
             # a module's name says more than a place in an optimiser
             if found[1] in self.optimizers.params and step not in self.optimizers.params:
                 self.table.names[found[1]] = self.table.names[step]
+                for grad in (t._grad, self.old_grads.get(id(t), (t, None))[1]):
+                    if grad is not None and id(grad) in self.tensors:
+                        self.table.names[self.tensors[id(grad)][1]] = f"{self.table.names[step]}.grad"
                 self.optimizers.params.discard(found[1])
             return
         self.tensors[id(t)] = (t, step)

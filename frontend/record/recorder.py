@@ -14,13 +14,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from graphc.errors import GraphcError, RecordingError
+from graphc.errors import GraphcError, RecordingError, ShapeError
 from graphc.frontend import autograd
 from graphc.frontend.dispatch import has_dim
 from graphc.frontend.mode import using
 from graphc.frontend.record import rng
 from graphc.frontend.record.attributes import Rebindings
 from graphc.frontend.record.counted import CountedSizes, forget_names
+from graphc.frontend.record.grads import GradPlaces
 from graphc.frontend.record.phases import Phases
 from graphc.frontend.record.ranges import in_range
 from graphc.frontend.record.roots import Root, Slot, drop_slot, make_slot, slot_in, starts_with
@@ -64,7 +65,7 @@ def _hook(method: F) -> F:
     return wrapper  # type: ignore[return-value]
 
 
-class Recorder(rng.Replays, Phases, CountedSizes):
+class Recorder(rng.Replays, Phases, CountedSizes, GradPlaces):
     """Builds a Graph while eager code runs. Implements frontend.mode.RecorderHooks.
 
     `on_lift(tensor)` is called before a tensor from outside is used for the first time (`trace` copies its content
@@ -83,6 +84,7 @@ class Recorder(rng.Replays, Phases, CountedSizes):
         self.alone = False  # the graph will run without us, from a file: what must hold is computed by the graph itself
         self.sizes = dict(sizes or {})
         CountedSizes.__init__(self)
+        GradPlaces.__init__(self)
         self.on_lift = on_lift
         self.sources: list[Source] = []
         self.source_roots: list[Root] = []
@@ -91,9 +93,6 @@ class Recorder(rng.Replays, Phases, CountedSizes):
         self.ranges: list[RangeGuard] = []
         self.constants: list[tuple[str, str]] = []
         self.texts = Texts()
-        # id -> (leaf, its new .grad, line); holds the leaf
-        self.grads: dict[int, tuple[Tensor, Tensor | None, Location]] = {}
-        self.grad_reads: dict[int, tuple[Tensor, bool, Location]] = {}
         self.rebound = Rebindings()
         # holds the optimiser
         self.settings: dict[tuple[int, int, str | tuple[str, int]], tuple[Any, Tensor, int]] = {}
@@ -111,7 +110,6 @@ class Recorder(rng.Replays, Phases, CountedSizes):
         self.randoms = 0
         self.seed: int | None = None
         self._random_state: Tensor | None = None
-        self.old_grads: dict[int, tuple[Tensor, Tensor | None]] = {}
         self._noted: list[weakref.ref[Any]] = []  # storages with a slot and tensors with a memo
         self._paused = 0
         self._modules: list[tuple[Any, str]] = []
@@ -196,7 +194,7 @@ class Recorder(rng.Replays, Phases, CountedSizes):
             )
         if self.on_lift is not None:
             self.on_lift(t)
-        self.add_source("path", -1, f"state{len(self.sources)}", t)
+        self.add_source("path", -1, f"state{len(self.sources)}", t, self.grad_types.get(id(t)))
         return slot.roots[-1]
 
     def _constant(self, t: Tensor, slot: Slot) -> Root:
@@ -273,7 +271,10 @@ class Recorder(rng.Replays, Phases, CountedSizes):
         for (op, attrs), level in zip(reversed(links), reversed(levels), strict=False):
             if op.scatter is None:
                 raise RecordingError(f"the write at {here()} goes through {op.name}, which cannot be written through")
-            new = op.scatter(level, new, **attrs)
+            try:
+                new = op.scatter(level, new, **attrs)
+            except ShapeError as error:  # the elements of this view are apart, those of one on its way are not
+                raise RecordingError(f"the write at {here()} goes through overlapping views: {error}") from None
         root.value = new
         root.written = self.graph.loc
 
@@ -410,19 +411,6 @@ class Recorder(rng.Replays, Phases, CountedSizes):
     def on_text(self, tensor: Tensor) -> None:
         """A number read from `tensor` becomes text."""
         self.texts.note(tensor)
-
-    @_hook
-    def on_grad_read(self, leaf: Tensor) -> None:
-        """Looking at `.grad` before writing it is a condition."""
-        if id(leaf) not in self.grads and id(leaf) not in self.grad_reads and not self._is_mine(leaf):
-            self.grad_reads[id(leaf)] = (leaf, leaf._grad is None, here())
-
-    @_hook
-    def on_grad_write(self, leaf: Tensor, grad: Tensor | None) -> None:
-        """`.grad` is a place we own: its last value is a state output."""
-        if not self._is_mine(leaf):
-            self.old_grads.setdefault(id(leaf), (leaf, leaf._grad))
-            self.grads[id(leaf)] = (leaf, grad, here())
 
     def _is_mine(self, t: Tensor) -> bool:
         if t._born == self.first_ticket:

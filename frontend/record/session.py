@@ -123,6 +123,7 @@ def record_call(
     watcher = recorder.watcher = Watcher(recorder.texts)
     if around is not None:
         around.begin(recorder, watcher)
+        recorder.grad_begun.update(around.begun)
     inputs = _feed(recorder, leaves, names, types or {}, ints, export)
     for k, name in (measured or {}).items():
         recorder.measure(name, k, leaves[k])
@@ -268,6 +269,8 @@ def _feed(
             if id(given) not in seen:
                 seen.add(id(given))
                 recorder.add_source("arg", i, name, given, types.get(i))
+                if given._grad is not None:
+                    recorder.grad_types[id(given._grad)] = types.get(i)
         elif recorder.exact is None and (type(x) is float or i in ints):
             t = fresh(np.asarray(x, np.float64 if type(x) is float else np.int64))
             recorder.add_source("float" if type(x) is float else "int", i, name, t)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from graphc.errors import ArtifactError
@@ -38,6 +38,23 @@ class Expectation:
     place: str
 
 
+@dataclass(frozen=True, slots=True)
+class Gradient:
+    """What a call does with `.grad` of a tensor argument that requires gradients.
+
+    `input`: the graph input that takes it, or -0.0 where there is none ("": none does). `how`: afterwards it is as
+    before ("keep"), None ("drop"), graph output `output` ("bind"), or is written in place with it ("write"). `before`:
+    what it must be ("any", "none" or "tensor"), as it was at `place`.
+    """
+
+    argument: str
+    input: str
+    output: int
+    how: str
+    before: str
+    place: str
+
+
 @dataclass(slots=True)
 class Signature:
     """What surrounds the graph of an exported program."""
@@ -51,6 +68,7 @@ class Signature:
     notes: list[str]
     writes: list[tuple[str, int]]  # (argument, graph output): arguments written in place
     seed: int | None = None  # set inside by manual_seed
+    gradients: list[Gradient] = field(default_factory=list)
 
 
 def signature_json(s: Signature) -> dict[str, Any]:
@@ -65,6 +83,7 @@ def signature_json(s: Signature) -> dict[str, Any]:
         "notes": s.notes,
         "writes": [[name, number] for name, number in s.writes],
         "seed": s.seed,
+        "gradients": [asdict(g) for g in s.gradients],
     }
 
 
@@ -90,6 +109,20 @@ def _number(data: Any) -> bool | int:
     return data
 
 
+def _gradient(data: Mapping[str, Any], tensors: Collection[str], graph: Graph) -> Gradient:
+    g = Gradient(
+        str(data["argument"]), str(data["input"]), int(data["output"]), str(data["how"]), str(data["before"]),
+        str(data["place"]),
+    )  # fmt: skip
+    if g.how not in ("keep", "drop", "bind", "write") or g.before not in ("any", "none", "tensor"):
+        raise ArtifactError("signature: unknown use of a gradient")
+    if g.argument not in tensors or (g.input and (g.input in tensors or g.input not in {i.name for i in graph.inputs})):
+        raise ArtifactError("signature: a gradient refers to no tensor argument or no input of the graph")
+    if g.how in ("bind", "write") and not 0 <= g.output < len(graph.outputs):
+        raise ArtifactError("signature: a gradient refers to no output of the graph")
+    return g
+
+
 def signature_of(data: Mapping[str, Any], graph: Graph) -> Signature:
     """From JSON. Raises ArtifactError or one of Python's own lookup and value errors for what does not fit `graph`."""
     arguments = [Argument(str(a["name"]), str(a["kind"]), _unplain(a["value"])) for a in data["arguments"]]
@@ -112,6 +145,8 @@ def signature_of(data: Mapping[str, Any], graph: Graph) -> Signature:
     ):
         raise ArtifactError("signature: unknown kind of argument or result")
     seed = None if data["seed"] is None else int(data["seed"])
+    tensors = {a.name for a in arguments if a.kind == "tensor"}
+    gradients = [_gradient(g, tensors, graph) for g in data.get("gradients", ())]
     return Signature(
         arguments,
         in_tree,
@@ -122,4 +157,5 @@ def signature_of(data: Mapping[str, Any], graph: Graph) -> Signature:
         [str(n) for n in data["notes"]],
         writes,
         seed,
+        gradients,
     )

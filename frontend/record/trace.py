@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc.frontend.record.paths import PathTable
+from graphc.frontend.record.signature import Gradient
 from graphc.frontend.record.tree import TreeSpec
 from graphc.frontend.tensor import Tensor
 from graphc.ir.graph import Graph, Location, Node, Value
@@ -148,6 +149,8 @@ class Trace:
     counted: list[Counted] = field(default_factory=list)  # sizes that depend on values
     relations: list[Relation] = field(default_factory=list)  # tensors that belong together
     distinct: list[int] = field(default_factory=list)  # path steps of tensors that no argument may be
+    gradients: list[Gradient] = field(default_factory=list)  # of arguments, for a file
+    begin: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # (leaf whose .grad a file begins, like this)
     sharing: frozenset[tuple[int, int]] = frozenset()  # arguments in the memory of states, while it waits for another
     missed: str = ""  # the value that came out otherwise when it applied last but for that
     number: int = 0  # among those its function compiled, from 1
