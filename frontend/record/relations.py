@@ -9,11 +9,11 @@ get both gradients, `is` would give another answer.
 from __future__ import annotations
 
 import dis
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from graphc.errors import RecordingError
 from graphc.frontend.record.reach import Reach
@@ -170,9 +170,18 @@ def _root(recorder: Any, t: Tensor) -> Root | None:
 _ASKED = frozenset({"id", "index", "count", "remove"})
 
 
-@functools.cache
+_COMPARES: WeakKeyDictionary[CodeType, bool] = WeakKeyDictionary()
+
+
 def compares(code: CodeType) -> bool:
     """True for code that may tell tensors apart by identity: `is` (but not with a constant), `in`, `id()`."""
+    known = _COMPARES.get(code)
+    if known is None:
+        known = _COMPARES[code] = _compares(code)
+    return known
+
+
+def _compares(code: CodeType) -> bool:
     if not _ASKED.isdisjoint(code.co_names):
         return True
     before = ""
