@@ -6,6 +6,7 @@ Where the contract refuses, the refused line of `make` ends in `# here`.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
@@ -33,7 +34,8 @@ SETTINGS = ("compiled", "file", "threads", "exceptions")
 class Case:
     """`refused`: by compile; `file`: "same" (a file gives the same values), "refused", or "other", where a file has
     another contract (its own state or arguments), tested elsewhere; `shared`: draws from the one random state of the
-    process, or changes another setting of it, so threads go one after the other.
+    process, or changes another setting of it, so threads go one after the other; `use`: what is done with a result
+    outside of the compiled function.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Case:
     refused: bool = False
     file: str = ""
     shared: bool = False
+    use: Callable[[Any], Any] | None = None
 
     @property
     def in_file(self) -> str:
@@ -68,10 +71,11 @@ def _made(case: Case) -> tuple[Any, Any, Any]:
     return f, args, seen[0] if seen else lambda: None
 
 
-def _calls(fn: Any, args: Any, seen: Any, count: int = CALLS) -> list[Any]:
+def _calls(fn: Any, args: Any, seen: Any, use: Callable[[Any], Any] | None = None) -> list[Any]:
     found = []
-    for _ in range(count):
-        found.append((bits(fn(*args)), bits(seen()), rng.state_array().tolist()))
+    for _ in range(CALLS):
+        y = fn(*args)
+        found.append((bits(y), bits(use(y) if use else None), bits(seen()), rng.state_array().tolist()))
     return found
 
 
@@ -86,24 +90,24 @@ def _names_line(case: Case, text: str) -> None:
 
 
 def _compiled(case: Case) -> None:
-    expected = _calls(*_made(case))
+    expected = _calls(*_made(case), case.use)
     f, args, seen = _made(case)
     compiled = graphc.compile(f)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        assert _calls(compiled, args, seen) == expected
+        assert _calls(compiled, args, seen, case.use) == expected
     told = [str(w.message) for w in caught if issubclass(w.category, graphc.RecordingWarning)]
     if not case.refused:
         assert not told and compiled.stats.hits >= 1 and compiled.stats.eager == 0, (told, compiled.explain())
         f, args, seen = _made(case)
-        assert _calls(graphc.compile(f, fullgraph=True, audit=1), args, seen) == expected
+        assert _calls(graphc.compile(f, fullgraph=True, audit=1), args, seen, case.use) == expected
         return
     assert len(told) == 1 and compiled.stats.hits == 0, told
     _names_line(case, told[0])
     f, args, seen = _made(case)
     compiled = graphc.compile(f, fullgraph=True)
     with pytest.raises(RecordingError) as error:
-        _calls(compiled, args, seen)
+        _calls(compiled, args, seen, case.use)
     _names_line(case, str(error.value))
 
 
@@ -135,7 +139,7 @@ def _values(result: Any) -> list[Any]:
 
 def _threads(case: Case) -> None:
     """Each thread has objects of its own and records while others call; then all call one compiled function."""
-    expected = _calls(*_made(case))
+    expected = _calls(*_made(case), case.use)
     made = [_made(case) for _ in range(THREADS)]
     graphc.manual_seed(5)
     found: list[Any] = [None] * THREADS
@@ -148,9 +152,9 @@ def _threads(case: Case) -> None:
             if case.shared:
                 with turn:
                     f, args, seen = _made(case)
-                    found[k] = _calls(graphc.compile(f), args, seen)
+                    found[k] = _calls(graphc.compile(f), args, seen, case.use)
             else:
-                found[k] = _calls(graphc.compile(f), args, seen)
+                found[k] = _calls(graphc.compile(f), args, seen, case.use)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", graphc.RecordingWarning)
@@ -212,10 +216,52 @@ def _interrupted(case: Case, late: bool, compiled: bool) -> list[Any]:
     for k in range(9):
         fuse["blown"] = k in (0, 2, 6)
         try:
-            found.append(bits(fn(*args)))
+            y = fn(*args)
+            found.append((bits(y), bits(case.use(y) if case.use else None)))
         except Stop:
             found.append("stopped")
         found.append((bits(seen()), rng.state_array().tolist()))
         _clean()
         assert mode.get().grad is before
     return found
+
+
+@dataclass(frozen=True)
+class Raising:
+    """A row that says what raises: `make() -> (f, arguments, others)`, with others for which `f` runs, or None."""
+
+    name: str
+    make: Callable[[], Any]
+    error: type[Exception]
+    match: str | None = None
+
+
+def raising(cases: list[Raising]) -> Any:
+    """Parametrize a test over all cases and settings."""
+    assert len({c.name for c in cases}) == len(cases), "a row is listed twice"
+    return pytest.mark.parametrize(
+        ("case", "setting"), [pytest.param(c, s, id=f"{c.name}-{s}") for c in cases for s in SETTINGS]
+    )
+
+
+def run_raising(case: Raising, setting: str) -> None:
+    """Assert that the error is eager's and that what the arguments hold afterwards is what eager execution leaves."""
+    if setting == "threads":
+        at_once(lambda k: run_raising(case, "compiled"), THREADS)
+        return
+    f, args, fine = case.make()
+    with pytest.raises(case.error, match=case.match) as first:
+        f(*args)
+    left = bits(args)
+    f, args, fine = case.make()
+    fn = functools.partial(graphc.trace, f) if setting == "file" else graphc.compile(f)
+    for k in range(CALLS):
+        if setting == "exceptions" and fine is not None:
+            assert bits(fn(*fine)) == bits(f(*fine)), f"call {k}"
+        if setting == "file" or k == 0:
+            before = bits(args)
+        with pytest.raises(case.error, match=case.match) as error:
+            fn(*args)
+        assert type(error.value) is type(first.value) and str(error.value) == str(first.value)
+        assert bits(args) == (before if setting == "file" else left), f"call {k}"
+        _clean()

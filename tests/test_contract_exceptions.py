@@ -1,5 +1,5 @@
-"""RECORDER.md, after exceptions: user code raises in every place where graphc calls it, in the first recording, the second,
-where the function was compiled and in lockstep; each time everything is as eager execution leaves it.
+"""RECORDER.md, after exceptions: user code raises in every place where graphc calls it, in the first recording, in the
+second, where the function was compiled and in lockstep; each time everything is as eager execution leaves it.
 """
 
 from __future__ import annotations
