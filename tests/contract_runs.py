@@ -32,8 +32,8 @@ SETTINGS = ("compiled", "file", "threads", "exceptions")
 
 @dataclass(frozen=True)
 class Case:
-    """`refused`: by compile; `file`: "same" (a file gives the same values), "refused", or "other", where a file has
-    another contract (its own state or arguments), tested elsewhere; `shared`: draws from the one random state of the
+    """`refused`: by compile; `file`: "same" (a file gives the same values), "refused" at its line, or what the
+    refusal of an argument says (the line is that of trace()); `shared`: draws from the one random state of the
     process, or changes another setting of it, so threads go one after the other; `use`: what is done with a result
     outside of the compiled function.
     """
@@ -112,13 +112,14 @@ def _compiled(case: Case) -> None:
 
 
 def _file(case: Case) -> None:
-    if case.in_file == "other":
-        return
     f, args, _ = _made(case)
-    if case.in_file == "refused":
+    if case.in_file != "same":
         with pytest.raises(RecordingError) as error:
             graphc.trace(f, *args)
-        _names_line(case, str(error.value))
+        if case.in_file == "refused":
+            _names_line(case, str(error.value))
+        else:
+            assert case.in_file in str(error.value) and "contract_runs.py:" in str(error.value)
         _clean()
         return
     expected = [_values(f(*args)) for _ in range(CALLS)]

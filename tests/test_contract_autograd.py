@@ -151,7 +151,7 @@ def view_of_a_gradient_kept() -> Any:
     kept: list[Any] = []
 
     def f(x: Any) -> Any:
-        if w.grad is not None:
+        if w.grad is not None:  # here
             w.grad.zero_()
         (w * w * x).sum().backward()
         return x + 1
@@ -239,15 +239,15 @@ def retained_history(y: Any) -> None:
 CASES = [
     Case("contributions add in order", contributions_in_order),
     Case("the first contribution is taken as is", first_contribution_as_is),
-    Case("the second contribution is added", second_contribution_is_added, file="other"),
+    Case("the second contribution is added", second_contribution_is_added),
     Case("a gradient shares storage with nothing", gradient_is_its_own_memory),
     Case("the rule of the level called", rules_of_the_level_called),
     Case("only wanted gradients", only_wanted_gradients),
     Case("a saved output is kept as array", saved_output_is_an_array),
     Case("second order", second_order),
-    Case("gradients are gathered", gradients_gathered, file="other"),
-    Case("gradient buffers kept by Python", gradient_buffers_kept_by_python, file="other"),
-    Case("a view of a gradient kept by Python", view_of_a_gradient_kept, file="other"),
+    Case("gradients are gathered", gradients_gathered),
+    Case("gradient buffers kept by Python", gradient_buffers_kept_by_python),
+    Case("a view of a gradient kept by Python", view_of_a_gradient_kept, file="refused"),
     Case("the state of an optimiser", optimiser_state),
     Case("state_dict() of an optimiser", state_dict_of_an_optimiser),
     Case("the first momentum of SGD", first_momentum),

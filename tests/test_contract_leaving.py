@@ -184,7 +184,7 @@ CASES = [
     Case("x[mask] and masked_select", masked),
     Case("x[mask] = v", masked_assignment),
     Case("a loop whose count depends on values", loop_until),
-    Case("returned: inputs, the same twice, views, plain values", returned_input_and_views, file="other"),
+    Case("returned: inputs, the same twice, views, plain values", returned_input_and_views),
     Case("returned: state and views of it", returned_state),
     Case("returned: an unknown object with tensors", returned_object, refused=True),
 ]
@@ -193,6 +193,15 @@ CASES = [
 @contract(CASES)
 def test_row(case: Case, setting: str) -> None:
     run(case, setting)
+
+
+def test_what_a_file_returns_is_memory_of_its_own() -> None:
+    f, (x,) = returned_input_and_views()
+    results = graphc.trace(f, x)(x)[:5]
+    assert len({id(r._s) for r in (x, *results)}) == 6
+    before = bits(results[1:])
+    results[0].zero_()
+    assert bits(results[1:]) == before and bits(x) == bits(x23())
 
 
 # ---- control flow on values
