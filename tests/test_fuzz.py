@@ -15,8 +15,9 @@ from click.testing import CliRunner
 import graphc
 from graphc.cli.app import app
 from graphc.errors import ArgumentError
-from graphc.fuzz import campaign, checks, programs, worker
+from graphc.fuzz import campaign, checks, programs, runs, worker
 from graphc.fuzz.checks import check_text, imported
+from graphc.fuzz.shrink import count_ops
 from graphc.runtime.code import library
 
 HEAD = "import graphc\n\n\n"
@@ -316,3 +317,44 @@ def test_checks_know_their_conditions() -> None:
     assert any(c.outer for c in found)
     assert any(c.lockstep == "always" for c in found)
     assert all(checks.Conditions.of(seed, gradients=True).outer for seed in range(9))
+
+
+CHANGING = HEAD + (
+    "def make():\n    held = [2.0]\n    def swing(call):\n        held[:] = [3.0] if call > 2 else [2.0]\n"
+    "    def f(x):\n        return x * held[0]\n    return f, (graphc.ones(3),), [held, swing]\n"
+)
+
+
+def test_functions_of_the_state_change_it_between_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    from graphc.frontend.record import guards
+
+    assert check_text(CHANGING, 0) == "same"
+    monkeypatch.setitem(guards.CHECKS, "flat", lambda value, expected: True)
+    with pytest.raises(AssertionError, match="call 4: output 0 differs"):
+        check_text(CHANGING, 0)
+    assert count_ops(CHANGING) == 2  # the product and the item, not what `swing` does
+
+
+def test_arguments_change_their_layout_and_become_one() -> None:
+    a, b, c = graphc.ones(2, 3), graphc.ones(2, 3), graphc.ones(2)
+    laid = runs.varied((a, c, 1), "l")
+    assert [t.stride() for t in laid[:2]] == [(1, 2), (2,)]
+    assert (laid[0] == a).all() and (laid[1] == c).all() and laid[2] == 1
+    same = runs.varied((a, b, c), "a")
+    assert same[0] is a and same[1] is a and same[2] is c
+
+
+def test_gradients_are_held_and_looked_at_later() -> None:
+    w = graphc.ones(3).requires_grad_()
+
+    def f(x: Any) -> Any:
+        if w.grad is None:
+            (w * x).sum().backward()
+        assert w.grad is not None
+        w.grad.add_(1)
+        return x + 1
+
+    seen = runs.history(f, (f, (graphc.ones(3),), [w]), False, ("", "g", ""))
+    later = seen.later[2]  # of the gradient held after the second call, which the third has changed
+    assert len(seen.later) == 4
+    assert any(graphc.full((3,), 4.0).numpy().tobytes() in part for part in later)

@@ -10,7 +10,7 @@ import graphc
 from graphc import nn
 from graphc.errors import ShapeError
 from graphc.testing import assert_same
-from tests.recorder_checks import bits, raises_like
+from tests.recorder_checks import bits, raises_like, refused
 
 quiet = pytest.mark.filterwarnings("ignore::graphc.frontend.record.compiled.RecordingWarning")
 
@@ -361,3 +361,18 @@ def test_setitem_with_indices_and_slices() -> None:
         return y
 
     assert_same(f, x34(), graphc.tensor([0, 2]))
+
+
+def test_a_write_through_windows_that_overlap_is_refused_and_runs_eagerly() -> None:
+    """One place of each window is written: the elements of the view are apart, those of the windows are not."""
+
+    def make() -> Any:
+        def f(x: Any) -> Any:
+            whole = x * 2
+            view = whole.unfold(-1, 2, 1)[..., 0]
+            view.sub_(1)  # here
+            return view, whole
+
+        return f, (x34(),), lambda: ()
+
+    refused(make, match="overlap")

@@ -14,7 +14,7 @@ import numpy as np
 
 from graphc import compiler
 from graphc.compiler import frozen_attrs
-from graphc.errors import RecordingError
+from graphc.errors import RecordingError, ShapeError
 from graphc.frontend.plan import Plan
 from graphc.frontend.record.lockstep_values import through
 from graphc.frontend.tensor import Chain, Storage
@@ -234,7 +234,10 @@ class _Builder:
         for (op, attrs), level in zip(reversed(target.chain), reversed(levels), strict=False):
             if op.scatter is None:
                 raise RecordingError(f"a write at {event.loc} goes through {op.name}, which cannot be written through")
-            new = op.scatter(level, new, **attrs)
+            try:
+                new = op.scatter(level, new, **attrs)
+            except ShapeError as error:  # the elements of this view are apart, those of one on its way are not
+                raise RecordingError(f"a write at {event.loc} goes through overlapping views: {error}") from None
         self.roots[target.number] = new
         if target.number in self.outside and target.number not in self.segment.written:
             self.segment.written.append(target.number)

@@ -21,6 +21,8 @@ ARITHMETIC = (
     ("{z} - <0.0|-0.0|0|graphc.zeros_like({z})>",),
     ("{z} * <0|0.0|-0.0|1|-1|graphc.zeros_like({z})|graphc.ones_like({z})>",),
     ("{v}.sum() * <0|1|-1|graphc.zeros_like({v}.sum())>",),
+    ("{z} * graphc.<zeros|ones|zeros>_like({z})",),
+    ("({z} / {z}).<amax|amin|max|min|argmax|sum>(<0|-1>)",),
     ("{v} / <3|0.1|7|-6|0.5|-4|1|1e-30|5.5|graphc.full_like({v}, 3)|(k + 2)>",),
     ("{v} <+|-> (-{w})",),
     ("(-{v}) <+|-> {w}",),
@@ -46,11 +48,19 @@ ARITHMETIC = (
     ("{v}.to(graphc.<D>).to(graphc.<D>).to({v}.dtype)",),
     ("{i}.to(graphc.<D>).to(graphc.<D>)",),
     ("({v} * <1e3|1e10|-1e20>).to(graphc.<W>)",),
+    ("({v}.nan_to_num().clamp(-9, 9).round() + <257|259.0|2051>).to(graphc.<bfloat16|float16>)",),
+    ("{v}.to(graphc.bfloat16) + <257|1.00390625|0.50390625>",),
+    ("graphc.arange<(5000000000, 5000000006)|(2147483645, 2147483652)|(-2147483652, -2147483646)>.cumsum(0)",),
+    ("{i}.long() <+|-|*|//|%> <5000000000|-2147483649|4294967296>",),
+    ("({i}.long() * 3000000000).clamp(<-5000000000|0>, <5000000001|4294967297>)",),
+    ("graphc.full((<3|5>,), <5000000000|-2147483649>) + {i}.sum()",),
     ("{b}.to(graphc.<D>).to(graphc.<D>)",),
 )
 MOVEMENT = (
     ("{v}.permute<P>.permute<P>",),
     ("{v}.permute<P>.exp().permute<P>",),
+    ("{q}.permute<P>.permute<P>",),
+    ("{q}.transpose(0, 1).transpose(<1|0>, 2)", "{0} + {q}"),
     ("{v}<S><S>",),
     ("{v}<S> * 2",),
     ("{v}.flip<A>.flip<A>",),
@@ -86,6 +96,11 @@ PAIRS = (
     ("{v} + 2", "{v} + 3", "{0} * {1}"),
     ("{v} * <0.1|3>", "{w} * <0.3|7>"),
     ("{v}.clamp(-1, 1)", "{v}.clamp(-1, 2)", "{0} + {1}"),
+    ("F.leaky_relu({v}, 0.1)", "F.leaky_relu({v}.cumsum(0), 0.3)"),
+    ("{v}.cumsum(0).clamp(-0.5, 0.5)", "{v}.cumsum(-1).clamp(-1.5, 2.5)"),
+    ("F.pad({v}, (1, 0), value=0.5)", "F.pad({v}.cumsum(0), (1, 0), value=-2.5)"),
+    ("F.elu({v}, 0.5)", "F.elu({v}.sum(0), 1.5)"),
+    ("F.softplus({v}, 2.0)", "F.softplus({v}.sum(-1), 3.0)"),
 )
 FOLDED = (
     ("graphc.linspace(<-3|0.1>, 4, <9|33>, dtype=graphc.<float32|float64>).<exp|log|sin|tanh|sigmoid|erf|sqrt|cos>()",),
@@ -94,6 +109,7 @@ FOLDED = (
     ("(graphc.arange(<7|33>) * <0.37|0.01>).<exp|cos|tanh>().sum()",),
     ("graphc.arange(5).cumsum(0) * graphc.ones(5, dtype=graphc.int64) - {v}.numel()",),
     ("graphc.tensor([-0.0, 0.0, 1.0]) + <0.0|-0.0>",),
+    ("graphc.tensor([0.1, 0.7, -1.3, 2.9, 11.5, -7.7, 3.3, 0.01]).to(graphc.<float32|float64>).<exp|sigmoid|tanh>()",),
 )
 # y: what may be written
 WRITTEN = (
@@ -109,9 +125,13 @@ WRITTEN = (
     ("{y} + {x}", "!{y}.copy_({x} * 2)", "!{x}.copy_({0})"),
     ("!{y}.copy_({x}.cumsum(0))", "!{x}.copy_({y}.cumsum(-1))"),
     ("{y}.detach().clone()", "!{y}.zero_()", "{0} + {y}"),
+    ("{y} * 2", "({0}.cumsum(0) * {y}).cumsum(-1)", "!{y}.copy_({0})"),
+    ("{y} - {y}.mean(-1, keepdim=True)", "({0} * {y}).sum(-1)", "!{y}.copy_({0})"),
+    ("{y}.cumsum(0)", "{v}.cumsum(-1)", "{0}.sum(0)", "{1}.sum(0)", "!{y}.<add_(1)|mul_(2)>"),
+    ("{v} @ {v}.transpose(0, -1)", "{0} @ {0}", "!{y}.add_(1)", "{y}.sum() + {0}.sum()"),
     ("{y}.softmax(-1)", "!{y}.copy_({0} - {0}.sum(-1, keepdim=True))"),
 )
-# c: three axes
+# c: three axes; q: three of one size
 LAID = (
     ("{c}.exp()", "{0}.transpose(0, 1)", "{1}.cumsum(-1)", "{0}.cumsum(0)"),
     ("{c} * 2", "{0}.transpose(0, 1).cumsum(0)", "{0}.cumsum(-1)", "{0}.transpose(0, 1) + 1"),
@@ -119,18 +139,34 @@ LAID = (
     ("({c} + 1).permute<P>", "{0}.cumsum(0)", "{0}.reshape(-1)"),
     ("{c}.cumsum(0)", "{0}.transpose(0, 1).contiguous()", "{0} + 1", "{1}.sum(0)"),
     ("{c}.softmax(-1)", "{0}.transpose(0, 1).reshape(-1)", "{0} * 2"),
+    ("{c}.softmax(-1)", "{0}.reshape(-1).cumsum(0)", "{0}.transpose(0, 1).cumsum(-1)"),
+    ("{q}.softmax(-1)", "{0}.transpose(0, 1).cumsum(0)", "{0}.cumsum(0)", "{1} + {2}"),
+    ("({v}.exp() + 1).sin().tanh()", "{0} + {0}.flip(0)", "{0}.sum(0)"),
+    ("{v}.softmax(-1)", "{0} - {0}.<flip(0)|roll(1, -1)|flip(-1)>", "{0} * 2"),
+    ("{v}.cumsum(0).flip(0).cumsum(0).cumsum(-1)",),
+    ("{v}.cumsum(0).<roll(1, 0)|flip(-1)>.softmax(-1).cumsum(0)",),
+    ("{v}.cumsum(0)", "{0} - {0}.sum(-1, keepdim=True)", "({1} * {0}).sum(-1, keepdim=True)", "{1}.cumsum(0)"),
+    ("{v}.cumsum(-1)", "({0} - {0}.flip(-1)).cumsum(0)", "{1}.cumsum(-1)"),
+    ("({v}.cumsum(0) * {v}.cumsum(0).flip(0)).cumsum(-1)", "{0}.cumsum(0)"),
 )
+# what kernels of their own make of square tensors
+STEPS = (
+    "{a} @ {b}", "{a}.cumsum(0)", "{a}.softmax(-1)", "{a}.sum(0, keepdim=True) * {b}", "{a}.t().cumsum(-1)",
+    "{a} - {b}.t()", "graphc.cat([{a}, {b}])[::2]", "{a}.flip(0) + {b}", "{a}.sum(-1).cumsum(0) + {b}",
+)  # fmt: skip
 RECIPES = (*ARITHMETIC, *MOVEMENT, *PAIRS, *FOLDED, *WRITTEN, *LAID)
-# L: many rows or a long row; what is made of it is cut to a few elements
+# L: many rows or a long row; K: a very long one; what is made of it is cut to a few elements
 EDGES = (
     "{L}.cumsum(-1)[..., -3:]", "{L}.<sum|mean|prod|logsumexp>(-1)[-4:]", "{L}.softmax(-1)[..., -3:]",
     "{L}.<amax|amin|argmax|argmin>(-1)[-4:]", "({L} * 2 + 1)[..., -2:]", "({L} @ {L}.t())[:3, -3:]", "{L}.var(-1)[-3:]",
-    "{L}.t().<sum|amax|argmax>(-1)[-5:]", "{L}.<sum|amax|mean>(0)[-5:]", "{L}.cumsum(0)[-1, -4:]",
+    "{L}.t().<sum|amax|argmax>(-1)[-5:]", "{L}.<sum|amax|argmax>(0)[-5:]", "{L}.cumsum(0)[-1, -4:]",
     "graphc.zeros(7, dtype={L}.dtype).index_add_(0, graphc.arange({L}.shape[1]) % 7, {L}[0])",
     "{L}.exp().t().contiguous()[-3:, -1]", "{L}.flip(1)[..., :3] + {L}[..., -3:]", "({L} - {L}.mean(-1, keepdim=True))"
     "[..., -2:]", "{L}.cummax(-1).values[..., -3:]", "{L}[:, ::2].sum(-1)[-3:]", "({L}.t() @ {L})[-2:, :3]",
     "({L} > 0).sum(<0|1>)[-4:]", "F.layer_norm({L}, ({L}.shape[1],))[..., -3:]", "{L}.sum()", "{L}.relu().t()[-3:, -1]",
-    "{L}.reshape(-1)[1:].cumsum(0)[-3:]", "{L}.index_select(0, graphc.arange({L}.shape[0]).flip(0))[:2, -3:]",
+    "{L}.reshape(-1)[1:].cumsum(0)[-3:]", "{K}.<cumsum|cumsum|cumprod>(0)[-5:]", "{K}.sum()", "{K} @ {K}",
+    "({L} * 2 + 1).<sum|prod|amax|mean>(<-1|-1|0>)[-4:]",
+    "{L}.index_select(0, graphc.arange({L}.shape[0]).flip(0))[:2, -3:]",
 )  # fmt: skip
 LONG = (31, 32, 33, 63, 65, 511, 512, 513, 1023, 1024, 1025)
 
@@ -158,11 +194,7 @@ class Idioms(Parts):
         made = [square.name]
         for _ in range(self.rng.choice([3, 5, 8])):
             a, b = self.rng.choices(made[-4:], k=2)
-            text = self.rng.choice(
-                ["{a} @ {b}", "{a}.cumsum(0)", "{a}.softmax(-1)", "{a}.sum(0, keepdim=True) * {b}", "{a}.t().cumsum(-1)",
-                 "{a} - {b}.t()", "graphc.cat([{a}, {b}])[::2]", "{a}.flip(0) + {b}", "{a}.sum(-1).cumsum(0) + {b}"]
-            )  # fmt: skip
-            found = self.made(text.format(a=a, b=b))
+            found = self.made(self.rng.choice(STEPS).format(a=a, b=b))
             if found is not None and found.shape == square.shape:
                 made.append(found.name)
         self.made(" + ".join(self.rng.sample(made, min(len(made), 4))))
@@ -189,7 +221,7 @@ class Idioms(Parts):
                 names[name] = self._hole(name, names)
         first = names.get("v") or names.get("c") or names.get("y")
         found = [v for v in self.vars if v.name == first]
-        axes = len(found[0].shape) if found else 3 if "c" in names else 1
+        axes = len(found[0].shape) if found else 3 if "c" in names or "q" in names else 1
         text = re.sub("<([DWRPSA])>", lambda m: self._part(m[1], axes), text)
         while (choice := _CHOICE.search(text)) is not None:
             text = text[: choice.start()] + self.rng.choice(choice[1].split("|")) + text[choice.end() :]
@@ -210,8 +242,8 @@ class Idioms(Parts):
 
     def _hole(self, name: str, names: dict[str, str]) -> str:
         """A tensor of the program for a letter; one that is made up where there is none."""
-        if name == "L":
-            return self._long()
+        if name in ("L", "K"):
+            return self._long(name)
         if name in ("i", "j"):
             return self._whole(names.get("i"))
         if name == "b":
@@ -228,6 +260,9 @@ class Idioms(Parts):
             like = next((v for v in self.vars if v.name == names["v"]), None)
             other = self.pick(lambda v: like is not None and (v.shape, v.dtype) == (like.shape, like.dtype))
             return other.name if other is not None and other is not like else f"({names['v']} * 0.5 + 1)"
+        if name == "q":
+            v = self.pick(lambda v: v.real)
+            return f"({self.repeated(v, (3, 3, 3))})" if v is not None else "graphc.ones(3, 3, 3)"
         if name == "c":
             v = self.pick(lambda v: v.real and len(v.shape) == 3 and v.size > 6)
             v = v or self.pick(lambda v: v.real)
@@ -236,11 +271,13 @@ class Idioms(Parts):
             return v.name if len(v.shape) == 3 else f"({self.repeated(v, (2, 3, 4))})"
         return names["v"]
 
-    def _long(self) -> str:
+    def _long(self, name: str) -> str:
         v = self.pick(lambda v: v.real) or self.pick()
         n = self.rng.choice(LONG)
         rows = self.rng.choice([1, 2, 3, 33]) if n > 100 else self.rng.choice([1, 2, 9, 33])
-        shape = (rows, n) if self.chance(0.7) else (n, rows)
+        shape: tuple[int, ...] = (rows, n) if self.chance(0.7) else (n, rows)
+        if name == "K":
+            shape = (self.rng.choice([2048, 2049, 3000, 4097]),)
         if v is None:
             return f"graphc.ones{shape}"
         return f"({self.repeated(v, shape)})"

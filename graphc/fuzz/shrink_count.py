@@ -118,8 +118,8 @@ def count_ops(text: str) -> int:
 
     Not counted: what is done with constants or Python numbers alone (`-1`, `k + 1`, `i < 3`), Python's own functions
     (`range`, `len`, `print`, `append` …), questions (`x.shape`, `x.size(0)`, `x.item()`), functions of the state,
-    one of several results (`x.chunk(2)[0]`), calls of the program's own functions (their bodies count), control flow, and all that
-    `make` prepares: these make the inputs. Nothing is run. Raises SyntaxError for what is no Python.
+    one of several results (`x.chunk(2)[0]`), calls of the program's own functions (their bodies count), control flow,
+    and all that `make` prepares: these make the inputs. Nothing is run. Raises SyntaxError for what is no Python.
     """
     return _ops(ast.parse(text))
 
