@@ -131,7 +131,7 @@ def record_call(
     target: Any = function
     if hasattr(type(function), "_graphc_module"):
         target = target.forward
-    watcher.start(target, [*given[0], *given[1].values()])
+    watcher.start(target, *given)
     ended, after = False, mode.get().grad
     try:
         try:

@@ -12,8 +12,9 @@ import io
 import random
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain, repeat
 from types import (
     BuiltinFunctionType,
     CellType,
@@ -102,11 +103,13 @@ class Watcher:
         self._calls: list[tuple[Any, Location]] = []  # methods the user called on noted objects
         self._previous: Any = None
 
-    def start(self, function: Any, arguments: list[Any]) -> None:
-        """Begin watching a call of `function`; `arguments` are outside objects."""
+    def start(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Begin watching a call of `function`; the arguments are outside objects."""
         code = getattr(getattr(function, "__func__", function), "__code__", None)
+        names = () if code is None else code.co_varnames[hasattr(function, "__func__") : code.co_argcount]
         self._names.update(names_of(code) if code is not None else ())
-        self._roots += [(x, "an argument") for x in arguments]
+        self._roots += zip(args, chain(names, repeat("an argument")), strict=False)
+        self._roots += [(x, name) for name, x in kwargs.items()]
         self._roots.append((function, getattr(function, "__name__", "the function")))
         self._random = random_states()
         self._expect_random()
@@ -364,10 +367,8 @@ class Watcher:
                 yield f"{label} ({type(x).__name__}) is changed", called or self._owner_called(x)
         elif kind == "iterator":
             if position(x) != before:
-                yield (
-                    f"{label} ({type(x).__name__}) is moved on",
-                    self._line(("LOAD_DEREF", "LOAD_GLOBAL", "LOAD_ATTR"), label),
-                )
+                line = self._line(("LOAD_DEREF", "LOAD_GLOBAL", "LOAD_ATTR", "LOAD_FAST"), label)
+                yield f"{label} ({type(x).__name__}) is moved on", line or called or self._first_line()
         else:
             fields = fields_of(kind, x, before)
             for name in sorted(fields.keys() | before.keys()):
