@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 import graphc
+from graphc.nn import functional as F
+from graphc.testing import check_program
 
 
 def x3() -> graphc.Tensor:
@@ -78,7 +80,7 @@ def test_gradient_that_is_read_and_replaced_is_state_of_a_file() -> None:
 def test_gradient_that_is_read_and_dropped_has_no_place_in_a_file() -> None:
     f, w = accumulating(drop=True)
     w.grad = graphc.ones(2)
-    with pytest.raises(graphc.errors.RecordingError, match=r"\.grad is read, and replaced by None at .*trace\(\)"):
+    with pytest.raises(graphc.errors.RecordingError, match=r"\.grad is a tensor at .*None after the call.*trace\(\)"):
         graphc.trace(f, graphc.ones(2))
     w.grad = None
     assert graphc.trace(f, graphc.ones(2))(graphc.ones(2)).tolist() == f(graphc.ones(2)).tolist()
@@ -142,3 +144,52 @@ def test_threads_changed_after_compiling() -> None:
 def test_settings_are_not_changed_in_a_graph() -> None:
     with pytest.raises(graphc.errors.RecordingError, match=r"set_num_threads\(\) at"):
         graphc.compile(lambda x: (graphc.set_num_threads(1), x)[1], fullgraph=True)(x3())
+
+
+@pytest.mark.parametrize("n, size, step", [(3, 3, 1), (4, 4, 2), (1, 1, 3), (5, 2, 2), (7, 3, 2)])
+def test_write_to_windows_that_overlap_only_by_their_sizes(n: int, size: int, step: int) -> None:
+    """A single window wider than its stride was written in eager code and refused as overlapping in graphs."""
+
+    def f(x: Any) -> Any:
+        windows = x.unfold(0, size, step)
+        windows.mul_(2.0)
+        return windows.clone(), x.sum()
+
+    def make() -> Any:
+        return f, (graphc.arange(n).float(),), []
+
+    if n == 7:  # three windows that do overlap
+        with pytest.raises(graphc.errors.GraphcError, match="single memory location"):
+            graphc.compile(f)(*make()[1])
+    check_program(make, deep=n == 3)
+
+
+UNMOVED = (
+    lambda x: F.interpolate(x, size=(2, 2)),
+    lambda x: F.interpolate(x, scale_factor=1.0, mode="bilinear"),
+    lambda x: F.interpolate(x, size=2, mode="nearest-exact"),
+    lambda x: F.unfold(x, 2),
+    lambda x: F.unfold(x, 1),
+    lambda x: F.pixel_shuffle(x, 1),
+    lambda x: F.pixel_shuffle(x[:, :, :1, :1], 2),
+    lambda x: F.pixel_unshuffle(x, 1),
+    lambda x: F.channel_shuffle(x, 1),
+)
+
+
+@pytest.mark.parametrize("k", range(len(UNMOVED)))
+def test_images_that_stay_as_they_are_are_new_ones(k: int) -> None:
+    """Where nothing moves the result was a view of the argument: writes to it changed the argument."""
+
+    def f(x: Any) -> Any:
+        y = UNMOVED[k](x)
+        y.add_(1.0)
+        return y, x
+
+    def make() -> Any:
+        return f, (graphc.arange(16).reshape(1, 4, 2, 2).float(),), []
+
+    given = make()[1][0]
+    y, x = f(given)
+    assert x is given and x.tolist() == make()[1][0].tolist() and y._s is not x._s
+    check_program(make)

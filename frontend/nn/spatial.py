@@ -60,11 +60,11 @@ def interpolate(
         return pool(x, wanted)
     steps = [n / o if s is None else 1.0 / s for n, o, s in zip(sizes, wanted, scales, strict=True)]
     if mode.startswith("nearest"):
-        return _nearest(x, sizes, wanted, steps, 0.5 if mode == "nearest-exact" else 0.0)
+        return _new(_nearest(x, sizes, wanted, steps, 0.5 if mode == "nearest-exact" else 0.0), input)
     for k, (n, o, step) in enumerate(zip(sizes, wanted, steps, strict=True)):
         if n != o or mode == "bicubic":  # as PyTorch: the others leave an axis of the right size as it is
             x = _resized(x, 2 + k, n, o, step, mode, bool(align_corners))
-    return x
+    return _new(x, input)
 
 
 def _check_mode(x: Tensor, mode: str, align_corners: bool | None, antialias: bool) -> None:
@@ -184,7 +184,7 @@ def unfold(input: Tensor, kernel_size: Pair, dilation: Pair = 1, padding: Pair =
     found = ops.windows(x, dims=(2, 3), size=kernel, stride=steps, dilation=holes)
     n, c, rows, columns, kh, kw = found.ttype.shape
     out = reshape(permute(found, (0, 1, 4, 5, 2, 3)), (n, c * kh * kw, rows * columns))
-    return squeeze(out, 0) if single_ else out
+    return _new(squeeze(out, 0) if single_ else out, input)
 
 
 def fold(
@@ -229,7 +229,7 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
         raise ShapeError(f"pixel_shuffle: the channels of {x._l.type} must be a multiple of {r}^2")
     split = reshape(x, (n, c // (r * r), r, r, h, w))
     out = reshape(permute(split, (0, 1, 4, 2, 5, 3)), (n, c // (r * r), h * r, w * r))
-    return squeeze(out, 0) if single_ else out
+    return _new(squeeze(out, 0) if single_ else out, input)
 
 
 def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
@@ -241,7 +241,7 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
         raise ShapeError(f"pixel_unshuffle: the height and width of {x._l.type} must be multiples of {r}")
     split = reshape(x, (n, c, h // r, r, w // r, r))
     out = reshape(permute(split, (0, 1, 3, 5, 2, 4)), (n, c * r * r, h // r, w // r))
-    return squeeze(out, 0) if single_ else out
+    return _new(squeeze(out, 0) if single_ else out, input)
 
 
 def channel_shuffle(input: Tensor, groups: int) -> Tensor:
@@ -251,4 +251,9 @@ def channel_shuffle(input: Tensor, groups: int) -> Tensor:
         raise ShapeError(f"channel_shuffle: the channels of {input._l.type} must be a multiple of {groups}")
     split = reshape(input, (n, groups, c // groups, *rest))
     order = (0, 2, 1, *range(3, split.ndim))
-    return reshape(permute(split, order), (n, c, *rest))
+    return _new(reshape(permute(split, order), (n, c, *rest)), input)
+
+
+def _new(out: Tensor, x: Tensor) -> Tensor:
+    """A result in memory of its own, as PyTorch has it, also where nothing moves and it would be a view of `x`."""
+    return out.clone() if out._s is x._s else out

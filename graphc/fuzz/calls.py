@@ -22,6 +22,9 @@ from graphc.nn import functional
 NOT_CALLED = {
     # settings of the process, files, devices, compilation
     "compile",
+    "is_compiling",  # it is there to differ
+    "disable",
+    "reset",
     "trace",
     "freeze",
     "host",

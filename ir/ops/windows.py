@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -197,6 +198,13 @@ windows_grad = define(
 )
 
 
+def _shared(count: Size, size: int, stride: int, dilation: int) -> bool:
+    """Whether two windows share an element: that `a` windows on is that `b` places on in the same window."""
+    common = math.gcd(stride, dilation)
+    windows_on, places_on = dilation // common, stride // common
+    return places_on < size and (not isinstance(count, int) or windows_on < count)
+
+
 def _scatter_infer(
     base: TensorType, src: TensorType, *, dims: Ints, size: Ints, stride: Ints, dilation: Ints
 ) -> TensorType:
@@ -205,7 +213,8 @@ def _scatter_infer(
         raise ShapeError(f"windows_scatter: src is {src}, the windows of {base} need {want}")
     if src.dtype is not base.dtype:
         raise DTypeError(f"windows_scatter: base is {base}, src is {src}; the dtypes must be equal")
-    if any(s < step * (n - 1) + 1 for n, s, step in zip(size, stride, dilation, strict=True)):
+    counts = [want.shape[d] for d in dims]
+    if 0 not in base.shape and any(map(_shared, counts, size, stride, dilation)):
         raise ShapeError("windows_scatter: the windows overlap, so that elements share a place; clone() them first")
     return base
 
@@ -214,15 +223,21 @@ def _scatter_lower(
     at: At, index: Index, types: Sequence[TensorType], *, dims: Ints, size: Ints, stride: Ints, dilation: Ints
 ) -> Expr:
     rank = types[0].ndim
-    outer, inner, where = list(index[:rank]), [], []  # type: list[Expr], list[Expr], list[Expr]
+    ways = []
     for d, n, s, step in zip(dims, size, stride, dilation, strict=True):
-        # the windows do not overlap: the first candidate, the newest, is the only one
-        window, place, holds = list(_candidates(index[d], types[1].sizes[d], n, s, step))[-1]
-        outer[d] = window
-        inner.append(place)
-        where += holds
-    inside = all_of(where)
-    return apply("select", inside, at(1, (*outer, *inner), inside), at(0, tuple(index[:rank])))
+        span = step * (n - 1) + 1
+        found = _candidates(index[d], types[1].sizes[d], n, max(s, span) if types[1].shape[d] == 1 else s, step)
+        ways.append(list(found))
+    value = at(0, tuple(index[:rank]))
+    for choice in itertools.product(*ways):  # no two of them hold
+        outer, inner, where = list(index[:rank]), [], []  # type: list[Expr], list[Expr], list[Expr]
+        for d, (window, place, holds) in zip(dims, choice, strict=True):
+            outer[d] = window
+            inner.append(place)
+            where += holds
+        inside = all_of(where)
+        value = apply("select", inside, at(1, (*outer, *inner), inside), value)
+    return value
 
 
 def _scatter_reference(base: Array, src: Array, **attrs: Any) -> Array:
@@ -245,6 +260,9 @@ _APART: tuple[tuple[Ints, Ints, Ints, Ints, Ints], ...] = (
     ((2, 7, 5), (1, 2), (3, 2), (3, 2), (1, 1)),
     ((0, 4), (1,), (2,), (2,), (1,)),
     ((3, 2), (), (), (), ()),
+    ((3, 4), (0, 1), (3, 2), (1, 3), (1, 1)),  # one window: no other overlaps it
+    ((9,), (0,), (3,), (2,), (3,)),  # one between the elements of the other
+    ((0, 4), (1,), (2,), (1,), (1,)),
 )
 
 
