@@ -11,11 +11,12 @@ import functools
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from graphc.errors import InternalError
 from graphc.runtime.elf import Symbols, read_symbols
+from graphc.runtime.mapped import place
 
 OPT_LEVEL = 2  # code generation only: no pass pipeline runs; level 0 aborts on AVX-512 masks
 
@@ -138,35 +139,28 @@ def _refuse_missing(symbols: Symbols, allowed: Iterable[str]) -> None:
 class LoadedCode:
     """Machine code in memory; `address` finds its functions. The code is unmapped when this object dies."""
 
-    __slots__ = ("__weakref__", "_engine", "_finalizer", "_symbols")
+    __slots__ = ("__weakref__", "_addresses", "_finalizer")
 
-    def __init__(self, engine: Any, context: Any, symbols: frozenset[str]) -> None:
-        self._engine = engine
-        self._symbols = symbols
-        self._finalizer = weakref.finalize(self, _dispose, engine, context)
+    def __init__(self, addresses: Callable[[str], int], symbols: frozenset[str], unmap: Callable[[], None]) -> None:
+        self._addresses = {symbol: addresses(symbol) for symbol in sorted(symbols)}
+        self._finalizer = weakref.finalize(self, unmap)
         self._finalizer.atexit = False  # threads may still run this code at exit
 
     def address(self, symbol: str) -> int:
         """The address of a function. Raises InternalError if the code does not define it."""
-        if symbol not in self._symbols:  # LLVM would end the process
+        found = self._addresses.get(symbol)
+        if found is None:
             raise InternalError(f"the loaded code does not define {symbol!r}")
-        with _lock:
-            return int(self._engine.get_function_address(symbol))
+        return found
 
     def close(self) -> None:
         """Unmap the code now. No address of it may be used afterwards."""
-        self._symbols = frozenset()
+        self._addresses = {}
         self._finalizer()
 
 
-def _dispose(engine: Any, context: Any) -> None:
-    with _lock:
-        engine.close()
-        context.close()
-
-
 def load_objects(objects: Sequence[bytes], allowed: Iterable[str] = ()) -> LoadedCode:
-    """Map object files into this process, in one engine. Trust is the caller's matter: the bytes will run.
+    """Map object files into this process, together. Trust is the caller's matter: the bytes will run.
 
     Raises InternalError for a damaged object, one of another machine, one that needs symbols outside `allowed`,
     or two that define the same symbol.
@@ -180,9 +174,19 @@ def load_objects(objects: Sequence[bytes], allowed: Iterable[str] = ()) -> Loade
         if defined & symbols.defined:
             raise InternalError(f"two objects define {min(defined & symbols.defined)!r}")
         defined |= symbols.defined
+    names = frozenset(defined)
+    mapping = place(objects)
+    if mapping is not None:
+        return LoadedCode(mapping.symbols.__getitem__, names, mapping.unmap)
     with _lock:
         engine, context = _open_engine(objects)
-    return LoadedCode(engine, context, frozenset(defined))
+        return LoadedCode(engine.get_function_address, names, functools.partial(_dispose, engine, context))
+
+
+def _dispose(engine: Any, context: Any) -> None:
+    with _lock:
+        engine.close()
+        context.close()
 
 
 def _open_engine(objects: Sequence[bytes]) -> tuple[Any, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from graphc.errors import InternalError
-from graphc.runtime import driver, elf, llvm
+from graphc.runtime import driver, elf, llvm, mapped
 from graphc.runtime.cache import ObjectCache
 from graphc.runtime.code import KernelLibrary
 from tests.runtime_kernels import HostTarget, host_target
@@ -219,3 +219,70 @@ compiler.join()
 
 def test_a_fork_while_another_thread_compiles() -> None:
     subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], check=True, timeout=60, cwd=ROOT)
+
+
+CONSTANTS = """
+@table = private constant [4 x float] [float 1.0, float 2.5, float -3.0, float 4.0]
+define void @{name}(ptr %to, i64 %k) nounwind {{
+  %p = getelementptr [4 x float], ptr @table, i64 0, i64 %k
+  %x = load float, ptr %p
+  %y = fadd float %x, 0x3FB99999A0000000
+  store float %y, ptr %to
+  ret void
+}}
+"""
+
+
+def _looked_up(address: int) -> list[float]:
+    out = (ctypes.c_float * 4)()
+    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address)
+    for k in range(4):
+        function(ctypes.addressof(out) + 4 * k, k)
+    return [round(x, 4) for x in out]
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_code_finds_its_constants_however_it_is_loaded(ours: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if ours and not llvm.host()[0].startswith("x86_64"):
+        pytest.skip("only x86-64 objects are mapped without LLVM")
+    objects = [llvm.compile_text(CONSTANTS.format(name=name), host_target()) for name in ("one", "two")]
+    placed: list[object] = []
+    monkeypatch.setattr(llvm, "place", lambda given: placed.append(mapped.place(given) if ours else None) or placed[-1])
+    loaded = llvm.load_objects(objects)
+    assert (placed[0] is not None) == ours
+    for name in ("one", "two"):
+        assert _looked_up(loaded.address(name)) == [1.1, 2.6, -2.9, 4.1]
+
+
+def test_objects_that_take_a_linker_are_left_to_llvm() -> None:
+    counter = (
+        "@n = global i64 40\ndefine i64 @answer() {\n  %x = load i64, ptr @n\n  %y = add i64 %x, 2\n  ret i64 %y\n}\n"
+    )
+    data = llvm.compile_text(counter, host_target())
+    assert mapped.place([data]) is None  # memory that can be written
+    assert call(llvm.load_objects([data]).address("answer")) == 42
+
+
+def test_damaged_relocations_are_refused_or_left_alone() -> None:
+    data = llvm.compile_text(CONSTANTS.format(name="one"), host_target())
+    _, sections = elf.read_sections(data)
+    (table,) = (s for s in sections if s.kind == 4)
+    for at in range(table.offset, table.offset + table.size):
+        worse = bytearray(data)
+        worse[at] ^= 0xFF
+        try:
+            found = mapped.place([bytes(worse)])
+        except InternalError:
+            continue
+        if found is not None:
+            found.unmap()
+
+
+def test_mapped_code_can_be_run_but_not_written() -> None:
+    found = mapped.place([answer()])
+    if found is None:
+        pytest.skip("only x86-64 objects are mapped without LLVM")
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    spans = [(*(int(x, 16) for x in line.split()[0].split("-")), line.split()[1]) for line in lines]
+    assert next(how for low, high, how in spans if low <= found.symbols["answer"] < high) == "r-xp"
+    found.unmap()
