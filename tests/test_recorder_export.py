@@ -174,6 +174,33 @@ def test_program_arguments_and_results(tmp_path: Path) -> None:
             program(*wrong)
 
 
+def test_constants_of_a_program(tmp_path: Path) -> None:
+    """Dtypes, complex numbers and bytes, as arguments and as results; equal numbers of other bits are others."""
+
+    def f(x: Any, dtype: Any, c: complex, b: bytes, flag: Any) -> Any:
+        return x.to(dtype), dtype, c, b, graphc.float64, c.real < 0, flag
+
+    given: Any = (graphc.float16, complex(1, -0.0), b"ab", True)
+    program = reload(graphc.trace(f, x34(), *given), tmp_path)
+    found = program(x34(), *given)
+    assert bits(found) == bits(f(x34(), *given)) and found[1] is graphc.float16 and found[4] is graphc.float64
+    for k, other in enumerate((graphc.float32, complex(1, 0.0), b"abc", 1)):
+        with pytest.raises(ArgumentError, match="trace again with it"):
+            program(x34(), *given[:k], other, *given[k + 1 :])
+
+
+def test_a_constant_float_is_compared_by_its_bits() -> None:
+    def f(x: Any, k: float) -> Any:
+        return x * 2 if type(k) is float and k == 0 else x
+
+    program = graphc.trace(f, x34(), 0.0)
+    assert {a.name: a.kind for a in program.signature.arguments}["k"] == "constant"
+    assert bits(program(x34(), 0.0)) == bits(x34() * 2)
+    for other in (-0.0, float("nan"), 0):
+        with pytest.raises(ArgumentError, match="cannot be"):
+            program(x34(), other)
+
+
 def test_program_takes_any_layout(tmp_path: Path) -> None:
     program = reload(graphc.trace(lambda x: (x * 2).sum(1), x34()), tmp_path)
     wide = graphc.arange(24.0).reshape(3, 8)

@@ -19,7 +19,16 @@ from graphc.frontend.mode import watching
 from graphc.frontend.record import given_grads, rng
 from graphc.frontend.record.around import Around, restoring
 from graphc.frontend.record.session import argument_names, check_function, record_call
-from graphc.frontend.record.signature import Argument, Expectation, Result, Signature, signature_json, signature_of
+from graphc.frontend.record.signature import (
+    Argument,
+    Expectation,
+    Result,
+    Signature,
+    is_constant,
+    same_constant,
+    signature_json,
+    signature_of,
+)
 from graphc.frontend.record.staged import Staged
 from graphc.frontend.record.trace import Trace, difference
 from graphc.frontend.record.tree import TreeSpec, flatten, to_json, unflatten
@@ -127,7 +136,7 @@ class Program:
                 if type(x) not in (float, int):
                     raise ArgumentError(f"{self.graph.name}: {argument.name} must be a number, got {type(x).__name__}")
                 found[argument.name] = np.asarray(float(x))
-            elif type(x) is not type(argument.value) or x != argument.value:
+            elif not (is_constant(x) and same_constant(x, argument.value)):
                 raise ArgumentError(
                     f"{self.graph.name}: {argument.name} was {argument.value!r} in the trace and cannot be {x!r}; "
                     "trace again with it"
@@ -369,11 +378,11 @@ def _argument(x: Any, name: str, followed: bool) -> Argument:
         return Argument(name, "tensor")
     if followed:
         return Argument(name, "float")
-    if isinstance(x, (bool, int, float, str, type(None))):
+    if is_constant(x):
         return Argument(name, "constant", x)
     raise RecordingError(
-        f"trace: the argument {name} is a {type(x).__name__}; a file can only take tensors and numbers, so close over "
-        "it instead"
+        f"trace: the argument {name} is a {type(x).__name__}; a file can only take tensors, numbers, texts and "
+        "dtypes, so close over it instead"
     )
 
 

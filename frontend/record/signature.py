@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from graphc.errors import ArtifactError
 from graphc.frontend.record.tree import TreeSpec, from_json, to_json
 from graphc.ir.graph import Graph
+from graphc.ir.types import DType, dtype_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class Signature:
 
 
 def signature_json(s: Signature) -> dict[str, Any]:
-    """As JSON. Raises ArtifactError for a constant that is no number, string or None."""
+    """As JSON. Raises ArtifactError for a constant that is no number, string, dtype or None."""
     return {
         "arguments": [{"name": a.name, "kind": a.kind, "value": _plain(a.value)} for a in s.arguments],
         "in_tree": to_json(s.in_tree),
@@ -88,19 +89,45 @@ def signature_json(s: Signature) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, float):
+    kind = type(value)
+    if kind is float:
         return {"float": value.hex()}
-    if value is None or isinstance(value, (bool, int, str)):
+    if kind is complex:
+        return {"complex": [value.real.hex(), value.imag.hex()]}
+    if kind is bytes:
+        return {"bytes": value.hex()}
+    if kind is DType:
+        return {"dtype": value.name}
+    if value is None or kind in (bool, int, str):
         return value
-    raise ArtifactError(f"a {type(value).__name__} cannot be part of a file's signature")
+    raise ArtifactError(f"a {kind.__name__} cannot be part of a file's signature")
+
+
+_READ: dict[str, Callable[[Any], Any]] = {
+    "float": float.fromhex,
+    "complex": lambda parts: complex(*map(float.fromhex, parts)),
+    "bytes": bytes.fromhex,
+    "dtype": lambda name: dtype_named(str(name)),
+}
 
 
 def _unplain(data: Any) -> Any:
-    if isinstance(data, dict) and set(data) == {"float"} and isinstance(data["float"], str):
-        return float.fromhex(data["float"])
+    if isinstance(data, dict) and len(data) == 1 and _READ.keys() >= data.keys():
+        ((kind, text),) = data.items()
+        return _READ[kind](text)
     if data is None or isinstance(data, (bool, int, str)):
         return data
     raise ArtifactError("signature: not a plain value")
+
+
+def is_constant(value: Any) -> bool:
+    """True for what a signature can hold as it is."""
+    return value is None or type(value) in (bool, int, float, complex, str, bytes, DType)
+
+
+def same_constant(a: Any, b: Any) -> bool:
+    """True for constants of one type with the same bits; any NaN is one."""
+    return type(a) is type(b) and bool(_plain(a) == _plain(b))
 
 
 def _number(data: Any) -> bool | int:
