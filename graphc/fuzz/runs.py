@@ -100,9 +100,7 @@ def history(
     kept: list[Any] = []
     found = History([], [])
     for number, how in enumerate(schedule):
-        for change in state:
-            if isinstance(change, FunctionType):
-                change(number)
+        change(state, number)
         now = varied(args, how)
         before = _counts(world)
         with set_grad_enabled("n" not in how or not without):
@@ -124,6 +122,13 @@ def history(
             kept.append([t._grad for _, t in world.tensors.values()])
     found.later = [_leaf_bits(result) for result in kept]
     return found
+
+
+def change(state: Any, number: int) -> None:
+    """Let the functions in the state set what call `number` is to find."""
+    for x in state:
+        if isinstance(x, FunctionType):
+            x(number)
 
 
 def _differentiates(program: Any) -> bool:
