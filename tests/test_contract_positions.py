@@ -336,6 +336,35 @@ def _changing(numbers: Any) -> Any:
     return case
 
 
+def descriptor_of_the_user() -> Any:
+    """Looking for conditions must not run it."""
+    numbers = iter(range(64))
+
+    class Next:
+        def __get__(self, owner: Any, kind: Any) -> int:
+            return next(numbers)
+
+    class Place:
+        value = Next()
+
+    place = Place()
+    return lambda x: x * place.value + Place.value, (x3(),)  # here
+
+
+def property_of_a_class() -> Any:
+    numbers = iter(range(64))
+
+    class Kind(type):
+        @property
+        def value(cls) -> int:
+            return next(numbers)
+
+    class Place(metaclass=Kind):
+        pass
+
+    return lambda x: x * Place.value, (x3(),)  # here
+
+
 def iterator_made_inside() -> Any:
     numbers = [1.0, 2.0]
 
@@ -380,6 +409,8 @@ CASES = [
     Case("numpy.random.Generator", numpy_generator, refused=True),
     Case("re.finditer()", matches, refused=True),
     Case("struct.iter_unpack()", unpacked_structs, refused=True),
+    Case("a descriptor of the user's", descriptor_of_the_user, refused=True),
+    Case("a property of a class", property_of_a_class, refused=True),
     Case("an array.array that changes", _changing(array.array("d", [1.0, 2.0]))),
     Case("a bytearray that changes", _changing(bytearray(b"abc"))),
     Case("iterators made inside", iterator_made_inside),

@@ -383,6 +383,13 @@ class Reach:
     def _member(self, owner: type, name: str, holder: int, depth: int) -> None:
         """What a class has under a name, from its base `owner`."""
         raw = owner.__dict__[name]
+        if is_user_class(type(raw)) and hasattr(type(raw), "__get__"):  # a descriptor: asking the class would run it
+            self.visit(raw, self.table.step("item", self._content(owner), name), depth + 1)
+            return
+        if isinstance(raw, classmethod) and not isinstance(raw.__func__, FunctionType):  # a property of the class
+            step = self.table.step("item", self._content(owner), name)
+            self.visit(raw.__func__, self.table.step("attr", step, "__func__"), depth + 1)
+            return
         step = self.table.step("attr", holder, name)
         if isinstance(raw, classmethod):
             self.visit(raw.__func__, self.table.step("attr", step, "__func__"), depth + 1)
@@ -390,8 +397,6 @@ class Reach:
             self.visit(raw.__func__, step, depth + 1)
         elif not hasattr(type(raw), "__get__") or isinstance(raw, (FunctionType, property)):
             self.visit(raw, step, depth + 1)
-        elif is_user_class(type(raw)):  # a descriptor of the user's
-            self.visit(raw, self.table.step("item", self._content(owner), name), depth + 1)
 
     def _array(self, x: Any, step: int) -> None:
         if x.nbytes > _MAX_BYTES:

@@ -327,7 +327,7 @@ class Recorder(rng.Replays, Phases, CountedSizes, GradPlaces):
         if self.exact is not None:
             self.refuse(
                 RecordingError(
-                    f"item() at {here()} gives a number to follow, but {self.exact} looks at type() or identity"
+                    f"item() at {here()} gives a number to follow, but {self.exact} looks at its type or identity"
                 )
             )
             return number

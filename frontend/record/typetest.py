@@ -1,43 +1,66 @@
-"""Code that compares `type(x)`, or tests `x is 3`, sees that a followed number is none of Python's; it gets plain
-numbers instead.
+"""Code that compares `type(x)`, tests `x is 3` or uses a library that does, sees that a followed number is none of
+Python's; it gets plain numbers instead.
 """
 
 from __future__ import annotations
 
 import dis
-from collections.abc import Iterator
-from types import CodeType, FunctionType
+from collections.abc import Iterator, Mapping
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 from graphc.caller import kind_of
 from graphc.ir.graph import Location
 
+_NAMING = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "IMPORT_NAME", "LOAD_DEREF"})
 _COMPARISONS = frozenset({"IS_OP", "COMPARE_OP", "CONTAINS_OP"})
+_LIBRARIES = frozenset({"decimal", "fractions", "json", "marshal", "plistlib", "statistics", "struct"})
 _DEPTH = 4
 _KNOWN: dict[CodeType, Location | None] = {}
 
 
 def type_test(function: Any) -> Location | None:
-    """The first line, in user code that `function` can name, that compares the result of `type(…)` or tests for a
-    number by `is`, if any.
+    """The first line, in user code that `function` can name, that compares the result of `type(…)`, tests for a number
+    by `is` or names one of the libraries that take nothing but Python's own numbers, if any.
     """
     method = getattr(function, "forward", None) if hasattr(type(function), "_graphc_module") else function
-    for code in _codes(getattr(method, "__func__", method), 0, set()):
+    for code, variables in _codes(getattr(method, "__func__", method), 0, set()):
         if code not in _KNOWN:
             _KNOWN[code] = _find(code)
-        if _KNOWN[code] is not None:
-            return _KNOWN[code]
+        found = _KNOWN[code] or _library(code, variables)
+        if found is not None:
+            return found
     return None
 
 
-def _codes(f: Any, depth: int, seen: set[int]) -> Iterator[CodeType]:
+def _library(code: CodeType, variables: Mapping[str, Any]) -> Location | None:
+    """Where the code names one of the libraries, or what comes from one."""
+    names = set()
+    for name in code.co_names:
+        x = variables.get(name)
+        known = isinstance(x, (type, FunctionType, BuiltinFunctionType))
+        home = x.__name__ if isinstance(x, ModuleType) else x.__module__ if known else ""
+        if name in _LIBRARIES or _root(home) in _LIBRARIES:
+            names.add(name)
+    if not names:
+        return None
+    used = (i for i in dis.get_instructions(code) if i.argval in names and i.opname in _NAMING)
+    return next((Location(code, i.offset) for i in used), None)
+
+
+def _root(module: Any) -> str:
+    return module.split(".")[0].removeprefix("_") if isinstance(module, str) else ""
+
+
+def _codes(f: Any, depth: int, seen: set[int]) -> Iterator[tuple[CodeType, Mapping[str, Any]]]:
+    """Code with its global variables."""
     if not isinstance(f, FunctionType) or depth > _DEPTH or id(f) in seen or kind_of(f.__code__) != "user":
         return
     seen.add(id(f))
     todo = [f.__code__]
     while todo:
         code = todo.pop()
-        yield code
+        yield code, f.__globals__
         todo += [c for c in code.co_consts if isinstance(c, CodeType)]
         for name in code.co_names:
             yield from _codes(f.__globals__.get(name), depth + 1, seen)
