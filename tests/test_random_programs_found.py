@@ -193,3 +193,18 @@ def test_images_that_stay_as_they_are_are_new_ones(k: int) -> None:
     y, x = f(given)
     assert x is given and x.tolist() == make()[1][0].tolist() and y._s is not x._s
     check_program(make)
+
+
+def test_gradient_without_dimensions_that_a_file_begins_with() -> None:
+    """The gradient of -0.0 that trace() begins with was a number, no array, for a leaf without dimensions."""
+
+    def make() -> Any:
+        w = graphc.tensor(0.5, requires_grad=True)
+
+        def f(x: Any) -> Any:
+            ((w * 2).sum() + (w * w).sum()).backward()
+            return w * x, w.grad
+
+        return f, (graphc.ones(2),), [w]
+
+    check_program(make)

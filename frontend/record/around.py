@@ -37,7 +37,8 @@ class Around:
     def begin_gradients(self, like: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Give leaves a gradient of -0.0, to which whatever is added is that in every bit, in the layout of another."""
         for leaf, grad in like:
-            leaf._grad = fresh(np.negative(np.zeros_like(grad._a)))
+            zero = np.zeros_like(grad._a)
+            leaf._grad = fresh(np.negative(zero, out=zero))  # (without out, that of no dimensions would be no array)
             self.begun[id(leaf)] = leaf
 
     @contextmanager
