@@ -208,3 +208,28 @@ def test_gradient_without_dimensions_that_a_file_begins_with() -> None:
         return f, (graphc.ones(2),), [w]
 
     check_program(make)
+
+
+@pytest.mark.parametrize("how", ["bias", "cat"])
+def test_operands_that_come_and_go_in_lockstep(how: str) -> None:
+    """In lockstep an operation with another number of operands than before ended in a ValueError."""
+
+    def make() -> Any:
+        graphc.manual_seed(0)
+        x = graphc.ones(3)
+        net = graphc.nn.Linear(3, 3)
+        bias = net.bias
+        parts = [x, x]
+
+        def between(call: int) -> None:
+            net.bias = bias if call % 4 < 2 else None
+            parts[:] = [x, x] if call % 4 < 2 else [x, x, x]
+
+        def f(x: Any, y: Any) -> Any:
+            x[:] = 1  # beside another argument in its memory: no graph repeats it
+            return net(graphc.ones(3)) if how == "bias" else graphc.cat(parts)
+
+        return f, (x, x[:]), [net, bias, between]
+
+    for seed in (11, 115):  # lockstep at once, and when it pays
+        check_program(make, seed=seed)

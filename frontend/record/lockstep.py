@@ -218,8 +218,8 @@ class Lockstep(Hooks):
         if self.at >= len(self.script.events):
             return False
         event = self.script.events[self.at]
-        if event.plan is not plan and not _same_call(event, plan):
-            return False
+        if len(event.operands) != len(tensors) or (event.plan is not plan and not _same_call(event, plan)):
+            return False  # (some operands can be left out: a bias, tensors of a list)
         bound: list[Storage] = []
         for i, (ref, t) in enumerate(zip(event.operands, tensors, strict=True)):
             if not self._is_operand(ref, t, i, bound):
