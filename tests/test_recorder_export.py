@@ -495,3 +495,18 @@ def test_a_file_checks_its_indices(tmp_path: Any) -> None:
     for bad in (3, 7, -101):  # the first is a row but no class
         with pytest.raises(GuardError, match="out of range"):
             program(x, graphc.tensor([0, 1, bad, 0]))
+
+
+def test_a_scalar_leaf_has_a_gradient_given_to_a_program() -> None:
+    """Where there is none before the call, the program is given minus zero, an array of no axes."""
+
+    def f(x: Any) -> Any:
+        (x * x).backward()
+        return x + 1
+
+    program = graphc.trace(f, graphc.tensor(3.0).requires_grad_())
+    x = graphc.tensor(-0.0).requires_grad_()
+    assert program(x).item() == 1.0
+    assert bits(x.grad) == bits(graphc.tensor(-0.0))
+    program(x)
+    assert x.grad.shape == ()

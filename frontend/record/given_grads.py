@@ -28,7 +28,7 @@ def before(graph: str, gradients: Sequence[Gradient], given: Mapping[str, Any]) 
                 f"{'set it to None before the call' if held is not None else 'set it before the call'}"
             )
         if g.input:
-            found[g.input] = np.negative(np.zeros_like(_array(x))) if held is None else held._a
+            found[g.input] = np.full_like(_array(x), -0.0) if held is None else held._a
     written = [id(given[g.argument]) for g in gradients if g.how != "keep"]
     twice = [g.argument for g in gradients if g.how != "keep" and written.count(id(given[g.argument])) > 1]
     if twice and isinstance(given[twice[0]], Tensor):
