@@ -138,3 +138,36 @@ def test_generators_and_async_functions_are_errors_at_decoration() -> None:
     for f in (generator, later):
         with pytest.raises(TypeError, match="is a generator or async function"):
             graphc.compile(f)
+
+
+def _own(kind: type, method: str) -> Any:
+    """A method that Python finds by no name, or by one of a container, writes what only its closure holds."""
+
+    def make() -> Any:
+        asked: list[Any] = []
+        last = None
+
+        def body(self: Any, *args: Any) -> Any:
+            nonlocal last
+            last = len(asked)  # here
+            asked.append(last)  # here
+            return 7.0
+
+        own = type("Own", (kind,), {method: body})()
+        ask = {"__missing__": lambda: own["a"], "__getitem__": lambda: own[0], "look": lambda: own.look()}.get(
+            method, lambda: own()
+        )
+        return lambda x: x * ask(), (x3(),), lambda: list(asked)
+
+    make.__wrapped__ = _own  # type: ignore[attr-defined]  # whose lines are marked
+    return make
+
+
+WRITERS = [(dict, "__missing__"), (dict, "__getitem__"), (dict, "look"), (list, "__getitem__"), (list, "look")]
+WRITERS += [(object, "__getitem__"), (object, "__call__"), (object, "look")]
+OWN = [Case(f"what {m} of {k.__name__} closes over", _own(k, m), refused=True) for k, m in WRITERS]
+
+
+@contract(OWN)
+def test_methods(case: Case, setting: str) -> None:
+    run(case, setting)

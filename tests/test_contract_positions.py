@@ -26,6 +26,7 @@ import pytest
 
 import graphc
 from tests.contract_runs import Case, contract, run
+from tests.recorder_checks import bits
 
 LINES = [f"{k}.5\n" for k in range(64)]
 
@@ -342,7 +343,7 @@ def descriptor_of_the_user() -> Any:
 
     class Next:
         def __get__(self, owner: Any, kind: Any) -> int:
-            return next(numbers)
+            return next(numbers)  # here
 
     class Place:
         value = Next()
@@ -420,3 +421,96 @@ CASES = [
 @contract(CASES)
 def test_row(case: Case, setting: str) -> None:
     run(case, setting)
+
+
+# ---- looking for conditions changes nothing
+
+
+def entries_that_are_made_when_asked_for() -> Any:
+    tensors = collections.defaultdict(lambda: graphc.ones(1) * 5, a=graphc.ones(1), b=graphc.ones(1) * 2)
+    numbers = collections.defaultdict(float, a=1.0, b=2.0)
+
+    def change(k: int) -> None:
+        if k in (3, 8):
+            tensors.pop("b", None)
+            numbers.pop("b", None)
+        if k == 6:
+            tensors.pop("a", None)
+            tensors["b"] = graphc.ones(1)
+
+    return lambda x: x + tensors["a"] * numbers["a"], change, lambda: [dict(tensors), dict(numbers)]
+
+
+def list_that_counts() -> Any:
+    asked = collections.Counter[str]()
+
+    class Row(list[Any]):
+        def __len__(self) -> int:
+            asked["len"] += 1
+            return super().__len__()
+
+        def __iter__(self) -> Iterator[Any]:
+            asked["iter"] += 1
+            return super().__iter__()
+
+        def __getitem__(self, k: Any) -> Any:
+            asked["item"] += 1
+            return super().__getitem__(k)
+
+    row = Row([graphc.ones(3), 2.0])
+    return lambda x: x + row[0] * row[1], lambda k: k == 5 and row.append(3.0), lambda: dict(asked)
+
+
+def dict_that_orders_by_use() -> Any:
+    class Recent(collections.OrderedDict[str, Any]):
+        used = 0
+
+        def __getitem__(self, key: str) -> Any:
+            self.used += 1
+            self.move_to_end(key)
+            return super().__getitem__(key)
+
+        def keys(self) -> Any:
+            self.used += 100
+            return super().keys()
+
+    recent = Recent(a=graphc.ones(3), b=2.0)
+
+    def f(x: Any) -> Any:
+        return x + len(recent)
+
+    def g(x: Any) -> Any:
+        return x * recent["a"]
+
+    calls = itertools.count()
+    return lambda x: f(x) if next(calls) % 3 else g(x), lambda k: None, lambda: [recent.used, list(recent)]
+
+
+def dict_of_which_the_size_is_asked() -> Any:
+    made = []
+
+    class Made(dict[str, Any]):
+        def __missing__(self, key: str) -> Any:
+            made.append(key)
+            return 7.0
+
+    d = Made(a=1.0, b=graphc.ones(3))
+    return lambda x: x * d["a"] + d["b"], lambda k: k in (3, 7) and d.pop("ab"[k == 7]), lambda: list(made)
+
+
+@pytest.mark.filterwarnings("ignore::graphc.RecordingWarning")
+@pytest.mark.parametrize(
+    "make",
+    [entries_that_are_made_when_asked_for, list_that_counts, dict_that_orders_by_use, dict_of_which_the_size_is_asked],
+)
+def test_looking_for_conditions_changes_nothing(make: Any) -> None:
+    def history(compile: bool) -> Any:
+        f, change, seen = make()
+        fn = graphc.compile(f) if compile else f
+        found = []
+        for k in range(12):
+            change(k)
+            found.append((bits(fn(x3())), bits(seen())))
+        return found
+
+    assert history(True) == history(False)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.frontend.record.containers import keys_of, size_of
 from graphc.frontend.record.trace import Guard
 from graphc.ir.types import DType
 
@@ -17,10 +18,10 @@ _FLAT = frozenset({bool, int, float, complex, str, bytes, type(None), DType})
 
 def flat(x: Any) -> bool:
     """True for a container of numbers, strings and None only (keys of a dict included)."""
-    items = (*x, *x.values()) if isinstance(x, dict) else x
-    return type(x) in (list, tuple, dict, set, frozenset, deque) and all(
-        type(i) in _FLAT or (type(i) is tuple and flat(i)) for i in items
-    )
+    if type(x) not in (list, tuple, dict, set, frozenset, deque):
+        return False
+    items = (*x, *x.values()) if type(x) is dict else x
+    return all(type(i) in _FLAT or (type(i) is tuple and flat(i)) for i in items)
 
 
 def fingerprint(x: Any) -> Any:
@@ -64,9 +65,9 @@ def _same_number(value: Any, expected: Any) -> bool:
 
 def _keys(value: Any, expected: Any) -> bool:
     kind, keys = expected
-    if type(value) is not kind or len(value) != len(keys):
+    if type(value) is not kind or size_of(value) != len(keys):
         return False
-    return not isinstance(value, (dict, MappingProxyType)) or all(map(_same_key, value, keys))
+    return not isinstance(value, (dict, MappingProxyType)) or all(map(_same_key, keys_of(value), keys))
 
 
 def _same_key(a: Any, b: Any) -> bool:

@@ -14,6 +14,7 @@ from operator import attrgetter, contains, getitem, is_
 from types import FunctionType
 from typing import Any
 
+from graphc.frontend.record.containers import is_plain, item_of
 from graphc.frontend.record.paths import in_context
 from graphc.frontend.tensor import Tensor
 from graphc.runtime import words
@@ -53,7 +54,9 @@ class Lookups:
         for columns, get in pairs:
             if columns:
                 tests.append(_same_each(get, *zip(*columns, strict=True)))
-        for rows, find in ((self.items, getitem), (self.attributes, getattr)):
+        plain = [row for row in self.items if is_plain(row[0])]
+        others = [row for row in self.items if not is_plain(row[0])]
+        for rows, find in ((plain, getitem), (others, item_of), (self.attributes, getattr)):
             if rows:
                 tests.append(_same_found(find, *zip(*rows, strict=True)))
         sized = [*self.sized, *self.ordered]

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from types import CellType
 from typing import Any
 
-_MISSING = object()
+from graphc.frontend.record.containers import MISSING, item_of
+
+_MISSING = MISSING
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +44,6 @@ def _cell(owner: Any, _: Any) -> Any:
         return _MISSING
 
 
-def _item(owner: Any, key: Any) -> Any:
-    try:
-        return owner[key]
-    except (KeyError, IndexError, TypeError):
-        return _MISSING
-
-
 def _attr(owner: Any, key: Any) -> Any:
     return getattr(owner, key, _MISSING)
 
@@ -71,7 +66,7 @@ def in_context(owner: Any, _: Any = None) -> Any:
 
 
 _GET: dict[str, Callable[[Any, Any], Any]] = {
-    "cell": _cell, "item": _item, "attr": _attr, "var": _var, "grad": _grad, "context": in_context,
+    "cell": _cell, "item": item_of, "attr": _attr, "var": _var, "grad": _grad, "context": in_context,
 }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from graphc.frontend.record.guards import holds
 from graphc.frontend.record.lookups import Lookups, Watched, watched
 from graphc.frontend.record.paths import look
 from graphc.frontend.record.trace import Guard, Trace
+from graphc.frontend.record.where import is_user_class
 from graphc.frontend.tensor import Tensor
 from graphc.ir.op import Array
 
@@ -87,6 +88,8 @@ class Picture:
         elif guard.kind == "fields":
             self.objects[id(value)] = value
             found.ordered.append(value.__dict__)
+        elif guard.kind == "keys" and is_user_class(type(value)):
+            self.late.append(guard)
         elif guard.kind == "keys" and not isinstance(value, _IMMUTABLE):
             (found.ordered if isinstance(value, (dict, MappingProxyType)) else found.sized).append(value)
         elif guard.kind == "absent":

@@ -19,6 +19,7 @@ import numpy as np
 from graphc.caller import kind_of, kind_of_file
 from graphc.errors import RecordingError
 from graphc.frontend.record.calls import Calls
+from graphc.frontend.record.containers import item_of, keys_of
 from graphc.frontend.record.guards import fingerprint, flat
 from graphc.frontend.record.known import fixed, python_class, readable
 from graphc.frontend.record.paths import PathTable, in_context, missing
@@ -410,17 +411,12 @@ class Reach:
             return
         if isinstance(x, (set, frozenset)):
             self._refuse(x, step)
-        keys = list(x) if isinstance(x, (dict, MappingProxyType)) else list(range(len(x)))
+        keys = keys_of(x)
         self.require("keys", step, (type(x), tuple(keys)))
         for key in keys:
-            self.visit(self._at(x, key), self.table.step("item", step, key), depth + 1)
+            self.visit(item_of(x, key), self.table.step("item", step, key), depth + 1)
             if isinstance(x, (dict, MappingProxyType)) and type(key) not in _SCALARS and not isinstance(key, Tensor):
                 self.visit(key, self.table.hold(key, f"a key of {self.table.names[step]}"), depth + 1)
-
-    def _at(self, x: Any, key: Any) -> Any:
-        """An item, whatever the user's class makes of it."""
-        kind = next(c for c in (list, tuple, dict, deque, MappingProxyType) if isinstance(x, c))
-        return kind.__getitem__(x, key)
 
     def _module(self, x: Any, step: int, depth: int) -> None:
         fields = x.__dict__

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.frontend.record.containers import content
 from graphc.frontend.record.where import users_fields
 
 MISSING = object()
@@ -64,12 +65,10 @@ def numpy_state() -> Any:
     return name, bytes(keys), *rest  # type: ignore[arg-type]
 
 
-def content(x: Any) -> list[Any]:
-    return list(x.items()) if isinstance(x, dict) else list(x)
-
-
 def items(x: Any) -> list[tuple[Any, Any]]:
-    return (list(x.items()) if isinstance(x, dict) else list(enumerate(x)))[:MAX_ITEMS]
+    """Keys or places with what is there."""
+    found = content(x)
+    return (found if isinstance(x, dict) else list(enumerate(found)))[:MAX_ITEMS]
 
 
 def position(x: Any) -> Any:

@@ -30,11 +30,11 @@ from graphc.caller import KINDS, kind_of
 from graphc.errors import RecordingError
 from graphc.frontend.mode import using
 from graphc.frontend.record.calls import Calls
+from graphc.frontend.record.containers import content, size_of
 from graphc.frontend.record.snapshots import (
     MAX_ITEMS,
     MISSING,
     alike,
-    content,
     fields_of,
     held_now,
     identical,
@@ -50,7 +50,9 @@ from graphc.frontend.record.where import (
     by_import,
     imported_modules,
     instructions_of,
+    is_class_body,
     is_user_class,
+    method_of,
     names_of,
     users_fields,
 )  # fmt: skip
@@ -101,6 +103,7 @@ class Watcher:
         self._cells: dict[int, tuple[CellType, Any, str]] = {}
         self._draws: list[Location] = []  # random numbers of Python's
         self._calls: list[tuple[Any, Location]] = []  # methods the user called on noted objects
+        self._methods: dict[int, Any] = {}  # methods that ran
         self._previous: Any = None
 
     def start(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -201,7 +204,15 @@ class Watcher:
 
     def _enter(self, frame: FrameType) -> None:
         code = frame.f_code
-        if code in self.codes or by_import(frame):
+        if by_import(frame):
+            return
+        method = method_of(frame) if code.co_freevars else None  # with variables that are found along no name
+        if method is not None and not any(code in outer.co_consts for outer in self.codes if is_class_body(outer)):
+            self._roots.append((method, code.co_name))
+            if code in self.codes and id(method) not in self._methods:
+                self._walk()
+            self._methods[id(method)] = method
+        if code in self.codes:
             return
         self.codes[code] = frame.f_globals
         self._names |= names_of(code)
@@ -246,10 +257,10 @@ class Watcher:
         elif isinstance(x, MethodType):
             self._note(x.__self__, label, depth)
         elif isinstance(x, _CONTAINERS):
-            if len(x) <= MAX_ITEMS:
+            if size_of(x) <= MAX_ITEMS:
                 self._keep("items", x, content(x), label)
             else:
-                self._keep("size", x, len(x), label)
+                self._keep("size", x, size_of(x), label)
             for key, item in items(x):
                 self._note(item, f"{label}[{key!r}]", depth + 1)
         elif isinstance(x, tuple):
@@ -363,7 +374,7 @@ class Watcher:
                 where = where or self._line(("LOAD_METHOD", "LOAD_ATTR"), "__setitem__")  # not seen as a call
                 yield f"{label} ({type(x).__name__}) is changed", where or self._owner_called(x)
         elif kind == "size":
-            if len(x) != before:
+            if size_of(x) != before:
                 yield f"{label} ({type(x).__name__}) is changed", called or self._owner_called(x)
         elif kind == "iterator":
             if position(x) != before:

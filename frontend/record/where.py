@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dis
+import inspect
 import sys
 from collections.abc import Iterable, Iterator
-from types import CodeType, FrameType
+from types import CodeType, FrameType, FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -139,6 +140,29 @@ def _constants(values: tuple[Any, ...]) -> Iterator[Any]:
             yield from _constants(tuple(value))
         else:
             yield value
+
+
+def method_of(frame: FrameType) -> FunctionType | None:
+    """The function that runs in this frame, if it is a method (special, static or of a property, too) of its first
+    argument's class.
+    """
+    code = frame.f_code
+    if not code.co_argcount:
+        return None
+    owner = frame.f_locals.get(code.co_varnames[0])
+    for base in (owner if isinstance(owner, type) else type(owner)).__mro__:
+        for x in vars(base).values():
+            if isinstance(x, (classmethod, staticmethod)):
+                x = x.__func__
+            for part in (x.fget, x.fset, x.fdel) if isinstance(x, property) else (x,):
+                if isinstance(part, FunctionType) and part.__code__ is code:
+                    return part
+    return None
+
+
+def is_class_body(code: CodeType) -> bool:
+    """True for the code between `class …:` and its end."""
+    return not code.co_flags & inspect.CO_OPTIMIZED and "__qualname__" in code.co_names
 
 
 def is_user_class(cls: type) -> bool:
