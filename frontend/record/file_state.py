@@ -16,7 +16,7 @@ from graphc.frontend.record.paths import PathTable
 from graphc.frontend.record.reach import Reach
 from graphc.frontend.record.recorder import Recorder
 from graphc.frontend.record.signature import Gradient
-from graphc.frontend.record.trace import Effect
+from graphc.frontend.record.trace import Effect, Source
 from graphc.frontend.tensor import Tensor
 from graphc.ir.graph import Input, Location, Value
 
@@ -42,6 +42,8 @@ class FileState:
         self.effects = effects
         self.given: list[Gradient] = []
         self.begin: list[tuple[Tensor, Tensor]] = []  # leaf, a gradient that is like it
+        # what was bound anew, to which tensor, which it was before, line
+        self._placed: list[tuple[str, Tensor, Tensor | None, Location]] = []
 
     # ---- attributes
 
@@ -59,7 +61,11 @@ class FileState:
                     f"the attribute {name!r} of {type(owner).__name__} is written at {loc} without being read; a file "
                     "has no place for it: return it instead"
                 )
+            self._placed.append((f"the attribute {name!r} of {type(owner).__name__}", new, self._old(number), loc))
             self._new_state(number, value, loc)
+
+    def _old(self, number: int) -> Tensor | None:
+        return self.recorder.sources[number].tensor
 
     def _number(self, t: Tensor | None) -> int | None:
         """The graph input that `t`, which was outside before the call, is."""
@@ -79,6 +85,27 @@ class FileState:
             return
         self.outputs.append(kept)
         self.effects.append(Effect("state", number, len(self.outputs) - 1, source.name, loc))
+
+    def refuse_shared(self) -> None:
+        """Raise RecordingError where one tensor would be found in two places by the next call: in a file each place has
+        an array of its own.
+        """
+        left = {id(old) for _, _, old, _ in self._placed}  # (tensors hold them)
+        kept = [s for s in self.recorder.sources if s.kind in ("arg", "path", "grad") and id(s.tensor) not in left]
+        for k, (what, new, old, loc) in enumerate(self._placed):
+            if old is not None and id(old) in self.reach.shared:
+                raise RecordingError(
+                    f"{what} is replaced at {loc}, and what it was is found on another way, too: in a file both are "
+                    "one; pass a clone() there"
+                )
+            self.recorder.value_of(new)
+            others = [name for j, (name, x, _, _) in enumerate(self._placed) if j != k and x._s is new._s]
+            others += [_name(s) for s in kept if s.tensor is not None and s.tensor._s is new._s]
+            if others:
+                raise RecordingError(
+                    f"{what} becomes a tensor at {loc} that shares memory with {others[0]}: a file would have an array "
+                    "for each of them; clone() it"
+                )
 
     # ---- gradients
 
@@ -134,12 +161,8 @@ class FileState:
         number = self._number(old)
         if number is not None and new is not old:
             assert new is not None and loc is not None
-            self._own(new, loc)
+            self._placed.append((".grad", new, old, loc))
             self._new_state(number, self.recorder.value_of(new), loc)
-
-    def _own(self, grad: Tensor, loc: Location) -> None:
-        if self.recorder._root_of(grad).source is not None and not grad._chain:
-            raise RecordingError(f".grad is set to a tensor from outside at {loc}; clone() it")
 
     def _given(self, leaf: Tensor, name: str, place: int, loc: Location) -> None:
         """The gradient of an argument."""
@@ -164,9 +187,14 @@ class FileState:
             how = "write"
         if new is not None and how != "keep":
             if written is not None:
-                self._own(new, written)
+                self._placed.append((f"{name}.grad", new, old, written))
             self.outputs.append((self.recorder.value_of(new), "output", f"{name}.grad"))
             output = len(self.outputs) - 1
         source = "" if number is None else self.recorder.sources[number].name
         if source or how != "keep" or before != "any":
             self.given.append(Gradient(name, source, output, how, before, str(loc if read is None else read[2])))
+
+
+def _name(source: Source) -> str:
+    """What a graph input is called; only what a path leads to has a name."""
+    return "a tensor from outside" if source.kind == "path" and source.number < 0 else source.name

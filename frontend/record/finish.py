@@ -254,6 +254,7 @@ class Finisher:
         if self.export:
             self.file.attributes(attributes, self._owner_step)
             self.file.gradients()
+            self.file.refuse_shared()
             return
         for grad, leaf, loc in grads:
             found = self.reach.tensors.get(id(leaf))
