@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutant_runs import edited, mutants
+from tests.mutant_runs import MAX_OPS, edited, mutants, run_mutant
 
 MUTANTS = mutants()
 
@@ -30,3 +30,11 @@ def test_mutants_fit(name: str) -> None:
     changed = edited(mutant, text)
     assert changed != text
     compile(changed, mutant.module, "exec")  # it is a program still
+
+
+@pytest.mark.parametrize(("name", "small"), [("cse_ignores_attributes", True), ("result_memory_used_again", False)])
+def test_some_are_found_soon(name: str, small: bool, tmp_path: Path) -> None:
+    """A pass, and the memory of results: whatever the fuzzer writes meets these."""
+    found = run_mutant(name, 40, 0, 0.0, tmp_path, small)
+    assert found.found, found
+    assert not small or found.ops <= MAX_OPS, (tmp_path / f"{name}.py").read_text()

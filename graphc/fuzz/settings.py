@@ -89,7 +89,9 @@ class Settings(Parts):
                 self.vars.append(Var("w0", (2, 3), "float32", True, True, False, True))
             p = next((p for p in self.params if p.startswith("w")), None)
             if p is not None:
+                when = self.rng.choice([when, "call > -1"])  # always None: each call makes new gradients
                 self._swinging([], f"{p}.grad = None if {when} else graphc.ones_like({p}).detach()")
+                self.read = f"{p}.grad"
             return
         self._need_held()
         self._swinging(
@@ -104,6 +106,9 @@ class Settings(Parts):
         v = self.pick_any(lambda v: KIND[v.dtype] < 3 and v.size > 0)
         n, r = v.name, self.read
         if not r or self.depth > 2:
+            return
+        if r.endswith(".grad"):
+            self._accumulate(r.removesuffix(".grad"), v)
             return
         if r == "drop":
             self.made(f"drop({n})")
@@ -124,6 +129,12 @@ class Settings(Parts):
         found = self.made(text)
         if found is not None:
             self.extra.append(found.name)
+
+    def _accumulate(self, p: str, v: Var) -> None:
+        """Add to a gradient that comes and goes."""
+        if self.no_grad == 0:
+            by = f"{v.name}.detach().float().sum()"
+            self.say(f"({p} * {self.rng.choice([p, by, '2'])}).sum().backward()")
 
     def shared_arrays(self, args: list[tuple[str, str]]) -> list[tuple[str, str]]:
         """Two arguments in the memory of one array: they overlap, lie side by side, or are the same."""
