@@ -30,7 +30,7 @@ _ENTRY = re.compile(r"[0-9a-f]{64}\.gco")
 _TEMPORARY = ".tmp-"
 _STALE_SECONDS = 3600.0
 _TOUCH_SECONDS = 86400.0
-_SCAN_EVERY = 64
+_SCAN_EVERY = 64  # writes of this process, at least; of a large cache one write in an eighth of its entries
 
 
 def _note(message: str, *parts: object) -> None:
@@ -80,7 +80,7 @@ class ObjectCache:
     def __init__(self, folder: Path, max_bytes: int = MAX_BYTES) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
-        self._writes = 0
+        self._unscanned = 0  # writes until the next look at the whole folder
 
     @classmethod
     def from_config(cls) -> ObjectCache | None:
@@ -98,9 +98,9 @@ class ObjectCache:
         """Store `payload` under `key`, if that can be done."""
         with _quietly("write"), self._open_folder(create=True) as folder:
             _write(folder, _name(key), pack(key, payload))
-            if self._writes % _SCAN_EVERY == 0:
-                self._evict(folder)
-            self._writes += 1
+            if self._unscanned <= 0:
+                self._unscanned = max(_SCAN_EVERY, self._evict(folder) // 8)
+            self._unscanned -= 1
 
     def info(self) -> CacheInfo:
         """The number of entries and their bytes."""
@@ -157,20 +157,21 @@ class ObjectCache:
             _remove(folder, name)
         return payload
 
-    def _evict(self, folder: int) -> None:
+    def _evict(self, folder: int) -> int:
+        """Remove the oldest entries beyond the bound; how many entries there were."""
         now = time.time()
         for name in os.listdir(folder):
             if name.startswith(_TEMPORARY) and _older(folder, name, now - _STALE_SECONDS):
                 _remove(folder, name)  # left by a process that was killed
         entries = sorted(_entries(folder), key=lambda entry: (entry[1].st_mtime_ns, entry[0]))
         total = sum(status.st_size for _, status in entries)
-        if total <= self.max_bytes:
-            return
-        for name, status in entries:
-            if total <= self.max_bytes * 4 // 5:
-                break
-            _remove(folder, name)
-            total -= status.st_size
+        if total > self.max_bytes:
+            for name, status in entries:
+                if total <= self.max_bytes * 4 // 5:
+                    break
+                _remove(folder, name)
+                total -= status.st_size
+        return len(entries)
 
 
 def _name(key: bytes) -> str:

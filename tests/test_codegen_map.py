@@ -12,6 +12,7 @@ import pytest
 from kernel_runs import check, object_of
 
 from graphc.codegen.cpu import lower_kernel
+from graphc.codegen.cpu.pointwise import TRIAL_BLOCK
 from graphc.codegen.emit import F32, I64, PTR, Emitter, ParamBlock, Ty
 from graphc.codegen.target import AARCH64, TARGETS, X86_64_V3, X86_64_V4, host_target, target_named
 from graphc.config import config
@@ -33,6 +34,7 @@ from graphc.ir.expr import (
 )  # fmt: skip
 from graphc.ir.kernel import Map, Store
 from graphc.ir.types import DType, bool_, contiguous_strides, float32, float64, int64
+from graphc.runtime.executable import trial
 
 Array = np.ndarray[Any, Any]
 F, D, N, B = float32, float64, int64, bool_
@@ -328,3 +330,14 @@ def test_targets(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ArgumentError, match="pentium"):
         host_target()
     assert (X86_64_V4.lanes(F), X86_64_V4.lanes(D), target_named("aarch64").lanes(F)) == (16, 8, 4)
+
+
+def test_small_kernels_under_trial_share_the_code_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def key(n: int, split: bool) -> tuple[str, int]:
+        monkeypatch.setattr(trial, "split", split)
+        made = lower_kernel(Map((F, F), (n,), (Store(1, index(0), load(0, F, index(0))),)))
+        return made.key, made.units
+
+    assert key(TRIAL_BLOCK, True) == key(TRIAL_BLOCK, False)
+    assert key(TRIAL_BLOCK + 1, False)[1] == 1 and key(TRIAL_BLOCK + 1, True)[1] == 2
+    assert key(TRIAL_BLOCK + 1, True)[0] != key(TRIAL_BLOCK + 1, False)[0]

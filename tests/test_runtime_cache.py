@@ -222,3 +222,15 @@ def test_processes_racing_on_a_cold_cache(tmp_path: Path) -> None:
     store = ObjectCache(tmp_path / "objects")
     assert store.verify() == 0 and store.info().entries == 20
     assert len(list(store.folder.iterdir())) == 20
+
+
+def test_a_large_cache_is_looked_through_seldom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    entries = 0
+    monkeypatch.setattr(ObjectCache, "_evict", lambda self, folder: looks.append(folder) or entries)
+    for entries, wanted in ((0, 4), (8 * 128, 2), (10**6, 1)):  # the first write looks
+        looks.clear()
+        cache = ObjectCache(tmp_path / f"of {entries}")
+        for k in range(4 * 64):
+            cache.put(key_of(str(k % 3)), PAYLOAD)
+        assert len(looks) == wanted

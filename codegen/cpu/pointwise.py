@@ -62,7 +62,7 @@ def lower(kernel: Map) -> CpuKernel:
         axes[group[-1]] = k
     made = Abstraction(axes, kernel.space, len(groups) - 1)
     stores = tuple(made.store(s.operand, kernel.operands[s.operand], s.flat, s.value, s.where) for s in kernel.stores)
-    block = TRIAL_BLOCK if trial.split else BLOCK
+    block = TRIAL_BLOCK if trial.split and extents and extents[-1] > TRIAL_BLOCK else BLOCK  # rather shared code
     split = bool(extents) and (len(extents) == 1 or extents[-1] >= 4 * block)
     blocks = -(-extents[-1] // block) if split else 1
     outer = [*extents[:-1], blocks] if split else extents[:-1]

@@ -29,6 +29,7 @@ from graphc.errors import GraphcError, UnsupportedError
 
 MEMORY_BYTES = 6 << 30  # of address space beyond what the parent uses: more is a finding
 RETIRE_BYTES = 3 << 29  # a worker that grew by so much hands over to a fresh one
+SETTLE_EVERY = 64  # cases
 _SLOT = struct.Struct("=qd")  # number of the case, when it began
 _POLL_SECONDS = 0.2
 _LAST_WORDS_SECONDS = 2.0
@@ -85,7 +86,9 @@ class _Job:
         try:
             _prepare(self.errors)
             grown = _resident() + RETIRE_BYTES
-            for number in self.cases[self.done :]:
+            for count, number in enumerate(self.cases[self.done :]):
+                if count % SETTLE_EVERY == 0:
+                    _settle()
                 self._say(number)
                 os.ftruncate(self.text, 0)
                 _write(out, _judge(number, self.run, self.text))
@@ -178,6 +181,11 @@ def _prepare(errors: int) -> None:
     with contextlib.suppress(OSError, ValueError):
         limit = _address_space() + MEMORY_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+def _settle() -> None:
+    """What is left by now stays, mostly: plans and kernels. The collector need not look at it again and again."""
+    gc.collect()
     gc.freeze()
 
 
