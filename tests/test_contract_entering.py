@@ -230,7 +230,7 @@ CASES = [
     Case("float in param_groups", float_of_param_groups),
     Case("int argument", int_argument),
     Case("bool and str arguments", bool_and_str_arguments),
-    Case("None and dtype arguments", none_and_dtype_arguments, file="the argument d is a DType"),
+    Case("None and dtype arguments", none_and_dtype_arguments),
     Case("callable argument", callable_argument, file="the argument act is a function"),
     Case("containers and dataclasses", containers_and_dataclasses),
     Case("Module argument", module_argument, file="the argument m is a ReLU"),
