@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -451,3 +452,87 @@ def test_a_gradient_held_elsewhere_and_replaced_is_refused() -> None:
 
     with pytest.raises(RecordingError, match=rf"is replaced at {marked_lines(f)[0]}.*found on another way"):
         graphc.trace(f, signs())
+
+
+# ---- random rows of uses
+
+
+class Uses:
+    """What one call works on."""
+
+    def __init__(self, w: Any, v: Any, opt: Any, x: Any, k: Any) -> None:
+        self.w, self.v, self.opt, self.x, self.k = w, v, opt, x, k
+        self.seen: list[Any] = []
+
+
+USES: dict[str, Callable[[Uses], Any]] = {
+    "backward": lambda s: (s.w * s.w * s.x * s.k).sum().backward(),
+    "backward of v": lambda s: (s.v * s.k).sum().backward(),
+    "forget": lambda s: s.opt.zero_grad(),
+    "zero": lambda s: s.opt.zero_grad(set_to_none=False),
+    "step": lambda s: s.opt.step(),
+    "forget x": lambda s: setattr(s.x, "grad", None),
+    "forget w": lambda s: setattr(s.w, "grad", None),
+    "read w": lambda s: s.seen.append(s.k if s.w.grad is None else s.w.grad * 1),
+    "read x": lambda s: s.seen.append(s.k if s.x.grad is None else s.x.grad * 1),
+    "replace": lambda s: None if s.w.grad is None else setattr(s.w, "grad", s.w.grad.clamp(-1, 1)),
+    "clip": lambda s: nn.utils.clip_grad_norm_([s.w, s.v], 1.0),
+    "write": lambda s: None if s.w.grad is None else s.w.grad.mul_(2),
+}
+KINDS: list[Callable[[Any], Any]] = [
+    lambda params: optim.SGD(params, lr=0.1),
+    lambda params: optim.SGD(params, lr=0.1, momentum=0.9),
+    lambda params: optim.Adam(params, lr=0.1),
+]
+
+
+def row(seed: int) -> tuple[Any, tuple[Any, Any], Any, Any]:
+    """A function of one to five uses, its arguments, and the leaves it closes over, some with gradients."""
+    rng = random.Random(seed)
+    w, v, x = leaf(), leaf(3.0, -0.0, 1.0), leaf(-0.0, 1.0, 2.0)
+    for t in (w, v, x):
+        t.grad = graphc.tensor([1.0, -0.0, 2.0]) if rng.random() < 0.3 else None
+    opt = rng.choice(KINDS)([w, v])
+    names = rng.choices(sorted(USES), k=rng.randint(1, 5))
+
+    def f(x: Any, k: Any) -> Any:
+        s = Uses(w, v, opt, x, k)
+        for name in names:
+            USES[name](s)
+        return (*s.seen, w * 1, v * 1)
+
+    return f, (x, signs()), w, v
+
+
+def everything(x: Any, w: Any, v: Any) -> dict[str, Any]:
+    return {"x.grad": bits(x.grad), "w": bits(w), "v": bits(v), "w.grad": bits(w.grad), "v.grad": bits(v.grad)}
+
+
+def file_against_eager(seed: int) -> str:
+    f, args, w, v = row(seed)
+    wanted = [(bits(f(*args)), everything(args[0], w, v)) for _ in range(4)]
+    f, args, w, v = row(seed)
+    before = everything(args[0], w, v)
+    try:
+        program = graphc.trace(f, *args)
+    except RecordingError as error:
+        assert "the next call goes another way" in str(error), seed
+        return "refused"
+    finally:
+        assert everything(args[0], w, v) == before, seed
+    for k, (outputs, places) in enumerate(wanted):
+        try:
+            assert bits(program(*args)) == outputs, (seed, k)
+        except ArgumentError as error:
+            assert k and "the call would go another way" in str(error), seed
+            return "another way"
+        assert bits(args[0].grad) == places["x.grad"], (seed, k)
+        for name, t in program.state_dict().items():
+            assert name not in places or bits(t) == places[name], (seed, k, name)
+    return "same"
+
+
+def test_random_rows_of_uses() -> None:
+    """Results, gradients of arguments and the state of the file, after each call, are eager's."""
+    outcomes = [file_against_eager(seed) for seed in range(80)]
+    assert outcomes.count("same") > 40 and "refused" in outcomes
