@@ -8,6 +8,7 @@ import pytest
 
 import graphc
 from graphc.nn import functional as F
+from graphc.ir.op import op_named
 from graphc.testing import check_program
 
 
@@ -233,3 +234,32 @@ def test_operands_that_come_and_go_in_lockstep(how: str) -> None:
 
     for seed in (11, 115):  # lockstep at once, and when it pays
         check_program(make, seed=seed)
+
+
+class Same(graphc.autograd.Function):
+    """A Function whose tape no graph gives back."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Any) -> Any:
+        return a
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        return g
+
+
+def test_compositions_of_16_bits_round_once_in_lockstep() -> None:
+    """With gradients such an operation is made of others: in lockstep each of those rounded to 16 bits."""
+
+    def make() -> Any:
+        graphc.manual_seed(57)
+        w = graphc.nn.Parameter(graphc.randn(7, 3))
+        scale = graphc.zeros(3, dtype=graphc.bfloat16)
+
+        def f() -> Any:
+            g, x = w.to(graphc.bfloat16), graphc.randint(2, (7, 3)).to(graphc.bfloat16)
+            return Same.apply(op_named("layer_norm_grad")(g, x, scale, normalized_dims=1, eps=1e-5)[1])
+
+        return f, (), [w]
+
+    check_program(make, seed=233)

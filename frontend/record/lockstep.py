@@ -52,6 +52,7 @@ from graphc.frontend.record.lockstep_values import (
 )
 from graphc.frontend.record.where import here
 from graphc.frontend.tensor import Storage, Tensor, fresh, view_of
+from graphc.ir.narrow import expand
 from graphc.ir.op import Array, Attrs, Op
 from graphc.ir.types import Layout
 
@@ -124,7 +125,7 @@ class Lockstep(Hooks):
         """What dispatch gives for the operation; None when it has to run it."""
         edges = autograd.edges_of(tensors) if grad and op.differentiable else None
         if edges is not None and op.vjp is None and op.decompose is not None:
-            expanded = op.decompose(*tensors, **attrs)
+            expanded = expand(op, tensors, attrs)
             if expanded is not None:
                 return expanded
         if autograd.observers:
