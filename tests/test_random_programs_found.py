@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 import graphc
-from graphc.nn import functional as F
 from graphc.ir.op import op_named
+from graphc.nn import functional as F
 from graphc.testing import check_program
 
 

@@ -25,8 +25,8 @@ from graphc.errors import (
     InternalError,
     RecordingError,
 )
-from graphc.frontend.record import front
 from graphc.frontend.promote import get_default_dtype, set_default_dtype
+from graphc.frontend.record import front
 from graphc.frontend.record.compiled import RecordingWarning
 from graphc.frontend.record.export import Program, load, trace
 from graphc.frontend.record.lockstep_plan import LockstepPlan

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 
 from graphc.frontend.random import fork_rng
+from graphc.fuzz.between import Between
 from graphc.fuzz.calls import Calls, callables
 from graphc.fuzz.data import Data
 from graphc.fuzz.effects import Effects
@@ -26,7 +28,9 @@ from graphc.fuzz.table import Table, applied_ops
 from graphc.fuzz.training import Training
 
 
-class Gen(Flow, Training, Indices, Layers, Effects, Data, Steps, Forms, Calls, Table, Recipes, Idioms, Settings):
+class Gen(
+    Flow, Training, Indices, Layers, Effects, Data, Steps, Forms, Calls, Table, Recipes, Idioms, Settings, Between
+):  # fmt: skip
     """Writes one program."""
 
     def __init__(self, seed: int, effects: bool = False, gradients: bool = False, portable: bool = False) -> None:
@@ -36,11 +40,13 @@ class Gen(Flow, Training, Indices, Layers, Effects, Data, Steps, Forms, Calls, T
         self.gradients = gradients
 
     def statement(self) -> None:
-        if self.follow is not None and self.chance(0.6):
-            self.wider()
-            self.refresh()
-            return
-        weighted = [
+        rows = self.beyond() if self.follow is not None and self.chance(0.6) else self.shared()
+        self.rng.choices([row[0] for row in rows], [row[1] for row in rows])[0]()
+        self.refresh()
+
+    def shared(self) -> list[tuple[Callable[[], object], int]]:
+        """Statements that PyTorch has as well, and how often each is chosen."""
+        return [
             (self.unary, 5),
             (self.binary, 8),
             (self.views, 9),
@@ -81,17 +87,16 @@ class Gen(Flow, Training, Indices, Layers, Effects, Data, Steps, Forms, Calls, T
             (self.controlled, 1),
             (self.effect, 4 if self.effects else 0),
         ]
-        choice = self.rng.choices([w[0] for w in weighted], [w[1] for w in weighted])[0]
-        choice()
-        self.refresh()
 
     def turn(self) -> None:
-        """The op, the function, the form or recipe whose turn it is: seeds in a row go through the tables."""
+        """The op, function, statement, form or recipe whose turn it is: seeds in a row go through the tables."""
         ops, functions = applied_ops(), callables()
         for _ in range(8):
             if self.apply_named(ops[self.seed % len(ops)]):
                 break
         self.call(*functions[self.seed % len(functions)])
+        rows = [row[0] for row in (*self.shared(), *self.beyond()) if row[1]]
+        rows[self.seed % len(rows)]()
         if self.seed % 3 == 0:
             self.formed(self.seed // 3)
         elif self.seed % 3 == 1:
@@ -100,9 +105,9 @@ class Gen(Flow, Training, Indices, Layers, Effects, Data, Steps, Forms, Calls, T
         self.idiom(self.seed + len(RECIPES) // 2)
         self.refresh()
 
-    def wider(self) -> None:
-        """What goes beyond what PyTorch shares."""
-        weighted = [
+    def beyond(self) -> list[tuple[Callable[[], object], int]]:
+        """Statements that go beyond what PyTorch shares, and how often each is chosen."""
+        return [
             (self.applied, 6),
             (self.called, 7),
             (self.recipe, 3),
@@ -110,6 +115,7 @@ class Gen(Flow, Training, Indices, Layers, Effects, Data, Steps, Forms, Calls, T
             (self.edge, 2),
             (self.many, 1),
             (self.setting, 8 if self.read else 0),
+            (self.changed, 9 if self.row else 0),
             (self.option, 5 if self.options else 0),
             (self.asked, 1),
             (self.early, 2),
@@ -118,7 +124,6 @@ class Gen(Flow, Training, Indices, Layers, Effects, Data, Steps, Forms, Calls, T
             (self.second, 2),
             (self.train, 2 if self.params else 0),
         ]
-        self.rng.choices([w[0] for w in weighted], [w[1] for w in weighted])[0]()
 
     def _differentiates(self) -> bool:
         return any(".backward(" in line or "autograd.grad(" in line for line in self.lines)
