@@ -29,8 +29,10 @@ def test_dtype_argument_beside_a_float() -> None:
             assert y.dtype is dt and same is dt
             assert y.tolist() == f(x3(), s, dt)[0].tolist()
     assert compiled.stats.recordings == 4 and compiled.stats.hits == 5
-    with pytest.raises(graphc.errors.GraphcError, match="the argument dt is a DType"):
-        graphc.trace(f, x3(), 0.5, graphc.float64)
+    program = graphc.trace(f, x3(), 0.5, graphc.float64)
+    assert program(x3(), 1.5, graphc.float64)[0].tolist() == f(x3(), 1.5, graphc.float64)[0].tolist()
+    with pytest.raises(graphc.errors.ArgumentError, match=r"dt was graphc\.float64 in the trace and cannot be"):
+        program(x3(), 0.5, graphc.float16)
 
 
 @pytest.mark.parametrize("how", ["copy_", "fill_", "zero_", "uniform_", "normal_", "exponential_"])
