@@ -302,7 +302,7 @@ def differs(text: str) -> bool:
         expected = _plain_outputs(f(*args))
         f, args, _ = module["make"]()
         return _plain_outputs(graphc.trace(f, *args)(*args)) != expected
-    except (GraphcError, TypeError, ValueError, AttributeError, IndexError, KeyError, RuntimeError, ArithmeticError):
+    except (GraphcError, NameError, TypeError, ValueError, LookupError, AttributeError, RuntimeError, ArithmeticError):
         return False
 
 

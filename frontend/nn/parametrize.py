@@ -142,7 +142,8 @@ def _assign(target: Tensor, value: Tensor) -> None:
     if value is target:
         return
     if value._l.shape == target._l.shape:
-        target.copy_(value)
+        with no_grad():
+            target.copy_(value)
     else:
         target.data = value.detach().clone()
 

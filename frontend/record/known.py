@@ -30,6 +30,7 @@ _FIXED = (
     re.Pattern, re.Match, slice, range, datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo,
     pathlib.PurePath, uuid.UUID, np.generic, types.CodeType, types.EllipsisType, types.NotImplementedType,
     types.GenericAlias, types.UnionType, inspect.Signature, enum.auto, BaseException, np.dtype, np.ufunc,
+    type(np.sum),  # what numpy calls a function
 )  # fmt: skip
 _PLAIN = (object, list, tuple, dict, set, frozenset, str, int, float, complex, bytes, bytearray, type, property)
 # attributes in Python that are read by name

@@ -11,6 +11,7 @@ import sys
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from contextvars import ContextVar
+from itertools import filterfalse
 from types import BuiltinFunctionType, CodeType, FunctionType, MappingProxyType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
@@ -54,7 +55,6 @@ _MAX_BYTES = 1 << 18
 _DEPTH = 8
 _TESTS = frozenset({"isinstance", "issubclass"})  # ask abstract classes what is registered with them
 _MADE = frozenset({"__init__", "__new__", "__init_subclass__", "__class_getitem__", "__set_name__", "__del__"})
-_HIDDEN = frozenset({"__builtins__"})
 _STORES = ("_parameters", "_buffers", "_modules")
 _FILED = frozenset({"_state_callbacks", "_non_persistent"})  # of Modules, read for their files alone
 _CALLED = frozenset({"forward", "backward", "vjp", "setup_context", "__call__"})  # looked up by our own code
@@ -111,7 +111,7 @@ class Reach:
             root = self.table.hold(globals_, "globals()")
             loaded = loaded_globals(code)
             for key in code.co_names:
-                if key in globals_ and key in loaded and key not in _HIDDEN:
+                if key in globals_ and key in loaded and not _hidden(key):
                     self.visit(globals_[key], self.table.step("item", root, key, key), 0)
             absent = loaded - globals_.keys()
             if absent:  # builtins, or names yet to come
@@ -295,7 +295,7 @@ class Reach:
         library = library or x.__name__ in sys.builtin_module_names
         if not library:
             whole = self.whole and kind_of_module(x) == "user"
-            self._fields(x, step, depth, self.names.union(vars(x)) - _HIDDEN if whole else self.names)
+            self._fields(x, step, depth, self.names.union(filterfalse(_hidden, vars(x))) if whole else self.names)
             return
         for name in sorted(self.names & vars(x).keys()):
             value = vars(x)[name]
@@ -453,6 +453,11 @@ class Reach:
 def _slots(cls: type) -> tuple[str, ...]:
     slots = cls.__dict__.get("__slots__", ())
     return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def _hidden(name: str) -> bool:
+    """True for globals that no program reads by their names: those that rewritten assertions bring start with @."""
+    return name == "__builtins__" or name.startswith("@")
 
 
 def kind_of_module(module: ModuleType) -> str:
