@@ -131,10 +131,12 @@ def record_call(
     target: Any = function
     if hasattr(type(function), "_graphc_module"):
         target = target.forward
-    watcher.start(target, *given)
     ended, after = False, mode.get().grad
+    before = sys.getprofile()
+    before = before if callable(before) else None
     try:
         try:
+            watcher.start(target, *given)
             with using(recorder=recorder), asked_sizes(recorder):
                 try:
                     result = function(*args, **kwargs)
@@ -146,6 +148,7 @@ def record_call(
                 mode.set(replace(mode.get(), grad=after))
             raise
         finally:
+            sys.setprofile(before)  # here and now: an interrupt may come as soon as Python code is called
             watcher.stop()
             if not ended:
                 watcher.replace_scalars()

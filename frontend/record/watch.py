@@ -104,7 +104,7 @@ class Watcher:
         self._draws: list[Location] = []  # random numbers of Python's
         self._calls: list[tuple[Any, Location]] = []  # methods the user called on noted objects
         self._methods: dict[int, Any] = {}  # methods that ran
-        self._previous: Any = None
+        self._previous: Any = sys.getprofile()
 
     def start(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Begin watching a call of `function`; the arguments are outside objects."""
