@@ -615,11 +615,13 @@ IN_PLACE: dict[str, dict[str, Any]] = {
 def test_activations_in_place_have_gradients(name: str) -> None:
     """The rule reads the elements from before the write, though their memory is overwritten."""
 
+    function = getattr(F, name)
+
     def run(x: graphc.Tensor, inplace: bool) -> tuple[graphc.Tensor, graphc.Tensor]:
         graphc.manual_seed(5)
         leaf = x.detach().clone().requires_grad_()
         y = leaf * 1
-        z = getattr(F, name)(y, inplace=inplace, **IN_PLACE[name])
+        z = function(y, inplace=inplace, **IN_PLACE[name])
         assert (z is y) is inplace
         z.square().sum().backward()
         assert leaf.grad is not None
@@ -630,7 +632,7 @@ def test_activations_in_place_have_gradients(name: str) -> None:
         assert graphc.equal(ours, other)
     graphc.testing.assert_same(lambda x: run(x, True), x, reload=False, threads=(1,))
     with pytest.raises(AutogradError, match=f"{name}: a leaf Variable that requires grad"):
-        getattr(F, name)(graphc.ones(2, 3, requires_grad=True), inplace=True)
+        function(graphc.ones(2, 3, requires_grad=True), inplace=True)
 
 
 def test_a_target_that_is_no_class_is_named() -> None:

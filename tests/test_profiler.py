@@ -130,7 +130,7 @@ def test_children_lie_within_and_times_add_up() -> None:
 
 
 def test_backward_and_optimiser() -> None:
-    p = nn.Parameter(graphc.randn(4))
+    p = nn.Parameter(graphc.randn(3, 37))
     opt = graphc.optim.SGD([p], lr=0.1, momentum=0.9)
     for _ in range(4):
         with profile() as prof:

@@ -55,6 +55,7 @@ _MAX_BYTES = 1 << 18
 _DEPTH = 8
 _TESTS = frozenset({"isinstance", "issubclass"})  # ask abstract classes what is registered with them
 _MADE = frozenset({"__init__", "__new__", "__init_subclass__", "__class_getitem__", "__set_name__", "__del__"})
+_IMPORTED = frozenset({"__loader__", "__spec__"})  # of modules: how they were found
 _STORES = ("_parameters", "_buffers", "_modules")
 _FILED = frozenset({"_state_callbacks", "_non_persistent"})  # of Modules, read for their files alone
 _CALLED = frozenset({"forward", "backward", "vjp", "setup_context", "__call__"})  # looked up by our own code
@@ -295,7 +296,12 @@ class Reach:
         library = library or x.__name__ in sys.builtin_module_names
         if not library:
             whole = self.whole and kind_of_module(x) == "user"
-            self._fields(x, step, depth, self.names.union(filterfalse(_hidden, vars(x))) if whole else self.names)
+            self._fields(
+                x,
+                step,
+                depth,
+                self.names.union(filterfalse(_hidden, vars(x).keys() - _IMPORTED)) if whole else self.names,
+            )
             return
         for name in sorted(self.names & vars(x).keys()):
             value = vars(x)[name]
