@@ -21,6 +21,7 @@ MAX_ITEMS = 1000
 
 
 def fields_of(kind: str, x: Any, before: dict[str, Any]) -> Mapping[str, Any]:
+    """The attributes that a note of this kind keeps of `x`; those it kept `before` tell which."""
     if kind == "fields":
         return x.__dict__  # type: ignore[no-any-return]
     names = users_fields(x) if kind == "given" else before
@@ -35,6 +36,7 @@ def held_now(kind: str, x: Any, before: Any) -> Any:
 
 
 def alike(kind: str, now: Any, before: Any) -> bool:
+    """True when two notes of one kind say the same, objects by identity."""
     if kind == "items":
         return len(now) == len(before) and all(map(identical, now, before))
     if kind == "iterator":
@@ -43,6 +45,7 @@ def alike(kind: str, now: Any, before: Any) -> bool:
 
 
 def inside(cell: CellType) -> Any:
+    """What a closure cell holds; MISSING for an empty one."""
     try:
         return cell.cell_contents
     except ValueError:
@@ -50,6 +53,7 @@ def inside(cell: CellType) -> Any:
 
 
 def identical(a: Any, b: Any) -> bool:
+    """The same object, or tuples of the same objects."""
     if type(a) is tuple and type(b) is tuple:
         return len(a) == len(b) and all(x is y for x, y in zip(a, b, strict=True))
     return a is b
@@ -61,6 +65,7 @@ def random_states() -> tuple[Any, Any]:
 
 
 def numpy_state() -> Any:
+    """The state of NumPy's generator, as values that compare."""
     name, keys, *rest = np.random.get_state(legacy=True)
     return name, bytes(keys), *rest  # type: ignore[arg-type]
 
@@ -87,6 +92,7 @@ def position(x: Any) -> Any:
 
 
 def slots(cls: type) -> tuple[str, ...]:
+    """The slots a class itself defines, those of Python aside."""
     slots = cls.__dict__.get("__slots__", ())
     names = (slots,) if isinstance(slots, str) else tuple(slots)
     return tuple(n for n in names if n not in ("__dict__", "__weakref__"))

@@ -20,15 +20,6 @@ MORE_OPTIMISERS = [
     "Rprop({}, lr=0.01, etas=(0.4, 1.3))",
     "SGD({}, lr=0.1, weight_decay=0.5)",
 ]
-MORE_SCHEDULES = [
-    "MultiStepLR(opt, [1, 3])",
-    "LinearLR(opt, 0.5, total_iters=3)",
-    "ConstantLR(opt, 0.5, 2)",
-    "PolynomialLR(opt, 6)",
-    "CosineAnnealingWarmRestarts(opt, 3)",
-    "CyclicLR(opt, 0.01, 0.1, 2, cycle_momentum=False)",
-    "MultiplicativeLR(opt, lambda e: 0.9)",
-]
 
 
 class Steps(Parts):
