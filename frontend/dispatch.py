@@ -216,7 +216,11 @@ def write(target: Tensor, value: Tensor, name: str) -> Tensor:
     if here.grad:
         autograd_inplace.check_inplace(target, name)
         autograd_inplace.check_view(target, value, name)
-    _check_overlap(target, name)
+    if target._l.overlaps():
+        raise ShapeError(
+            f"{name}: more than one element of the written-to tensor refers to a single memory location; clone() it "
+            "before writing"
+        )
     lockstep = None if here.recorder is None else here.recorder.lockstep
     if lockstep is not None and lockstep.write(target, value, name, here.grad):
         return target
@@ -230,21 +234,6 @@ def write(target: Tensor, value: Tensor, name: str) -> Tensor:
     if here.grad:
         autograd_inplace.rebase(target, value)
     return target
-
-
-def _check_overlap(target: Tensor, name: str) -> None:
-    if target._l.contiguous or target._l.size <= 1:
-        return
-    span = 1
-    for stride, size in sorted((abs(s), n) for s, n in zip(target._l.strides, target._l.type.sizes, strict=True)):
-        if size == 1:
-            continue
-        if stride < span:
-            raise ShapeError(
-                f"{name}: more than one element of the written-to tensor refers to a single memory location; "
-                "clone() it before writing"
-            )
-        span = stride * (size - 1) + span
 
 
 def detached_error(what: str) -> AutogradError:

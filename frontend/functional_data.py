@@ -320,6 +320,7 @@ def stride(self: Tensor, dim: int | None = None) -> Any:
 
 def storage_offset(self: Tensor) -> int:
     """Elements between the start of the storage and the first element."""
+    _escape(self, "storage_offset()")  # a graph knows layouts, not where in a memory they begin
     if not self._l.size:
         return 0
     here, start = (a.__array_interface__["data"][0] for a in (self._a, self._s.owner))

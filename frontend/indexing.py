@@ -204,11 +204,24 @@ def _sliced(x: Tensor, axis: int, part: slice) -> Tensor:
 
 
 def _named_bounds(bounds: tuple[Size | None, Size | None], size: Size) -> tuple[Size, Size]:
-    """Bounds of a slice along a named size: nothing is cut to fit, a size that does not fit is an error when bound."""
+    """Bounds of a slice along a named size.
+
+    Where the size depends on values, whether they are cut to fit is a condition. Elsewhere nothing is cut, and a size
+    that does not fit is an error when it is bound.
+    """
     start, stop = bounds
     first = 0 if start is None else size + start if isinstance(start, int) and start < 0 else start
     last = size if stop is None else size + stop if isinstance(stop, int) and stop < 0 else stop
-    return first, last
+    if not getattr(mode.get().recorder, "counted", ()):
+        return first, last
+    first, last = _within(first, size), _within(last, size)
+    return first, first if last < first else last
+
+
+def _within(bound: Size, size: Size) -> Size:
+    if bound < 0:
+        return 0
+    return size if bound > size else bound
 
 
 def _bound(value: Any) -> Size | None:

@@ -20,6 +20,10 @@ class GraphcError(Exception):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
+        self.find_place()
+
+    def find_place(self) -> None:
+        """Name the line of the user's program that runs now."""
         place = user_place()
         self.place = "" if place is None else f"{os.path.basename(place[0])}:{place[1]}"
 

@@ -422,5 +422,16 @@ class Layout:
         found = _LAYOUTS[key] = cls(TensorType(dtype, array.shape), tuple(s // item for s in array.strides))
         return found
 
+    def overlaps(self) -> bool:
+        """True when two elements may be at one place in memory; False is certain."""
+        if self.contiguous or self.size <= 1:
+            return False
+        span = 1
+        for stride, size in sorted((abs(s), n) for s, n in zip(self.strides, self.shape, strict=True) if n > 1):
+            if stride < span:
+                return True
+            span += stride * (size - 1)
+        return False
+
     def __repr__(self) -> str:
         return f"{self.type}" if self.contiguous else f"{self.type} strides {list(self.strides)}"

@@ -188,13 +188,14 @@ def test_every_op_is_applied() -> None:
 def test_seeds_in_a_row_go_through_the_tables() -> None:
     """The op, the function and the statement of a program follow from its seed."""
     ops, functions = applied_ops(), callables()
-    for seed in (0, 1, len(ops) + 1):
+    for turn in (0, 1, len(ops) + 1):
+        seed = 2 * turn
         gen = prepared(seed)
         asked: list[Any] = []
         gen.apply_named = lambda name, asked=asked: bool(asked.append(name)) or True  # type: ignore[method-assign]
         gen.call = lambda text, _, asked=asked: bool(asked.append(text)) or True  # type: ignore[method-assign]
         gen.turn()
-        assert asked[:2] == [ops[seed % len(ops)], functions[seed % len(functions)][0]]
+        assert asked[:2] == [ops[turn % len(ops)], functions[turn % len(functions)][0]]
 
 
 def test_sizes_of_samples_change() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -265,3 +268,113 @@ def test_compositions_of_16_bits_round_once_in_lockstep() -> None:
         return f, (), [w]
 
     check_program(make, seed=233)
+
+
+METADATA: dict[str, Callable[[Any], Any]] = {
+    "shape": lambda t: len(t.shape),
+    "numel": lambda t: t.numel(),
+    "ndim": lambda t: t.ndim,
+    "dtype": lambda t: t.dtype is graphc.float32,
+    "stride": lambda t: t.stride(),
+    "bytes": lambda t: t.nbytes,
+    "contiguous": lambda t: t.is_contiguous(),
+    "requires_grad": lambda t: t.requires_grad,
+    "is_leaf": lambda t: t.is_leaf,
+    "offset": lambda t: t.storage_offset(),
+    "kind": lambda t: isinstance(t, graphc.nn.Parameter),
+}
+
+
+@pytest.mark.filterwarnings("ignore::graphc.RecordingWarning")
+@pytest.mark.parametrize("how", METADATA)
+@pytest.mark.parametrize("place", ["closure", "list", "argument"])
+def test_what_is_read_of_a_tensor_that_no_operation_sees(how: str, place: str) -> None:
+    """Of a tensor found by its name, whose shape, dtype … were all that was read, nothing was a condition; of views,
+    the place in their memory never was one.
+    """
+    read = METADATA[how]
+    memory = graphc.arange(12.0)
+    first, w = memory[1:3], graphc.nn.Parameter(graphc.ones(2))
+    others = [memory[4:6], graphc.ones(2, 2, dtype=graphc.float64), w, w * 2, graphc.ones(4)[::2]]
+    c, holder = first, [first]
+
+    def f(x: Any) -> Any:
+        found = x if place == "argument" else c if place == "closure" else holder[0]
+        return read(found), graphc.ones(2) * 2
+
+    compiled = graphc.compile(f)
+    for call in range(3 * len(others)):
+        c = holder[0] = others[call // 3] if call % 3 == 2 else first
+        assert compiled(c)[0] == read(c), call
+
+
+def test_elements_of_an_argument_that_share_their_memory() -> None:
+    """A write to a part of an expanded argument changed only that part's elements in the graph."""
+
+    def f(x: Any) -> Any:
+        x[:1].add_(1)
+        return x * 1
+
+    compiled = graphc.compile(f)
+    with pytest.warns(graphc.RecordingWarning, match="changes more than one element of x, which share"):
+        compiled(graphc.ones(1).expand(3))
+    for _ in range(4):
+        x = graphc.ones(1).expand(3)
+        assert compiled(x).tolist() == [2.0, 2.0, 2.0] == x.tolist()
+    with pytest.raises(graphc.errors.RecordingError, match="which share their memory; clone"):
+        graphc.trace(f, graphc.ones(1).expand(3))
+    program = graphc.trace(f, graphc.ones(3))
+    with pytest.raises(graphc.errors.ArgumentError, match="writes to x, in whose memory elements overlap"):
+        program(graphc.ones(1).expand(3))
+
+
+def test_the_line_of_an_error_in_a_computation_of_the_host() -> None:
+    """What LAPACK refused in a compiled call was said to be at the line of the call."""
+
+    def f(x: Any) -> Any:
+        return graphc.linalg.cholesky(x) + 1
+
+    def g(x: Any) -> Any:
+        return graphc.host(lambda y: y if y.sum() > 0 else 5, x)
+
+    for fn, message in ((f, "not positive definite"), (g, "the callback returned a int")):
+        compiled = graphc.compile(fn)
+        for x in (graphc.eye(2), graphc.eye(2), graphc.eye(2), -graphc.eye(2), -graphc.eye(2)):
+            if x.sum() > 0:
+                compiled(x)
+                continue
+            with pytest.raises(graphc.errors.GraphcError, match=message) as info:
+                compiled(x)
+            assert str(info.value).endswith(f"(at {Path(__file__).name}:{fn.__code__.co_firstlineno + 1})")
+
+
+def test_a_program_that_raises_for_other_numbers_of_a_file() -> None:
+    """The oracle took an error that eager code gives for other arguments for a difference."""
+
+    def make() -> Any:
+        def f(x: Any, s: float) -> Any:
+            return F.triplet_margin_with_distance_loss(x, x, x, margin=s)
+
+        return f, (x3(), 1.0), []
+
+    check_program(make, seed=157)
+
+
+@pytest.mark.parametrize(
+    "key", [slice(12), slice(-12, None), slice(2, 12, 3), slice(5, 4), slice(-4, -9), slice(30, 40)]
+)
+def test_a_slice_that_is_cut_to_a_size_that_depends_on_values(key: slice) -> None:
+    """Nothing was cut: where the size was smaller than in the recording, the next recording raised a ShapeError."""
+
+    def f(x: Any) -> Any:
+        return x.masked_select(x > 0).repeat(3)[key] * 2
+
+    compiled = graphc.compile(f, fullgraph=True)
+    program = graphc.trace(f, graphc.ones(8))
+    for n in (6, 6, 5, 3, 3, 2, 1, 0, 2, 3, 8, 6):
+        x = graphc.arange(8.0) + 1
+        x[n:] = -1
+        assert compiled(x).tolist() == f(x).tolist(), n
+        with contextlib.suppress(graphc.errors.GuardError):
+            assert program(x).tolist() == f(x).tolist(), n
+    assert compiled.stats.hits >= 2

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from traceback import walk_tb
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from graphc.errors import ArgumentError, RecordingError
+from graphc.caller import kind_of
+from graphc.errors import ArgumentError, GraphcError, RecordingError
 from graphc.frontend.mode import mode, using
 from graphc.frontend.record import rng
 from graphc.frontend.record.roots import Root
@@ -32,10 +34,24 @@ Answer = tuple[str, list[Array]]  # "none", "one", "tuple" or "list", and the ar
 
 
 @dataclass(slots=True)
-class Memory:
-    """What callbacks answered during one call of a compiled function: an answer, or the error they raised."""
+class Failure:
+    """The error a callback raised. `inside`: at a line of the user's in the callback, which the error names."""
 
-    answers: list[Answer | BaseException] = field(default_factory=list)
+    error: Exception
+    inside: bool
+
+    def reraise(self) -> NoReturn:
+        """Raise it again; an error of our own names the line that asks now."""
+        if isinstance(self.error, GraphcError) and not self.inside:
+            self.error.find_place()
+        raise self.error
+
+
+@dataclass(slots=True)
+class Memory:
+    """What callbacks answered during one call of a compiled function."""
+
+    answers: list[Answer | Failure] = field(default_factory=list)
     at: int = 0
 
 
@@ -69,13 +85,14 @@ def answer(fn: Callable[..., Any], arrays: list[Array], where: Any) -> Answer:
         try:
             memory.answers.append(_asked(fn, arrays, where))
         except Exception as error:
-            memory.answers.append(error)
+            lines = (frame.f_code for frame, _ in walk_tb(error.__traceback__))
+            memory.answers.append(Failure(error, any(kind_of(code) == "user" for code in lines)))
         finally:
             _memory.reset(token)
     found = memory.answers[memory.at]
     memory.at += 1
-    if isinstance(found, BaseException):
-        raise found
+    if isinstance(found, Failure):
+        found.reraise()
     return found
 
 

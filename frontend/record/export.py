@@ -76,6 +76,10 @@ class Program:
     def _refuse_overlaps(self, given: Mapping[str, Array]) -> None:
         written = [name for name, _ in self.signature.writes]
         for name in written + [g.input for g in self.signature.gradients if g.how == "write"]:
+            if Layout.of(given[name]).overlaps():
+                raise ArgumentError(
+                    f"{self.graph.name} writes to {name}, in whose memory elements overlap; pass a copy of it"
+                )
             for other, array in given.items():
                 if other != name and np.may_share_memory(array, given[name]):
                     raise ArgumentError(

@@ -11,6 +11,7 @@ import numpy as np
 
 from graphc.frontend.record.containers import keys_of, size_of
 from graphc.frontend.record.trace import Guard
+from graphc.frontend.tensor import Tensor
 from graphc.ir.types import DType
 
 _FLAT = frozenset({bool, int, float, complex, str, bytes, type(None), DType})
@@ -119,6 +120,15 @@ def _zero(value: Any, expected: Any) -> bool:
     return type(value) is float and (value == 0) is expected
 
 
+def described(t: Tensor) -> Any:
+    """What Python can read of a tensor without reading its values."""
+    return type(t), t._l, t.requires_grad, t.is_leaf, bool(t._hooks)
+
+
+def _described(value: Any, expected: Any) -> bool:
+    return isinstance(value, Tensor) and described(value) == expected
+
+
 CHECKS = {
     "is": _is,
     "bits": _same_number,
@@ -130,6 +140,7 @@ CHECKS = {
     "absent": _absent,
     "grad": _grad_is_none,
     "zero": _zero,
+    "tensor": _described,
     "type": _kind,
     "token": _token,
 }

@@ -125,7 +125,8 @@ class Hosted:
         given = [np.array(held[self.at(v)], copy=True, order="C") for v in call.values]
         try:
             kind, found = answer(call.fn, given, call.where)
-        except ArgumentError:
+        except ArgumentError as error:
+            error.place = str(call.where)
             raise
         except Exception as error:
             raise Miss from error  # raised again where the function, run line by line, comes to it

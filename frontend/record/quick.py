@@ -37,6 +37,7 @@ class Picture:
         self.changing = _changing(trace, values)
         self.order = sorted(self.changing)
         self.late: list[Guard] = []  # guards that are checked one by one
+        self.bystanders: list[Tensor] = []  # tensors that are no inputs
         self.leaves: list[tuple[int, Any]] = []  # argument leaves known by identity
         self.objects: dict[int, Any] = {}  # whose __dict__ is looked into
         self.lookups = Lookups()
@@ -85,6 +86,8 @@ class Picture:
             self.late.append(guard)
         elif guard.kind == "type":
             found.kinds.append((value, guard.expected))
+        elif guard.kind == "tensor":
+            self.bystanders.append(value)
         elif guard.kind == "fields":
             self.objects[id(value)] = value
             found.ordered.append(value.__dict__)
@@ -118,7 +121,7 @@ class Picture:
         self.borrowed = [k for k in self.moving if sources[k].kind in ("arg", "path")]  # the rest are arrays of our own
         self.tensors: list[Tensor | None] = [t if k in fixed else None for k, t in enumerate(tensors)]
         self.known = [t for t in self.tensors if t is not None]
-        self.lookups.tensors = self.known
+        self.lookups.tensors = [*self.known, *self.bystanders]
         self.arrays: list[Array] = []  # of the known tensors, when they were last found not to overlap
         self.written = {e.number for e in self.trace.effects if e.kind == "state"}
         self.starts: list[int] = []

@@ -263,6 +263,11 @@ class Recorder(rng.Replays, Phases, CountedSizes, GradPlaces):
                 f"the write at {here()} changes memory that another input or state ({other}) shares; clone() one of "
                 "them"
             )
+        if root.source is not None and root.source.layout.overlaps():
+            raise RecordingError(
+                f"the write at {here()} changes more than one element of {root.source.name}, which share their memory; "
+                "clone() it"
+            )
         self._place()
         levels = [root.value]
         links = target._chain[len(root.chain) :]

@@ -16,6 +16,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from graphc.errors import RecordingError
+from graphc.frontend.record.guards import described
 from graphc.frontend.record.reach import Reach
 from graphc.frontend.record.roots import Root, slot_in, starts_with
 from graphc.frontend.record.trace import Guard
@@ -96,6 +97,7 @@ class Relations:
         self._unused: list[Place] = []
         for t, step in self._places(reach):
             self._relate(t, step)
+        self._described(reach)
         self.distinct = [s.number for s in self._sources.values()]
         self.distinct += [r.step for r in self.relations if r.view is not None]
         if any(map(compares, reach.codes)):
@@ -136,6 +138,13 @@ class Relations:
         other = self._steps[source.number] if source.kind == "arg" else source.number
         view = View(t._l, t._chain, base._chain, t.requires_grad, bool(t._hooks))
         self.relations.append(Relation(step, other, view, None if self._loose(t, step) else t))
+
+    def _described(self, reach: Reach) -> None:
+        """Python may have read the shape or dtype of tensors that the graph never sees."""
+        read = {id(leaf._grad) for leaf, _, _ in self.recorder.grad_reads.values()}
+        for t, step in self._unused:
+            if reach.table.steps[step].kind != "grad" or id(t) in read:
+                self.guards.append(Guard("tensor", step, described(t)))
 
     def _identities(self, reach: Reach) -> None:
         """Python may have compared tensors that the graph never sees."""

@@ -217,7 +217,7 @@ class _Check:
     def _reloaded(self) -> str:
         """Run as a program that was written to a file and read again."""
         made = self._begun()
-        wanted = _plain_calls(made[0], made[1])
+        wanted = _eager_calls(made[0], made[1])
         made = self._begun()
         try:
             program = trace(made[0], *made[1])
@@ -231,7 +231,7 @@ class _Check:
         if str(again.graph) != str(program.graph):
             raise AssertionError("reloaded: the graph's text differs from the saved one")
         try:
-            found = _plain_calls(again, made[1])
+            found = _plain_calls(again, made[1], len(wanted))
         except ArgumentError as error:
             if "pass a copy of one of them" not in str(error):
                 raise
@@ -258,22 +258,41 @@ _Plain = tuple[list[bytes], list[bytes]]
 _CONDITIONS = ("trace again with it", "the call would go another way")
 
 
-def _plain_calls(fn: Callable[..., Any], args: Any) -> list[_Plain]:
-    """Calls with the same arguments, with other elements, with another float, as far as conditions of `fn` hold."""
+_PLAIN = ("", "", "e", "f")  # the same arguments twice, other elements, another float
+
+
+def _eager_calls(fn: Callable[..., Any], args: Any) -> list[_Plain]:
+    """Calls with the same arguments, with other elements, with another float, up to the first that raises."""
     found: list[_Plain] = []
-    tensors = [x for x in dict.fromkeys(flatten(args)[0]) if isinstance(x, Tensor)]
-    for how in ("", "", "e", "f"):
-        now = tuple(vary(x, how) for x in args)
+    for k in range(len(_PLAIN)):
         try:
-            result = fn(*now)
+            found.append(_plain_call(fn, args, k))
+        except GraphcError:
+            if not k:
+                raise
+            break
+    return found
+
+
+def _plain_calls(fn: Callable[..., Any], args: Any, calls: int) -> list[_Plain]:
+    """The first of these calls, as far as the conditions of the program `fn` hold."""
+    found: list[_Plain] = []
+    for k in range(calls):
+        try:
+            found.append(_plain_call(fn, args, k))
         except GuardError:  # a branch goes another way than in the recording
             break
         except ArgumentError as error:
             if not any(text in str(error) for text in _CONDITIONS):
                 raise
             break
-        found.append((_plain_outputs(result), [bits for t in tensors for bits in (_bits(t._a), _gradient(t))]))
     return found
+
+
+def _plain_call(fn: Callable[..., Any], args: Any, k: int) -> _Plain:
+    tensors = [x for x in dict.fromkeys(flatten(args)[0]) if isinstance(x, Tensor)]
+    result = fn(*(vary(x, _PLAIN[k]) for x in args))
+    return _plain_outputs(result), [bits for t in tensors for bits in (_bits(t._a), _gradient(t))]
 
 
 def _gradient(t: Tensor) -> bytes:

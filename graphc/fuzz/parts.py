@@ -89,7 +89,7 @@ class Parts:
     known; with `portable`, nothing is run and only forms that PyTorch shares are written.
     """
 
-    lengths: tuple[int, ...] = (3, 5, 8, 12)
+    lengths: tuple[int, ...] = (1, 2, 2, 3, 4, 8)
 
     def __init__(self, seed: int, portable: bool = False) -> None:
         self.rng = random.Random(seed)

@@ -89,20 +89,25 @@ class Gen(
         ]
 
     def turn(self) -> None:
-        """The op, function, statement, form or recipe whose turn it is: seeds in a row go through the tables."""
-        ops, functions = applied_ops(), callables()
-        for _ in range(8):
-            if self.apply_named(ops[self.seed % len(ops)]):
-                break
-        self.call(*functions[self.seed % len(functions)])
-        rows = [row[0] for row in (*self.shared(), *self.beyond()) if row[1]]
-        rows[self.seed % len(rows)]()
-        if self.seed % 3 == 0:
-            self.formed(self.seed // 3)
-        elif self.seed % 3 == 1:
-            self.recipe(self.seed // 3)
-        self.idiom(self.seed)
-        self.idiom(self.seed + len(RECIPES) // 2)
+        """What has its turn: seeds in a row go through the tables, even ones through those of ops, functions and
+        statements, odd ones through those of forms, recipes and idioms.
+        """
+        turn = self.seed // 2
+        if self.seed % 2 == 0:
+            ops, functions = applied_ops(), callables()
+            for _ in range(8):
+                if self.apply_named(ops[turn % len(ops)]):
+                    break
+            self.call(*functions[turn % len(functions)])
+            rows = [row[0] for row in (*self.shared(), *self.beyond()) if row[1]]
+            rows[turn % len(rows)]()
+        else:
+            if turn % 3 == 0:
+                self.formed(turn // 3)
+            elif turn % 3 == 1:
+                self.recipe(turn // 3)
+            self.idiom(turn)
+            self.idiom(turn + len(RECIPES) // 2)
         self.refresh()
 
     def beyond(self) -> list[tuple[Callable[[], object], int]]:

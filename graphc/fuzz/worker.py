@@ -30,6 +30,7 @@ from graphc.errors import GraphcError, UnsupportedError
 MEMORY_BYTES = 6 << 30  # of address space beyond what the parent uses: more is a finding
 RETIRE_BYTES = 3 << 29  # a worker that grew by so much hands over to a fresh one
 SETTLE_EVERY = 64  # cases
+COLLECTED = (20_000, 50, 100)  # thresholds of the garbage collector: `_settle` does what is left
 _SLOT = struct.Struct("=qd")  # number of the case, when it began
 _POLL_SECONDS = 0.2
 _LAST_WORDS_SECONDS = 2.0
@@ -174,6 +175,7 @@ def _prepare(errors: int) -> None:
     os.dup2(nothing, 2)
     sys.stdout = sys.stderr = open(nothing, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  (as long as it lives)
     faulthandler.enable(errors)
+    gc.set_threshold(*COLLECTED)
     for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(kind, signal.SIG_DFL)
     with contextlib.suppress(OSError, ValueError):
