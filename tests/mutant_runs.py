@@ -112,7 +112,9 @@ class Result:
 
 
 def run_mutant(name: str, programs: int, seed: int, deep: float, folder: Path, shrink: bool = True) -> Result:
-    """Fuzz a mutant until it is found. A program that also fails without the mutant does not count."""
+    """Fuzz a mutant until it is found. A program does not count that also fails without the mutant, or that fails with
+    it only after others in the same process.
+    """
     began, first = time.monotonic(), seed
     while first < seed + programs:
         left = seed + programs - first
@@ -127,7 +129,7 @@ def run_mutant(name: str, programs: int, seed: int, deep: float, folder: Path, s
         program = folder / f"{name}.py"
         program.write_text(found["program"])
         first = found["seed"] + 1
-        if _python([str(program)]).returncode == 0:
+        if found["confirmed"] and _python([str(program)]).returncode == 0:
             text = f"{found['kind']}: {found['what'].splitlines()[0] if found['what'] else ''}"
             return Result(name, True, first - seed, found["ops"], time.monotonic() - began, text)
     return Result(name, False, programs, 0, time.monotonic() - began, "")
@@ -149,7 +151,7 @@ def _inside(name: str, programs: str, seed: str, deep: str, form: str) -> int:
         print(f"import: {type(error).__name__}: {error}")
         return IMPORT_FAILED
     report = fuzz(int(programs), int(seed), deep=float(deep), max_findings=1, shrink=form == "small")
-    kept = ("seed", "kind", "what", "ops", "program")
+    kept = ("seed", "kind", "what", "ops", "program", "confirmed")
     print(json.dumps({k: getattr(report.findings[0], k) for k in kept} if report.findings else None))
     return 0
 

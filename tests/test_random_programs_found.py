@@ -378,3 +378,20 @@ def test_a_slice_that_is_cut_to_a_size_that_depends_on_values(key: slice) -> Non
         with contextlib.suppress(graphc.errors.GuardError):
             assert program(x).tolist() == f(x).tolist(), n
     assert compiled.stats.hits >= 2
+
+
+def test_hooks_that_an_error_leaves_behind() -> None:
+    """The oracle ran the program again with the hook that its first run had not come to remove."""
+
+    def make() -> Any:
+        w = graphc.nn.Parameter(graphc.ones(2))
+
+        def f() -> Any:
+            w.grad = None
+            (w * w).sum().backward()
+            w.register_post_accumulate_grad_hook(lambda p: p.grad.mul_(0.5))
+            return w.reshape(3)
+
+        return f, (), [w]
+
+    check_program(make)

@@ -58,6 +58,8 @@ def framed(*lines: str) -> str:
     ("line", "ops"),
     [
         ("return x", 0),
+        ("return x + graphc.tensor([[1, -2.0]], dtype=graphc.int8)", 1),
+        ("return graphc.tensor([k, x.sum()])", 2),
         ("return x + 1", 1),
         ("return -x * y", 2),
         ("return x.sum(-1), k + 1, -1", 1),
@@ -193,6 +195,14 @@ def test_a_value_becomes_an_argument() -> None:
     text = framed("v = x.exp()", "u = v.cumsum(0)", "return u.sort(-1)[0]")
     fails = has("exp", "cumsum", "sort")
     small = shrink(text, lambda t: fails(t) and "sort" in inside(t))
+    assert count_ops(small) == 1 and fails(small), small
+
+
+def test_an_expression_becomes_an_argument() -> None:
+    text = framed("t = y + 1", "return F.relu((x.repeat(2, 1) * s).reshape(2, 12)) + t.sum()")
+
+    fails = has("repeat", "reshape", "relu")
+    small = shrink(text, lambda t: fails(t) and "relu" in inside(t))
     assert count_ops(small) == 1 and fails(small), small
 
 

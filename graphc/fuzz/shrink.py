@@ -15,13 +15,15 @@ from contextlib import suppress
 
 from graphc.fuzz import shrink_edits as edits
 from graphc.fuzz.shrink_count import count_ops, size
+from graphc.fuzz.shrink_lift import lift
 from graphc.fuzz.shrink_names import fill, prune, repair
 from graphc.fuzz.shrink_tidy import tidied
 
 __all__ = ["count_ops", "shrink"]
 
 FINDERS = (
-    edits.unwrap, edits.unfold, edits.substitute, edits.reduce, edits.thin, edits.hoist, edits.settle, edits.inline
+    edits.unwrap, edits.unfold, edits.substitute, edits.reduce, edits.thin, edits.hoist, lift, edits.settle,
+    edits.inline,
 )  # fmt: skip
 
 

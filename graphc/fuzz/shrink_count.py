@@ -116,7 +116,8 @@ def count_ops(text: str) -> int:
     `for row in x`. A call that stands for many nodes
     of the graph (`softmax`, a layer, `backward()`, `opt.step()`) is one.
 
-    Not counted: what is done with constants or Python numbers alone (`-1`, `k + 1`, `i < 3`), Python's own functions
+    Not counted: what is done with constants or Python numbers alone (`-1`, `k + 1`, `i < 3`), a tensor written down
+    (`graphc.tensor([1, 2])`, a constant of the graph), Python's own functions
     (`range`, `len`, `print`, `append` …), questions (`x.shape`, `x.size(0)`, `x.item()`), functions of the state,
     one of several results (`x.chunk(2)[0]`), calls of the program's own functions (their bodies count), control flow,
     and all that `make` prepares: these make the inputs. Nothing is run. Raises SyntaxError for what is no Python.
@@ -185,6 +186,8 @@ def _count(node: ast.AST, own: set[str], numbers: set[str], outer: list[ast.Func
 def _is_operation(node: ast.AST, own: set[str], numbers: set[str]) -> bool:
     if isinstance(node, ast.Call):
         name = called(node)
+        if name == "tensor" and all(_is_number(x, set()) for x in node.args):
+            return False
         return not (name in _PYTHON or name in _ASKING or name in own) and not _is_number(node, numbers)
     if isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.Is, ast.IsNot, ast.In, ast.NotIn)):
         return False

@@ -114,9 +114,9 @@ def _unfolding(number: int) -> Edit:
         for parent in ast.walk(s):
             for field, value in ast.iter_fields(parent):
                 if value is named:
-                    _put(parent, field, None, ast.Name(name, ast.Load()))
+                    put(parent, field, None, ast.Name(name, ast.Load()))
                 elif isinstance(value, list) and named in value:
-                    _put(parent, field, value.index(named), ast.Name(name, ast.Load()))
+                    put(parent, field, value.index(named), ast.Name(name, ast.Load()))
         return True
 
     return edit
@@ -210,7 +210,7 @@ def _inlining(number: int) -> Edit:
         if at + 1 == len(block) or next(bodies(block[at + 1]), None) is not None:
             return False
         del block[at]
-        block[at] = _replaced(block[at], {name: s.value})
+        block[at] = replaced(block[at], {name: s.value})
         return not any(isinstance(n, ast.Name) and n.id == name for n in ast.walk(tree))
 
     return edit
@@ -243,7 +243,7 @@ def _hoisting(at: int) -> Edit:
         if names & {n for x in make.body for n in binds(x)}:
             return False
         given = dict(zip(parameters(f), args.elts, strict=False))
-        make.body.insert(make.body.index(f), _replaced(s, given))
+        make.body.insert(make.body.index(f), replaced(s, given))
         if not isinstance(s, ast.FunctionDef):
             for name in sorted(names - set(parameters(f))):
                 f.args.args.append(ast.arg(name))
@@ -264,7 +264,7 @@ class _Put(ast.NodeTransformer):
         return node if found is None else copy.deepcopy(found)
 
 
-def _replaced(node: _Syntax, given: dict[str, ast.expr]) -> _Syntax:
+def replaced(node: _Syntax, given: dict[str, ast.expr]) -> _Syntax:
     done: _Syntax = _Put(given).visit(node)
     return done
 
@@ -290,7 +290,7 @@ def _settling(at: int) -> Edit:
         if any(name in binds(s) for s in ast.walk(f) if isinstance(s, ast.stmt) and s is not f):
             return False
         drop_argument(tree, args, value)
-        f.body = [_replaced(s, {name: value}) for s in f.body]
+        f.body = [replaced(s, {name: value}) for s in f.body]
         return True
 
     return edit
@@ -326,13 +326,13 @@ def reduce(tree: ast.Module) -> list[Edit]:
 def _reduction(number: int, part: int) -> Edit:
     def edit(tree: ast.Module) -> bool:
         parent, field, k, e = places(tree)[number]
-        _put(parent, field, k, _parts(tree, e)[part])
+        put(parent, field, k, _parts(tree, e)[part])
         return True
 
     return edit
 
 
-def _put(parent: ast.AST, field: str, k: int | None, e: ast.expr) -> None:
+def put(parent: ast.AST, field: str, k: int | None, e: ast.expr) -> None:
     if k is None:
         setattr(parent, field, e)
     else:
@@ -390,7 +390,7 @@ def _called_body(tree: ast.Module, e: ast.Call) -> list[ast.expr]:
         if len(given) == 1 and isinstance(given[0], (ast.List, ast.Tuple)) and len(names) > 0:
             given = given[0].elts
         if body is not None and len(given) >= len(names):
-            found.append(_replaced(copy.deepcopy(body), dict(zip(names, given, strict=False))))
+            found.append(replaced(copy.deepcopy(body), dict(zip(names, given, strict=False))))
     return found
 
 
