@@ -395,3 +395,62 @@ def test_hooks_that_an_error_leaves_behind() -> None:
         return f, (), [w]
 
     check_program(make)
+
+
+@pytest.mark.filterwarnings("ignore::graphc.RecordingWarning")
+@pytest.mark.parametrize("ask", [lambda x: hasattr(x, "note"), lambda x: getattr(x, "note", None)])
+def test_an_attribute_that_was_not_there_of_what_is_another_thing_now(ask: Callable[[Any], Any]) -> None:
+    """Looking for the attributes of an object that had none, where a number was by now, ended in a TypeError."""
+    marked = graphc.ones(2)
+    marked.note = 3  # type: ignore[attr-defined]
+    things = [graphc.ones(2), 5, None, "text", graphc.ones(3), marked, [1], {"note": 2}, graphc.nn.Linear(2, 2)]
+    held = [things[0]]
+
+    def f(y: Any) -> Any:
+        return ask(held[0]), y * 2
+
+    compiled = graphc.compile(f)
+    for call in range(4 * len(things)):
+        held[0] = things[call // 4] if call % 4 > 1 else things[0]
+        assert compiled(graphc.ones(2))[0] == ask(held[0])
+
+
+@pytest.mark.parametrize("form", ["name", "later", "call"])
+def test_the_type_of_a_number(form: str) -> None:
+    """A followed number is none of Python's: only comparisons of its type in one line were seen."""
+
+    def f(y: Any, s: Any) -> Any:
+        if form == "name":
+            return y * 2, type(s).__name__
+        kind = type(s)
+        if form == "later":
+            return (y * 2 if kind is float else y * 3), ""
+        return y * kind(3), ""
+
+    compiled = graphc.compile(f)
+    for s in (0.5, 0.5, 0.25, 1, 2, 0.5, 1, 1, 3.0, 0.5, 0.5):
+        y, name = compiled(x3(), s)
+        expected = f(x3(), s)
+        assert (y.tolist(), name) == (expected[0].tolist(), expected[1])
+
+
+@pytest.mark.filterwarnings("ignore::graphc.RecordingWarning")
+@pytest.mark.parametrize("case", ["size", "complex"])
+def test_errors_and_branches_of_numbers_that_are_not_followed(case: str) -> None:
+    """A followed float as a size was a TypeError, where eager code has its own; so was the truth of a complex number."""
+
+    def f(y: Any, d: Any) -> Any:
+        if case == "complex":
+            return y * 2 if graphc.tensor(d["k"]) else y
+        return y.reshape(d["k"])
+
+    compiled = graphc.compile(f)
+    for k in (1.0, 2.0, 2.0, 1, 1, 3, 3) if case == "size" else (1j, 1j, 0j, 1j, 1j):
+        try:
+            expected: Any = f(x3(), {"k": k}).tolist()
+        except graphc.errors.GraphcError as error:
+            with pytest.raises(type(error)) as info:
+                compiled(x3(), {"k": k})
+            assert str(info.value).split(" (at")[0] == str(error).split(" (at")[0]
+        else:
+            assert compiled(x3(), {"k": k}).tolist() == expected

@@ -109,11 +109,11 @@ def _bytes(value: Any, expected: Any) -> bool:
 
 
 def _absent(value: Any, expected: Any) -> bool:
-    return bool(expected.isdisjoint(value))
+    return isinstance(value, (dict, MappingProxyType)) and bool(expected.isdisjoint(value))
 
 
 def _grad_is_none(value: Any, expected: Any) -> bool:
-    return (getattr(value, "_grad", None) is None) is expected
+    return isinstance(value, Tensor) and (value._grad is None) is expected
 
 
 def _zero(value: Any, expected: Any) -> bool:

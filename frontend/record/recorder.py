@@ -347,6 +347,8 @@ class Recorder(rng.Replays, Phases, CountedSizes, GradPlaces):
     @_hook
     def on_bool(self, tensor: Tensor, value: bool) -> None:
         """A branch on a value is a guard."""
+        if tensor.dtype.is_complex:
+            raise RecordingError(f"the truth of a complex number at {here()} cannot be followed; test its real part")
         with using(grad=False):
             flat = alias_of(tensor).reshape(())
             flag = flat if flat.dtype.kind == "b" else op_named("ne")(flat, 0)

@@ -1,4 +1,4 @@
-"""Code that compares `type(x)`, tests `x is 3` or uses a library that does, sees that a followed number is none of
+"""Code that asks for `type(x)`, tests `x is 3` or uses a library that does, sees that a followed number is none of
 Python's; it gets plain numbers instead.
 """
 
@@ -13,15 +13,14 @@ from graphc.caller import kind_of
 from graphc.ir.graph import Location
 
 _NAMING = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "IMPORT_NAME", "LOAD_DEREF"})
-_COMPARISONS = frozenset({"IS_OP", "COMPARE_OP", "CONTAINS_OP"})
 _LIBRARIES = frozenset({"decimal", "fractions", "json", "marshal", "plistlib", "statistics", "struct"})
 _DEPTH = 4
 _KNOWN: dict[CodeType, Location | None] = {}
 
 
 def type_test(function: Any) -> Location | None:
-    """The first line, in user code that `function` can name, that compares the result of `type(…)`, tests for a number
-    by `is` or names one of the libraries that take nothing but Python's own numbers, if any.
+    """The first line, in user code that `function` can name, that names `type`, tests for a number by `is` or
+    names one of the libraries that take nothing but Python's own numbers, if any.
     """
     method = getattr(function, "forward", None) if hasattr(type(function), "_graphc_module") else function
     for code, variables in _codes(getattr(method, "__func__", method), 0, set()):
@@ -72,16 +71,11 @@ def _codes(f: Any, depth: int, seen: set[int]) -> Iterator[tuple[CodeType, Mappi
 
 
 def _find(code: CodeType) -> Location | None:
-    line: int | None = None
-    calls: dict[int | None, int] = {}  # line -> where type is loaded
     number = False  # the instruction before loads a number
     for instruction in dis.get_instructions(code):
-        line = instruction.starts_line or line
         if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME") and instruction.argval == "type":
-            calls[line] = instruction.offset
-        elif instruction.opname in _COMPARISONS and line in calls:
-            return Location(code, calls[line])
-        elif instruction.opname == "IS_OP" and number:
+            return Location(code, instruction.offset)
+        if instruction.opname == "IS_OP" and number:
             return Location(code, instruction.offset)
         number = instruction.opname == "LOAD_CONST" and type(instruction.argval) in (int, float)
     return None

@@ -34,6 +34,7 @@ ARITHMETIC = (
     ("{v}.<floor|ceil|trunc|round>().<floor|ceil|trunc|round>()",),
     ("{v} * {w} <-|+> {w} * {v}",),
     ("{i} <+|-|*|//|%> <0|1|-1|2|-3|{j}>",),
+    ("({i} * 7 - 3) // <3|-3|4>", "({i} * 5 + 1) % <4|-4|3>"),
     ("{i} ** <0|1|2>",),
     ("{i} <&|^> <0|-1|1|{i}|{j}>",),
     ("<~~{i}|-(-{i})|(-{i}).abs()>",),
@@ -48,6 +49,8 @@ ARITHMETIC = (
     ("{v}.to(graphc.<D>).to(graphc.<D>).to({v}.dtype)",),
     ("{i}.to(graphc.<D>).to(graphc.<D>)",),
     ("({v} * <1e3|1e10|-1e20>).to(graphc.<W>)",),
+    ("{v}.abs() * <1e3|1e12> + 300", "{0}.to(graphc.<int8|int16|int32|uint8>)", "(-{0}).to(graphc.<W>)"),
+    ("(-{v}).<relu|abs|neg|square|sigmoid>()", "{v}.neg().<relu|relu|exp|sign>()"),
     ("({v}.nan_to_num().clamp(-9, 9).round() + <257|259.0|2051>).to(graphc.<bfloat16|float16>)",),
     ("{v}.to(graphc.bfloat16) + <257|1.00390625|0.50390625>",),
     ("graphc.arange<(5000000000, 5000000006)|(2147483645, 2147483652)|(-2147483652, -2147483646)>.cumsum(0)",),
@@ -63,6 +66,7 @@ MOVEMENT = (
     ("{q}.transpose(0, 1).transpose(<1|0>, 2)", "{0} + {q}"),
     ("{v}<S><S>",),
     ("{v}<S> * 2",),
+    ("{v}.reshape(-1).repeat(9)[<0|1|2>::<2|3>][<1|2|3>:<|-1>:<|2>]",),
     ("{v}.flip<A>.flip<A>",),
     ("{v}.roll(1, 0).roll(<-1|2>, 0)",),
     ("F.pad({v}, <(0, 0)|(1, 0)|(0, 1)|(0, 2)|(1, 1)>)<| * 2|.exp()>",),
@@ -178,9 +182,9 @@ class Idioms(Parts):
         """A few lines that a pass rewrites, or must not: recipe number `turn`, or any."""
         self.written_out(self.rng.choice(RECIPES) if turn is None else RECIPES[turn % len(RECIPES)])
 
-    def edge(self) -> None:
-        """Sizes at the edges of the kernels' blocks."""
-        self.made(self._filled(self.rng.choice(EDGES), {}))
+    def edge(self, turn: int | None = None) -> None:
+        """Sizes at the edges of the kernels' blocks: case number `turn`, or any."""
+        self.made(self._filled(self.rng.choice(EDGES) if turn is None else EDGES[turn % len(EDGES)], {}))
 
     def many(self) -> None:
         """Values that no kernel shares, alive together: each is used by some that come later."""

@@ -90,7 +90,7 @@ class Gen(
 
     def turn(self) -> None:
         """What has its turn: seeds in a row go through the tables, even ones through those of ops, functions and
-        statements, odd ones through those of forms, recipes and idioms.
+        statements, odd ones through those of forms, recipes, edges and idioms.
         """
         turn = self.seed // 2
         if self.seed % 2 == 0:
@@ -106,6 +106,8 @@ class Gen(
                 self.formed(turn // 3)
             elif turn % 3 == 1:
                 self.recipe(turn // 3)
+            else:
+                self.edge(turn // 3)
             self.idiom(turn)
             self.idiom(turn + len(RECIPES) // 2)
         self.refresh()
