@@ -437,7 +437,7 @@ def test_the_type_of_a_number(form: str) -> None:
 @pytest.mark.filterwarnings("ignore::graphc.RecordingWarning")
 @pytest.mark.parametrize("case", ["size", "complex"])
 def test_errors_and_branches_of_numbers_that_are_not_followed(case: str) -> None:
-    """A followed float as a size was a TypeError, where eager code has its own; so was the truth of a complex number."""
+    """A followed float as a size was another error than in eager code, the truth of a complex number an error."""
 
     def f(y: Any, d: Any) -> Any:
         if case == "complex":
@@ -454,3 +454,27 @@ def test_errors_and_branches_of_numbers_that_are_not_followed(case: str) -> None
             assert str(info.value).split(" (at")[0] == str(error).split(" (at")[0]
         else:
             assert compiled(x3(), {"k": k}).tolist() == expected
+
+
+@pytest.mark.filterwarnings("ignore::graphc.RecordingWarning")
+@pytest.mark.parametrize("what", ["tensor", "function"])
+def test_attributes_that_come_and_change(what: str) -> None:
+    """That a tensor had no such attribute was a condition where hasattr or getattr is named, not where the error is
+    caught; of functions that are only looked at nothing was one.
+    """
+    held: Any = [x3() if what == "tensor" else lambda y: y]
+
+    def f(y: Any) -> Any:
+        try:
+            return held[0].note, y * 2
+        except AttributeError:
+            return "none", y * 2
+
+    compiled = graphc.compile(f, fullgraph=True)
+    for call in range(16):
+        if call in (5, 11):
+            held[0].note = call
+        if call == 8:
+            del held[0].note
+        assert compiled(x3())[0] == getattr(held[0], "note", "none")
+    assert compiled.stats.hits

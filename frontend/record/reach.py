@@ -29,6 +29,7 @@ from graphc.frontend.record.texts import is_logger
 from graphc.frontend.record.trace import Guard
 from graphc.frontend.record.watch import is_module, is_optimizer
 from graphc.frontend.record.where import (
+    catches,
     imported_modules,
     is_user_class,
     line_with,
@@ -84,7 +85,8 @@ class Reach:
         whole = (calls is not None and calls.whole) or any(map(takes_apart, codes))
         self.whole = whole or not self.names.isdisjoint(_ALL_FIELDS)  # attributes of any name may have been read
         self.cells = frozenset[str]().union(*map(read_cells, codes))
-        asks = not self.names.isdisjoint(_ASKS)  # whether an attribute is there at all
+        # whether an attribute is there at all; an AttributeError may be caught
+        asks = not self.names.isdisjoint(_ASKS) or any(map(catches, codes))
         self.asked = frozenset(n for n in self.names if not hasattr(Tensor, n)) if asks else frozenset()
         self.guards: list[Guard] = []
         self.tensors: dict[int, tuple[Tensor, int]] = {}
@@ -163,12 +165,14 @@ class Reach:
 
     def _definition(self, x: Any, step: int, depth: int) -> None:
         """A function, property or class of the user: what it reads."""
-        if isinstance(x, FunctionType) and (x.__code__ in self.codes or kind_of(x.__code__) != "user"):
+        if isinstance(x, FunctionType):
             self.owners[id(x)] = (x, step)
-            self._closure(x, depth)
-            if kind_of(x.__code__) == "user":
+            users = kind_of(x.__code__) == "user"
+            if x.__code__ in self.codes or not users:
+                self._closure(x, depth)
+            if users:
                 self.require("is", self.table.step("attr", step, "__code__"), x.__code__)
-                self._fields(x, step, depth, self.names)
+                self._fields(x, step, depth, self._read(x))
         elif isinstance(x, property) and x.fget is not None:
             self.owners[id(x)] = (x, step)
             self.visit(x.fget, self.table.step("attr", step, "fget"), depth + 1)

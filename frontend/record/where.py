@@ -18,6 +18,7 @@ _LOADS: WeakKeyDictionary[CodeType, tuple[frozenset[str], frozenset[str]]] = Wea
 _PLACES: WeakKeyDictionary[CodeType, dict[str, int]] = WeakKeyDictionary()  # where a name is mentioned first
 _CELLS: WeakKeyDictionary[CodeType, frozenset[str]] = WeakKeyDictionary()
 _TAKEN_APART: WeakKeyDictionary[CodeType, tuple[dis.Instruction, ...]] = WeakKeyDictionary()
+_CATCHES: WeakKeyDictionary[CodeType, bool] = WeakKeyDictionary()
 _CLASSES: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
 
 
@@ -179,3 +180,22 @@ def _defined_by_user(cls: type) -> bool:
         return False
     file = getattr(sys.modules.get(name), "__file__", None)
     return file is None or kind_of_file(file) == "user"
+
+
+def catches(code: CodeType) -> bool:
+    """True for code that may go on after an error: with `except`, `finally`, `suppress`, or the exit of a `with`."""
+    found = _CATCHES.get(code)
+    if found is None:
+        found = _CATCHES[code] = _catches(code)
+    return found
+
+
+def _catches(code: CodeType) -> bool:
+    if "suppress" in code.co_names or code.co_name in ("__exit__", "__aexit__"):
+        return True
+    before = ""
+    for instruction in dis.get_instructions(code):
+        if before == "PUSH_EXC_INFO" and instruction.opname != "WITH_EXCEPT_START":
+            return True
+        before = instruction.opname
+    return False
