@@ -214,7 +214,7 @@ def arange(
     the end.
     """
     check_device("arange", device)
-    if len(limits) == 1 and type(limits[0]) is Scalar and limits[0].size is not None:
+    if len(limits) == 1 and isinstance(limits[0], Scalar) and limits[0].size is not None:
         limits = (limits[0].size,)
     if len(limits) == 1 and isinstance(limits[0], Dim):
         wanted = int64 if dtype is None else as_dtype("arange", dtype)

@@ -63,9 +63,9 @@ def _number_array(number: bool | int | float, dtype: DType, name: str) -> Array:
 
 def _forced(value: Any) -> Any:
     """An attribute is part of an operation's name: numbers that a recording follows are forced."""
-    if type(value) is tuple:
-        return tuple(map(_forced, value))
-    return value.plain() if type(value) is Scalar else value
+    if type(value) is tuple or type(value) is list:
+        return type(value)(map(_forced, value))
+    return value.plain() if isinstance(value, Scalar) else value
 
 
 def apply_op(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:

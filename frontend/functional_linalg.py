@@ -30,7 +30,7 @@ def _pair(name: str, input: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-@hot.binary
+@hot.pair
 def matmul(input: Tensor, other: Tensor) -> Tensor:
     """Matrix product of the last two axes, leading axes broadcast; a 1-d operand is a row on the left, a column on the
     right.
@@ -70,7 +70,7 @@ def _ranks(name: str, x: Tensor, y: Tensor, first: int, second: int) -> None:
             raise ShapeError(f"{name}: operand {k} must be a {rank}-d tensor, got {t._l.type}; matmul() takes any rank")
 
 
-@hot.binary
+@hot.pair
 def mm(input: Tensor, mat2: Tensor) -> Tensor:
     """Product of two matrices. Raises ShapeError, DTypeError."""
     x, y = _pair("mm", input, mat2)

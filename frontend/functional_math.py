@@ -29,7 +29,6 @@ from graphc.frontend.promote import (
     shown,
     tensor_operand,
 )
-from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import bool_
 
@@ -479,7 +478,7 @@ def where(condition: Tensor, input: Operand | None = None, other: Operand | None
         raise DTypeError(
             f"where: expected condition to be a boolean tensor, got {mask._l.type}; compare it with something first"
         )
-    if isinstance(input, (Tensor, Scalar)) or isinstance(other, (Tensor, Scalar)):
+    if isinstance(input, Tensor) or isinstance(other, Tensor):
         x, y = common("where", input, other)
     else:
         x = y = None

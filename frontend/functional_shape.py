@@ -45,7 +45,7 @@ def size_of(name: str, size: Any) -> AnySize:
     """One size. Raises ArgumentError unless it is an int (or has `__index__`) or a named size."""
     if isinstance(size, Dim):
         return size
-    if type(size) is Scalar and size.size is not None:
+    if isinstance(size, Scalar) and size.size is not None:
         return size.size  # type: ignore[no-any-return]
     if isinstance(size, (builtins.bool, float)) or not hasattr(size, "__index__"):
         raise ArgumentError(f"{name}: sizes must be ints, got {size.__class__.__name__} {size!r}")

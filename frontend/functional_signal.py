@@ -13,7 +13,7 @@ from graphc.frontend import functional_reduce as fr
 from graphc.frontend import functional_shape as fs
 from graphc.frontend.creation import _options, arange, ones
 from graphc.frontend.ops import ops
-from graphc.frontend.promote import convert, floating, real_operand
+from graphc.frontend.promote import convert, floating, real_operand, tensor_operand
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import DType, bool_, float32, float64
 
@@ -160,7 +160,7 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str = _MODES[0])
 
     They are taken of the differences in every `compute_mode`. Raises ShapeError, ArgumentError.
     """
-    x, y = floating("cdist", x1, x2)
+    x, y = floating("cdist", tensor_operand("cdist", x1), tensor_operand("cdist", x2))
     if compute_mode not in _MODES:
         raise ArgumentError(f"cdist: {compute_mode!r} is not a valid value for compute_mode; use one of {_MODES}")
     if x._l.ndim < 2 or y._l.ndim < 2 or x._l.shape[-1] != y._l.shape[-1]:

@@ -10,7 +10,7 @@ from graphc.errors import DTypeError
 from graphc.frontend import functional_math as fm
 from graphc.frontend.functional_mixed import masked_fill
 from graphc.frontend.ops import ops
-from graphc.frontend.promote import Operand, common, floating, lift, real_operand, rounded_once
+from graphc.frontend.promote import Operand, common, floating, lift, real_operand, rounded_once, tensor_operand
 from graphc.frontend.tensor import Tensor
 from graphc.ir.types import bool_, float64
 
@@ -208,7 +208,7 @@ def logaddexp2(input: Tensor, other: Tensor) -> Tensor:
     """log2(2 ** input + 2 ** other) without overflow."""
     from graphc.frontend.functional_mixed import logaddexp
 
-    x, y = floating("logaddexp2", input, other)
+    x, y = floating("logaddexp2", tensor_operand("logaddexp2", input), tensor_operand("logaddexp2", other))
     unit = math.log(2.0)
     return fm.div(logaddexp(fm.mul(x, unit), fm.mul(y, unit)), unit)
 

@@ -15,7 +15,7 @@ from graphc.errors import ArgumentError, DTypeError
 from graphc.frontend.device import check_device
 from graphc.frontend.mode import mode
 from graphc.frontend.ops import ops
-from graphc.frontend.promote import as_dtype, convert, get_default_dtype, lift
+from graphc.frontend.promote import as_dtype, convert, get_default_dtype
 from graphc.frontend.scalar import Scalar
 from graphc.frontend.tensor import Tensor, fresh
 from graphc.ir.op import Array
@@ -37,7 +37,7 @@ def tensor(
     if isinstance(data, Tensor):
         made = convert(ops.clone(data.detach()), wanted or data.dtype)
     elif isinstance(data, Scalar):
-        made = lift(data, wanted or _natural(data.tensor.dtype))
+        made = convert(ops.clone(data.tensor), wanted or _natural(data.tensor.dtype))
     elif isinstance(data, (list, tuple)) and _holds_tensors(data):
         made = _stack_nested(data, wanted)
     else:

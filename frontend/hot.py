@@ -66,14 +66,21 @@ def unary(general: F) -> F:
     return _dressed(call, general)
 
 
-def binary(general: F) -> F:
-    """`general(x, y)` with a hot path before it; y may be a float."""
+def pair(general: F) -> F:
+    """`general(x, y)` of two tensors with a hot path before it."""
+    return binary(general, False)
+
+
+def binary(general: F, numbers: bool = True) -> F:
+    """`general(x, y)` with a hot path before it; with `numbers`, y may be one."""
     plans: dict[Any, Plan] = {}
 
     def call(input: Any, other: Any, **named: Any) -> Any:
         if named:
             return general(input, other, **named)
         if type(other) is float or type(other) is int:
+            if not numbers:
+                return general(input, other)
             other = number_beside(input, other)
         try:
             plan = plans[input._l, other._l]

@@ -235,7 +235,7 @@ def common(name: str, *operands: Any) -> tuple[Any, ...]:
 
 
 def _common(name: str, operands: Sequence[Any]) -> tuple[Tensor, ...]:
-    if not any(isinstance(x, (Tensor, Scalar)) for x in operands):
+    if not any(isinstance(x, Tensor) for x in operands):
         raise ArgumentError(f"{name}: expected a Tensor, got {' and '.join(type(x).__name__ for x in operands)}")
     dtype = result_type(*operands)
     if dtype.is_complex and name not in _OF_COMPLEX:
@@ -296,8 +296,6 @@ def tensor_operand(name: str, x: Any) -> Tensor:
     """`x` as a Tensor. Raises ArgumentError for anything else."""
     if isinstance(x, Tensor):
         return x
-    if isinstance(x, Scalar):
-        return x.tensor
     raise ArgumentError(f"{name}: expected a Tensor, got {type(x).__name__}")
 
 

@@ -39,10 +39,14 @@ def _bound(name: str, a: int, b: int) -> int:
 
 class Scalar:
     """A number inside a recording: `number` is its value now, `tensor` the 0-d float64, int64 or bool tensor it stands
-    for. In later calls an int lies within +-`bound`.
+    for. In later calls an int lies within +-`bound`. Its class has the name of the number's: messages mention it.
     """
 
     __slots__ = ("__weakref__", "bound", "number", "recorder", "size", "tensor")
+
+    def __new__(cls, tensor: Tensor, number: bool | int | float, *rest: Any) -> Scalar:
+        """One of the class for its type."""
+        return object.__new__(_OF_TYPE[type(number)])
 
     def __init__(
         self, tensor: Tensor, number: bool | int | float, recorder: RecorderHooks, bound: int = _LIMIT
@@ -81,20 +85,20 @@ class Scalar:
         given: Any = other  # a Scalar is an int or float for isinstance(), and for the type checker from here on
         if isinstance(other, Tensor) or not isinstance(other, (bool, int, float)):
             return NotImplemented
-        theirs = given.number if type(given) is Scalar else other
+        theirs = given.number if isinstance(given, Scalar) else other
         if name == "div":
             self._zero(self if swap else given)
         result = compute(theirs, self.number) if swap else compute(self.number, theirs)  # raises what Python raises
         real = name == "div" or float in (type(self.number), type(theirs))
-        if real and not (self._exact() and (given._exact() if type(given) is Scalar else self._meets(theirs))):
+        if real and not (self._exact() and (given._exact() if isinstance(given, Scalar) else self._meets(theirs))):
             return result
         wide = float64 if real else int64
         x: Any = self.as_tensor(wide)
-        y: Any = given.as_tensor(wide) if type(given) is Scalar else (float(theirs) if real else theirs)
+        y: Any = given.as_tensor(wide) if isinstance(given, Scalar) else (float(theirs) if real else theirs)
         if not real and not -_LIMIT <= theirs < _LIMIT:
             self.recorder.on_escape(self.tensor, "an integer beyond 64 bits")
             return result
-        theirs_bound = given.bound if type(given) is Scalar else int(abs(theirs)) if not real else 0
+        theirs_bound = given.bound if isinstance(given, Scalar) else int(abs(theirs)) if not real else 0
         bound = _LIMIT if real else _bound(name, self.bound, theirs_bound)
         first, second = (y, x) if swap else (x, y)
         size = self._sized(name, given, swap) if not real else None
@@ -107,7 +111,7 @@ class Scalar:
 
     def _sized(self, name: str, other: Any, swap: bool) -> Any:
         """The size that a sum, difference or product of sizes is."""
-        theirs = other.size if type(other) is Scalar else other if type(other) is int else None
+        theirs = other.size if isinstance(other, Scalar) else other if type(other) is int else None
         if self.size is None or theirs is None or name not in ("add", "sub", "mul"):
             return None
         a, b = (theirs, self.size) if swap else (self.size, theirs)
@@ -144,7 +148,7 @@ class Scalar:
 
     def _zero(self, divisor: Any) -> None:
         """Python raises for a division by zero, so it is a condition whether there is one."""
-        if type(divisor) is Scalar:
+        if isinstance(divisor, Scalar):
             test: Tensor = op_named("ne")(divisor.tensor, 0)
             self.recorder.on_bool(test, bool(divisor.number != 0))
 
@@ -204,7 +208,7 @@ class Scalar:
 
     def _compare(self, name: str, other: Any, compute: Callable[[Any, Any], Any]) -> Any:
         answer = self._binary(name, other, compute)
-        if type(answer) is not Scalar:
+        if not isinstance(answer, Scalar):
             return answer
         self.recorder.on_bool(answer.tensor, bool(answer.number))
         return bool(answer.number)
@@ -245,6 +249,19 @@ class Scalar:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         return np.asarray(self._force("a NumPy function"), dtype)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        plain = [x._force("a NumPy function") if isinstance(x, Scalar) else x for x in inputs]
+        return getattr(ufunc, method)(*plain, **kwargs)
+
+    def __copy__(self) -> Scalar:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Scalar:
+        return self
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return type(self.number), (self._force("pickle"),)
 
     def __getattr__(self, name: str) -> Any:
         if name == "item" or not hasattr(self.number, name):
@@ -300,3 +317,6 @@ def holds_scalar(x: Any) -> bool:
     if isinstance(x, (list, tuple)):
         return any(map(holds_scalar, x))
     return isinstance(x, (Scalar, Tensor))
+
+
+_OF_TYPE = {t: type(t.__name__, (Scalar,), {"__slots__": (), "__doc__": Scalar.__doc__}) for t in (bool, int, float)}

@@ -9,6 +9,7 @@ from graphc.frontend.nn.pointwise import leaky_relu, maybe_in_place
 from graphc.frontend.ops import ops
 from graphc.frontend.random_tensors import rand
 from graphc.frontend.tensor import Tensor
+from graphc.ir.infer import normalize_dim
 from graphc.ir.types import DType
 
 __all__ = [
@@ -77,6 +78,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     x = float_input("glu", input)
     if not x.ndim:
         raise DimError("glu does not support 0-dimensional tensors")
+    dim = normalize_dim("glu", dim, x.ndim)
     if x._l.shape[dim] % 2:
         raise ShapeError(f"glu: halving dimension must be even, but dimension {dim} of {x._l.type} is not")
     kept, gate = chunk(x, 2, dim)

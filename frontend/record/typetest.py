@@ -12,8 +12,12 @@ from typing import Any
 from graphc.caller import kind_of
 from graphc.ir.graph import Location
 
-_NAMING = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "IMPORT_NAME", "LOAD_DEREF"})
-_LIBRARIES = frozenset({"decimal", "fractions", "json", "marshal", "plistlib", "statistics", "struct"})
+_METHODS = frozenset({"LOAD_METHOD", "LOAD_ATTR"})
+_NAMING = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "IMPORT_NAME", "LOAD_DEREF", *_METHODS})
+_LIBRARIES = frozenset({
+    "calendar", "datetime", "decimal", "deque", "fractions", "json", "marshal", "plistlib", "statistics", "struct",
+    "time",
+})  # fmt: skip
 _DEPTH = 4
 _KNOWN: dict[CodeType, Location | None] = {}
 
@@ -71,11 +75,12 @@ def _codes(f: Any, depth: int, seen: set[int]) -> Iterator[tuple[CodeType, Mappi
 
 
 def _find(code: CodeType) -> Location | None:
-    number = False  # the instruction before loads a number
+    number = kind = False  # the instruction before loads a number, or float or int, whose methods take no other
     for instruction in dis.get_instructions(code):
         if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME") and instruction.argval == "type":
             return Location(code, instruction.offset)
-        if instruction.opname == "IS_OP" and number:
+        if (instruction.opname == "IS_OP" and number) or (instruction.opname in _METHODS and kind):
             return Location(code, instruction.offset)
+        kind = instruction.opname == "LOAD_GLOBAL" and instruction.argval in ("float", "int")
         number = instruction.opname == "LOAD_CONST" and type(instruction.argval) in (int, float)
     return None
