@@ -55,6 +55,9 @@ def set_printoptions(
     """
     if profile is not None and profile not in _PROFILES:
         raise ArgumentError(f"set_printoptions: profile must be one of {', '.join(_PROFILES)}, got {profile!r}")
+    recorder = mode.get().recorder
+    if recorder is not None:
+        recorder.on_ambient("set_printoptions()")
     base = _Current.options if profile is None else _PROFILES[profile]
     given: dict[str, Any] = {
         "precision": precision,
@@ -62,7 +65,12 @@ def set_printoptions(
         "edgeitems": edgeitems,
         "linewidth": linewidth,
     }
-    _Current.options = replace(base, sci_mode=sci_mode, **{k: v for k, v in given.items() if v is not None})
+    for name, value in given.items():
+        kinds = (int, float) if name == "threshold" else int
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kinds) or value < 0):
+            raise ArgumentError(f"set_printoptions: {name} must be a number of at least 0, got {value!r}")
+    plain: dict[str, Any] = {k: float(v) if isinstance(v, float) else int(v) for k, v in given.items() if v is not None}
+    _Current.options = replace(base, sci_mode=sci_mode, **plain)
 
 
 def show(self: Tensor) -> str:

@@ -31,7 +31,7 @@ from graphc.nn import functional as F
 
 PARTS = 12
 GIVEN = ("s", "s, s", "y, s", "s, y", "y, y, s", "y, s, y", "y, 0, s", "y, dim=s", "[s, s]", "y, (s,)", "y, [s]")
-NOT_CALLED = frozenset({"compile", "trace", "load", "save", "host", "freeze", "set_num_threads"})
+NOT_CALLED = frozenset({"compile", "trace", "load", "save", "host", "freeze", "use_deterministic_algorithms"})
 MODULES: tuple[ModuleType, ...] = (
     array, bisect, collections, copy, datetime, functools, heapq, itertools, math, numbers, operator, pickle, random,
     string, struct, time,
@@ -84,7 +84,7 @@ def functions() -> list[str]:
     for name, module in (("graphc", graphc), ("F", F)):
         for key in sorted(set(dir(module)) - NOT_CALLED):
             x = getattr(module, key)
-            if callable(x) and not isinstance(x, type) and not key.startswith("_"):
+            if callable(x) and not isinstance(x, type) and not key.startswith(("_", "set_")):
                 found.append(f"{name}.{key}")
     return found
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import graphc
@@ -478,3 +480,63 @@ def test_attributes_that_come_and_change(what: str) -> None:
             del held[0].note
         assert compiled(x3())[0] == getattr(held[0], "note", "none")
     assert compiled.stats.hits
+
+
+@pytest.mark.filterwarnings("ignore::graphc.RecordingWarning")
+@pytest.mark.parametrize("what", ["generator", "bytearray", "array", "text", "bytes", "out"])
+def test_effects_that_nobody_saw(what: str) -> None:
+    """A generator in a loop always stops at the same place; what arrays and streams in memory hold was not compared."""
+    numbers = (i for i in range(100))
+    next(numbers)
+    found: dict[str, Any] = {
+        "generator": numbers, "bytearray": bytearray(b"a"), "array": np.zeros(2), "text": io.StringIO(),
+        "bytes": io.BytesIO(), "out": np.zeros(2),
+    }  # fmt: skip
+    x = found[what]
+    change: Callable[[], Any] = {
+        "generator": lambda: next(x), "bytearray": lambda: x.append(1), "array": lambda: x.__setitem__(0, x[0] + 1),
+        "text": lambda: x.write("a"), "bytes": lambda: x.write(b"a"), "out": lambda: np.add(x, 1, out=x),
+    }[what]  # fmt: skip
+
+    def f(y: Any) -> Any:
+        change()
+        return y * 2
+
+    compiled = graphc.compile(f)
+    for _ in range(7):
+        compiled(x3())
+    seven: dict[str, Any] = {
+        "generator": lambda: next(x) == 8, "bytearray": lambda: len(x) == 8, "array": lambda: x[0] == 7,
+        "text": lambda: x.tell() == 7, "bytes": lambda: x.tell() == 7, "out": lambda: x.tolist() == [7, 7],
+    }  # fmt: skip
+    assert seven[what]()
+
+
+@pytest.mark.filterwarnings("ignore::graphc.RecordingWarning")
+def test_parameters_made_in_lockstep() -> None:
+    """A Parameter made of a value that waited to be computed had no array."""
+    held: dict[str, Any] = {}
+
+    def f(x: Any) -> Any:
+        held["w"] = graphc.nn.Parameter(graphc.ones(3) * 2)
+        held["layer"] = graphc.nn.Linear(3, 3)
+        return x * held["w"]
+
+    compiled = graphc.compile(f)
+    for _ in range(6):
+        assert compiled(x3()).tolist() == [1.0, -2.0, 4.0]
+        assert held["w"].tolist() == [2.0, 2.0, 2.0] and held["layer"](x3()).shape == (3,)
+
+
+def test_print_options_are_numbers() -> None:
+    """Anything was taken, and the next tensor shown ended in a TypeError."""
+    for name, value in (
+        ("threshold", [1]),
+        ("precision", 2.5),
+        ("edgeitems", -1),
+        ("linewidth", "80"),
+        ("precision", True),
+    ):
+        with pytest.raises(graphc.errors.ArgumentError, match=f"set_printoptions: {name} must be a number"):
+            graphc.set_printoptions(**{name: value})  # type: ignore[arg-type]
+    assert "0.5000" in repr(x3())

@@ -22,7 +22,7 @@ class Parameter(Tensor):
             raise ArgumentError(f"Parameter: expected a Tensor, got {type(data).__name__}")
         source = alias_of(data)
         made: Parameter = object.__new__(cls)
-        made.__dict__.update(source.__dict__)
+        made.__dict__.update(source.__dict__, _a=source._a)  # a value that waits to be computed has no array of its own
         made._history = 0
         made.requires_grad_(requires_grad)
         return made

@@ -25,6 +25,7 @@ from graphc.frontend.record.guards import fingerprint, flat
 from graphc.frontend.record.known import fixed, python_class, readable
 from graphc.frontend.record.paths import PathTable, in_context, missing
 from graphc.frontend.record.reach_settings import Optimizers
+from graphc.frontend.record.snapshots import MAX_BYTES
 from graphc.frontend.record.texts import is_logger
 from graphc.frontend.record.trace import Guard
 from graphc.frontend.record.watch import is_module, is_optimizer
@@ -52,7 +53,6 @@ _ALL_NAMES = frozenset({"locals", "eval", "exec"})  # may read every variable
 # who says this may read every attribute
 _ALL_FIELDS = frozenset({"vars", "__dict__", "__getattribute__", "attrgetter", "methodcaller", "__reduce_ex__"})
 _MAX_LEAVES = 1000
-_MAX_BYTES = 1 << 18
 _DEPTH = 8
 _TESTS = frozenset({"isinstance", "issubclass"})  # ask abstract classes what is registered with them
 _MADE = frozenset({"__init__", "__new__", "__init_subclass__", "__class_getitem__", "__set_name__", "__del__"})
@@ -410,7 +410,7 @@ class Reach:
             self.visit(raw, step, depth + 1)
 
     def _array(self, x: Any, step: int) -> None:
-        if x.nbytes > _MAX_BYTES:
+        if x.nbytes > MAX_BYTES:
             self._left_out(step, 1)
         else:
             self.require("array", step, (x.dtype, x.shape, x.tobytes()))

@@ -18,6 +18,7 @@ from graphc.frontend.record.where import users_fields
 
 MISSING = object()
 MAX_ITEMS = 1000
+MAX_BYTES = 1 << 18  # of an array
 
 
 def fields_of(kind: str, x: Any, before: dict[str, Any]) -> Mapping[str, Any]:
@@ -32,6 +33,8 @@ def held_now(kind: str, x: Any, before: Any) -> Any:
     """What a note says of `x` now."""
     if kind == "items":
         return content(x)
+    if kind == "content":
+        return bits(x)
     return position(x) if kind == "iterator" else dict(fields_of(kind, x, before))
 
 
@@ -39,7 +42,7 @@ def alike(kind: str, now: Any, before: Any) -> bool:
     """True when two notes of one kind say the same, objects by identity."""
     if kind == "items":
         return len(now) == len(before) and all(map(identical, now, before))
-    if kind == "iterator":
+    if kind in ("iterator", "content"):
         return bool(now == before)
     return now.keys() == before.keys() and all(now[name] is before[name] for name in now)
 
@@ -74,6 +77,18 @@ def items(x: Any) -> list[tuple[Any, Any]]:
     """Keys or places with what is there."""
     found = content(x)
     return (found if isinstance(x, dict) else list(enumerate(found)))[:MAX_ITEMS]
+
+
+def bits(x: Any) -> Any:
+    """What an array or a stream in memory holds, as values that compare.
+
+    None for a closed stream, and for arrays that no recording may read: of objects, and large ones.
+    """
+    if isinstance(x, np.ndarray):
+        return None if x.dtype.hasobject or x.nbytes > MAX_BYTES else (x.dtype, x.shape, x.tobytes())
+    if isinstance(x, (io.StringIO, io.BytesIO)):
+        return None if x.closed else (x.tell(), x.getvalue())
+    return bytes(x)
 
 
 def position(x: Any) -> Any:

@@ -7,6 +7,7 @@ cannot repeat.
 
 from __future__ import annotations
 
+import array
 import dataclasses
 import io
 import random
@@ -21,10 +22,13 @@ from types import (
     CodeType,
     FrameType,
     FunctionType,
+    GeneratorType,
     MethodType,
     ModuleType,
 )
 from typing import Any
+
+import numpy as np
 
 from graphc.caller import KINDS, kind_of
 from graphc.errors import RecordingError
@@ -35,6 +39,7 @@ from graphc.frontend.record.snapshots import (
     MAX_ITEMS,
     MISSING,
     alike,
+    bits,
     fields_of,
     held_now,
     identical,
@@ -63,6 +68,7 @@ from graphc.ir.types import DType
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), BuiltinFunctionType, CodeType, CellType)
 _CONTAINERS = (list, dict, set, deque)
+_MEMORY = (bytearray, array.array, np.ndarray, io.StringIO, io.BytesIO)
 _DEPTH = 6
 _HOOKS = ("_modules", "_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
 _LIBRARIES = frozenset({"graphc", "numpy", "sys", "builtins"})
@@ -184,7 +190,7 @@ class Watcher:
                 self.texts.show(frame)
             elif isinstance(owner, random.Random):
                 self._draws.append(Location(frame.f_code, frame.f_lasti))
-            elif isinstance(owner, _CONTAINERS) and id(owner) in self._outside:
+            elif isinstance(owner, (*_CONTAINERS, *_MEMORY)) and id(owner) in self._outside:
                 self._calls.append((owner, Location(frame.f_code, frame.f_lasti)))
 
     def _written(self, frame: FrameType | None, file: io.IOBase) -> None:
@@ -263,6 +269,8 @@ class Watcher:
                 self._keep("size", x, size_of(x), label)
             for key, item in items(x):
                 self._note(item, f"{label}[{key!r}]", depth + 1)
+        elif isinstance(x, _MEMORY):
+            self._keep("content", x, bits(x), label)
         elif isinstance(x, tuple):
             for item in x[:MAX_ITEMS]:
                 self._note(item, label, depth + 1)
@@ -373,11 +381,16 @@ class Watcher:
                 where = called or self._line(("STORE_SUBSCR", "DELETE_SUBSCR"), None)
                 where = where or self._line(("LOAD_METHOD", "LOAD_ATTR"), "__setitem__")  # not seen as a call
                 yield f"{label} ({type(x).__name__}) is changed", where or self._owner_called(x)
+        elif kind == "content":
+            if bits(x) != before:
+                line = called or self._line(("STORE_SUBSCR", "DELETE_SUBSCR"), None)
+                yield f"{label} ({type(x).__name__}) is changed", line or self._owner_called(x) or self._first_line()
         elif kind == "size":
             if size_of(x) != before:
                 yield f"{label} ({type(x).__name__}) is changed", called or self._owner_called(x)
         elif kind == "iterator":
-            if position(x) != before:
+            # a generator in a loop comes back to the same yield: that its code ran is what tells
+            if position(x) != before or (isinstance(x, GeneratorType) and x.gi_code in self.codes):
                 line = self._line(("LOAD_DEREF", "LOAD_GLOBAL", "LOAD_ATTR", "LOAD_FAST"), label)
                 yield f"{label} ({type(x).__name__}) is moved on", line or called or self._first_line()
         else:
