@@ -74,6 +74,7 @@ _HOOKS = ("_modules", "_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
 _LIBRARIES = frozenset({"graphc", "numpy", "sys", "builtins"})
 _WRITES = frozenset({"write", "writelines"})
 _RANDOM = frozenset({"random", "numpy.random"})  # how code calls the module
+_LOADS = ("LOAD_DEREF", "LOAD_GLOBAL", "LOAD_ATTR", "LOAD_FAST")
 _STARTS = frozenset({"call", "c_call"})
 
 Effect = tuple[str, Location | None]
@@ -383,15 +384,16 @@ class Watcher:
                 yield f"{label} ({type(x).__name__}) is changed", where or self._owner_called(x)
         elif kind == "content":
             if bits(x) != before:
-                line = called or self._line(("STORE_SUBSCR", "DELETE_SUBSCR"), None)
-                yield f"{label} ({type(x).__name__}) is changed", line or self._owner_called(x) or self._first_line()
+                line = None if isinstance(x, io.IOBase) else self._line(("STORE_SUBSCR", "DELETE_SUBSCR"), None)
+                line = called or line or self._line(_LOADS, label.rpartition(".")[2])
+                yield f"{label} ({type(x).__name__}) is changed", line or self._first_line()
         elif kind == "size":
             if size_of(x) != before:
                 yield f"{label} ({type(x).__name__}) is changed", called or self._owner_called(x)
         elif kind == "iterator":
             # a generator in a loop comes back to the same yield: that its code ran is what tells
             if position(x) != before or (isinstance(x, GeneratorType) and x.gi_code in self.codes):
-                line = self._line(("LOAD_DEREF", "LOAD_GLOBAL", "LOAD_ATTR", "LOAD_FAST"), label)
+                line = self._line(_LOADS, label)
                 yield f"{label} ({type(x).__name__}) is moved on", line or called or self._first_line()
         else:
             fields = fields_of(kind, x, before)
