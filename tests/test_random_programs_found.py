@@ -540,3 +540,17 @@ def test_print_options_are_numbers() -> None:
         with pytest.raises(graphc.errors.ArgumentError, match=f"set_printoptions: {name} must be a number"):
             graphc.set_printoptions(**{name: value})  # type: ignore[arg-type]
     assert "0.5000" in repr(x3())
+
+
+def test_what_is_said_of_a_tensor_that_no_operation_sees() -> None:
+    c = graphc.ones(2)
+
+    def f(x: Any) -> Any:
+        return x * len(c.shape)
+
+    compiled = graphc.compile(f)
+    for _ in range(3):
+        compiled(x3())
+    c = graphc.ones(2, 2)
+    with graphc.no_retrace(), pytest.raises(graphc.errors.GuardError, match=r"c was a Tensor f32\[2\] and is tensor"):
+        compiled(x3())

@@ -91,6 +91,9 @@ def _before(guard: Any) -> str:
 def _condition(guard: Any) -> str:
     if guard.kind == "grad":
         return "has no .grad" if guard.expected else "has a .grad"
+    if guard.kind == "tensor":
+        kind, layout, needs, *_ = guard.expected
+        return f"is a {kind.__name__} {layout}{', which requires gradients,' if needs else ''}"
     if guard.kind == "flat":
         return f"is {tuple(x[-1] if isinstance(x, tuple) else x for part in guard.expected[1:] for x in part)!r}"
     return f"is {guard.expected!r}"
