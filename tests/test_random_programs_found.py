@@ -554,3 +554,23 @@ def test_what_is_said_of_a_tensor_that_no_operation_sees() -> None:
     c = graphc.ones(2, 2)
     with graphc.no_retrace(), pytest.raises(graphc.errors.GuardError, match=r"c was a Tensor f32\[2\] and is tensor"):
         compiled(x3())
+
+
+def test_a_view_that_is_equal_to_another_argument() -> None:
+    """The argument itself came back, where the function gives a new view."""
+
+    def make() -> Any:
+        a = graphc.arange(6.0).reshape(3, 2)
+
+        def f(x: Any, y: Any) -> Any:
+            return x[1:], y[:], x[1:]
+
+        return f, (a, a[1:]), []
+
+    f, (x, y), _ = make()
+    compiled = graphc.compile(f)
+    for _ in range(4):
+        first, second, third = compiled(x, y)
+        assert first is not y and first is not third and first._s is y._s
+    assert (second is y) is (f(x, y)[1] is y)
+    check_program(make)

@@ -52,6 +52,8 @@ def _tensor(leaf: Leaf, owner: Tensor, groups: dict[int, Tensor], edges: Edges) 
             groups[leaf.group] = alias_of(_views(owner, leaf.value[: leaf.skip]), share_version=leaf.shares)
         base = groups[leaf.group]
     t = _views(base, leaf.value[leaf.skip :])
+    if t is owner and leaf.kind == "alias":  # a view equal to another argument is no argument
+        t = view_of(owner, owner._a, ())
     if t is not owner or leaf.kind == "fresh":
         t._edge = edges.edge(leaf.edge)
     if t is not base and (leaf.kind == "fresh" or base is not owner):
