@@ -196,7 +196,7 @@ def histogram(
     x = real_operand("histogram", input)
     if not x.dtype.is_floating_point:
         raise DTypeError(f"histogram: not implemented for {x._l.type}; convert it to floating point first")
-    if isinstance(bins, float) or not hasattr(bins, "__index__") or as_index(bins) <= 0:
+    if not hasattr(bins, "__index__") or as_index(bins) <= 0:
         raise ArgumentError("histogram: bins must be an int above 0")
     low, high = _limits("histogram", x, *(map(float, range) if range else (0.0, 0.0)))
     counts = _histogram(x, as_index(bins), low, high, weight)

@@ -47,8 +47,8 @@ def size_of(name: str, size: Any) -> AnySize:
         return size
     if isinstance(size, Scalar) and size.size is not None:
         return size.size  # type: ignore[no-any-return]
-    if isinstance(size, (builtins.bool, float)) or not hasattr(size, "__index__"):
-        raise ArgumentError(f"{name}: sizes must be ints, got {size.__class__.__name__} {size!r}")
+    if isinstance(size, builtins.bool) or not hasattr(size, "__index__"):
+        raise ArgumentError(f"{name}: sizes must be ints, got {type(size).__name__} {size!r}")
     return as_index(size)
 
 

@@ -97,7 +97,7 @@ class Generator:
 
 
 def _seed(seed: int) -> int:
-    if isinstance(seed, (bool, float)) or not hasattr(seed, "__index__"):
+    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
         raise ArgumentError(f"manual_seed: the seed must be an int, got {type(seed).__name__}")
     number = seed.__index__()
     if not -(2**63) <= number < 2**64:

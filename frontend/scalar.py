@@ -234,11 +234,6 @@ class Scalar:
     def __bool__(self) -> bool:
         return bool(self != 0)
 
-    def __index__(self) -> int:
-        if self.tensor.dtype is float64:
-            raise TypeError("'float' object cannot be interpreted as an integer")
-        return int(self._force("an index"))
-
     def __repr__(self) -> str:
         self.recorder.on_text(self.tensor)
         return repr(self.number)
@@ -319,4 +314,13 @@ def holds_scalar(x: Any) -> bool:
     return isinstance(x, (Scalar, Tensor))
 
 
-_OF_TYPE = {t: type(t.__name__, (Scalar,), {"__slots__": (), "__doc__": Scalar.__doc__}) for t in (bool, int, float)}
+def _index(self: Scalar) -> int:
+    return int(self._force("an index"))
+
+
+def _class_of(kind: type) -> type:
+    body: dict[str, Any] = {"__slots__": (), "__doc__": Scalar.__doc__}
+    return type(kind.__name__, (Scalar,), body if kind is float else {**body, "__index__": _index})
+
+
+_OF_TYPE = {kind: _class_of(kind) for kind in (bool, int, float)}

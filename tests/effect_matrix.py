@@ -15,7 +15,6 @@ import operator
 import random
 import sys
 import types
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +22,7 @@ import numpy as np
 
 import graphc
 from graphc import nn
+from tests.matrix_runs import run_many
 
 CALLS = 9
 
@@ -249,12 +249,4 @@ def run_case(seed: int) -> str:
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("ignore")
-    counts: collections.Counter[str] = collections.Counter()
-    for number in range(int(sys.argv[1]), int(sys.argv[2])):
-        try:
-            counts[run_case(number)] += 1
-        except AssertionError as error:
-            counts["different"] += 1
-            print(error, flush=True)
-    print(dict(counts))
+    run_many(run_case)

@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from graphc.errors import RecordingError
 from graphc.frontend.record.guards import described
 from graphc.frontend.record.reach import Reach
 from graphc.frontend.record.roots import Root, slot_in, starts_with
 from graphc.frontend.record.trace import Guard
+from graphc.frontend.record.where import remembered
 from graphc.frontend.tensor import Chain, Tensor
 from graphc.ir.types import Layout
 
@@ -179,18 +179,9 @@ def _root(recorder: Any, t: Tensor) -> Root | None:
 _ASKED = frozenset({"id", "index", "count", "remove"})
 
 
-_COMPARES: WeakKeyDictionary[CodeType, bool] = WeakKeyDictionary()
-
-
+@remembered
 def compares(code: CodeType) -> bool:
     """True for code that may tell tensors apart by identity: `is` (but not with a constant), `in`, `id()`."""
-    known = _COMPARES.get(code)
-    if known is None:
-        known = _COMPARES[code] = _compares(code)
-    return known
-
-
-def _compares(code: CodeType) -> bool:
     if not _ASKED.isdisjoint(code.co_names):
         return True
     before = ""

@@ -69,6 +69,7 @@ from graphc.ir.types import DType
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), BuiltinFunctionType, CodeType, CellType)
 _CONTAINERS = (list, dict, set, deque)
 _MEMORY = (bytearray, array.array, np.ndarray, io.StringIO, io.BytesIO)
+_CHANGEABLE = (*_CONTAINERS, *_MEMORY)
 _DEPTH = 6
 _HOOKS = ("_modules", "_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
 _LIBRARIES = frozenset({"graphc", "numpy", "sys", "builtins"})
@@ -191,7 +192,7 @@ class Watcher:
                 self.texts.show(frame)
             elif isinstance(owner, random.Random):
                 self._draws.append(Location(frame.f_code, frame.f_lasti))
-            elif isinstance(owner, (*_CONTAINERS, *_MEMORY)) and id(owner) in self._outside:
+            elif isinstance(owner, _CHANGEABLE) and id(owner) in self._outside:
                 self._calls.append((owner, Location(frame.f_code, frame.f_lasti)))
 
     def _written(self, frame: FrameType | None, file: io.IOBase) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dis
+import functools
 import inspect
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import CodeType, FrameType, FunctionType
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from graphc.caller import kind_of, kind_of_file, user_frame
@@ -18,8 +19,23 @@ _LOADS: WeakKeyDictionary[CodeType, tuple[frozenset[str], frozenset[str]]] = Wea
 _PLACES: WeakKeyDictionary[CodeType, dict[str, int]] = WeakKeyDictionary()  # where a name is mentioned first
 _CELLS: WeakKeyDictionary[CodeType, frozenset[str]] = WeakKeyDictionary()
 _TAKEN_APART: WeakKeyDictionary[CodeType, tuple[dis.Instruction, ...]] = WeakKeyDictionary()
-_CATCHES: WeakKeyDictionary[CodeType, bool] = WeakKeyDictionary()
-_CLASSES: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def remembered(function: Callable[[K], V]) -> Callable[[K], V]:
+    """What a function says of code or a class, worked out once, for as long as that lives."""
+    known: WeakKeyDictionary[K, V] = WeakKeyDictionary()
+
+    @functools.wraps(function)
+    def ask(x: K) -> V:
+        try:
+            return known[x]
+        except KeyError:
+            found = known[x] = function(x)
+            return found
+
+    return ask
 
 
 def by_import(frame: FrameType) -> bool:
@@ -166,15 +182,9 @@ def is_class_body(code: CodeType) -> bool:
     return not code.co_flags & inspect.CO_OPTIMIZED and "__qualname__" in code.co_names
 
 
+@remembered
 def is_user_class(cls: type) -> bool:
     """True for classes defined in user code (not in graphc, NumPy, the standard library or builtins)."""
-    found = _CLASSES.get(cls)
-    if found is None:
-        found = _CLASSES[cls] = _defined_by_user(cls)
-    return found
-
-
-def _defined_by_user(cls: type) -> bool:
     name = cls.__module__
     if name.split(".")[0] in ("graphc", *sys.builtin_module_names):
         return False
@@ -182,15 +192,9 @@ def _defined_by_user(cls: type) -> bool:
     return file is None or kind_of_file(file) == "user"
 
 
+@remembered
 def catches(code: CodeType) -> bool:
     """True for code that may go on after an error: with `except`, `finally`, `suppress`, or the exit of a `with`."""
-    found = _CATCHES.get(code)
-    if found is None:
-        found = _CATCHES[code] = _catches(code)
-    return found
-
-
-def _catches(code: CodeType) -> bool:
     if "suppress" in code.co_names or code.co_name in ("__exit__", "__aexit__"):
         return True
     before = ""

@@ -217,7 +217,7 @@ class _Check:
     def _reloaded(self) -> str:
         """Run as a program that was written to a file and read again."""
         made = self._begun()
-        wanted = _eager_calls(made[0], made[1])
+        wanted = _plain_calls(made[0], made[1], len(_PLAIN), _not_for_others)
         made = self._begun()
         try:
             program = trace(made[0], *made[1])
@@ -231,7 +231,7 @@ class _Check:
         if str(again.graph) != str(program.graph):
             raise AssertionError("reloaded: the graph's text differs from the saved one")
         try:
-            found = _plain_calls(again, made[1], len(wanted))
+            found = _plain_calls(again, made[1], len(wanted), _another_way)
         except ArgumentError as error:
             if "pass a copy of one of them" not in str(error):
                 raise
@@ -261,32 +261,31 @@ _CONDITIONS = ("trace again with it", "the call would go another way")
 _PLAIN = ("", "", "e", "f")  # the same arguments twice, other elements, another float
 
 
-def _eager_calls(fn: Callable[..., Any], args: Any) -> list[_Plain]:
-    """Calls with the same arguments, with other elements, with another float, up to the first that raises."""
-    found: list[_Plain] = []
-    for k in range(len(_PLAIN)):
-        try:
-            found.append(_plain_call(fn, args, k))
-        except GraphcError:
-            if not k:
-                raise
-            break
-    return found
-
-
-def _plain_calls(fn: Callable[..., Any], args: Any, calls: int) -> list[_Plain]:
-    """The first of these calls, as far as the conditions of the program `fn` hold."""
+def _plain_calls(
+    fn: Callable[..., Any], args: Any, calls: int, ends: Callable[[int, GraphcError], bool]
+) -> list[_Plain]:
+    """The first of these calls, up to one whose error `ends` them; any other error is raised."""
     found: list[_Plain] = []
     for k in range(calls):
         try:
             found.append(_plain_call(fn, args, k))
-        except GuardError:  # a branch goes another way than in the recording
-            break
-        except ArgumentError as error:
-            if not any(text in str(error) for text in _CONDITIONS):
+        except GraphcError as error:
+            if not ends(k, error):
                 raise
             break
     return found
+
+
+def _not_for_others(k: int, error: GraphcError) -> bool:
+    """True for an error of eager code that the arguments of the first call do not give."""
+    return k > 0
+
+
+def _another_way(k: int, error: GraphcError) -> bool:
+    """True where a program says that a call would go another way than the recording."""
+    return isinstance(error, GuardError) or (
+        isinstance(error, ArgumentError) and any(text in str(error) for text in _CONDITIONS)
+    )
 
 
 def _plain_call(fn: Callable[..., Any], args: Any, k: int) -> _Plain:

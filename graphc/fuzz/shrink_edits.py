@@ -265,6 +265,7 @@ class _Put(ast.NodeTransformer):
 
 
 def replaced(node: _Syntax, given: dict[str, ast.expr]) -> _Syntax:
+    """`node`, changed: expressions in place of the names they are given for."""
     done: _Syntax = _Put(given).visit(node)
     return done
 
@@ -333,6 +334,7 @@ def _reduction(number: int, part: int) -> Edit:
 
 
 def put(parent: ast.AST, field: str, k: int | None, e: ast.expr) -> None:
+    """Put an expression at a place, as `places` tells it."""
     if k is None:
         setattr(parent, field, e)
     else:
